@@ -1,0 +1,18 @@
+#include <cuda_runtime_api.h>
+
+#include "device.h"
+
+namespace basinvol {
+
+std::vector<std::string> cuda_devices() {
+  std::vector<std::string> names;
+  int count = 0;
+  if (cudaGetDeviceCount(&count) != cudaSuccess) return names;  // no driver is an answer, not an error
+  for (int device = 0; device < count; ++device) {
+    cudaDeviceProp properties;
+    if (cudaGetDeviceProperties(&properties, device) == cudaSuccess) names.emplace_back(properties.name);
+  }
+  return names;
+}
+
+}  // namespace basinvol

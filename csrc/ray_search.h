@@ -1,0 +1,184 @@
+// The radius search along one ray; python/basinvol/search.py is the same algorithm for many rays and explains it.
+// The two are held together bit for bit by tests/kernels/test_ray_search.py: change both or neither.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "portable_math.h"
+
+namespace basinvol {
+
+enum class Search { interpolate, bisect, grid };
+
+// Positions in python's Status, and RUNNING.
+enum Status : std::int8_t { RUNNING = -1, CROSSED = 0, CENSORED, CENTER_OUTSIDE, NON_FINITE, MAX_STEPS };
+
+struct SearchSettings {
+  Search method = Search::interpolate;
+  double rtol = 1e-4;
+  double radius_max = std::numeric_limits<double>::infinity();
+  int max_steps = 100;
+  std::vector<double> grid;
+};
+
+// One (level, cutoff) of a ray: what is looked for, and where to look first.
+struct Target {
+  int level;
+  double cutoff;
+  double center;  // loss at radius 0
+  double guess_radius;
+  double guess_slope;
+};
+
+struct Bracket {
+  double lower = 0.0;
+  double upper = std::numeric_limits<double>::infinity();
+  double value_lower = 0.0;
+  double value_upper = std::numeric_limits<double>::quiet_NaN();
+  double slope = 2.0;
+  int steps = 0;
+  std::int8_t status = RUNNING;
+};
+
+struct Probe {
+  double radius;
+  int level;
+};
+
+class RaySearch {
+ public:
+  // `unit`: length of this ray's grid unit.
+  RaySearch(const std::vector<Target>& targets, const std::vector<int>& order, const SearchSettings& settings,
+            double unit)
+      : targets_(targets), order_(order), settings_(settings), unit_(unit), brackets_(targets.size()) {
+    for (std::size_t t = 0; t < targets_.size(); ++t) {
+      Bracket& b = brackets_[t];
+      b.value_lower = targets_[t].center;
+      b.slope = targets_[t].guess_slope;
+      if (!(targets_[t].center <= targets_[t].cutoff)) {
+        b.status = CENTER_OUTSIDE;
+        b.upper = 0.0;
+        b.value_upper = targets_[t].center;
+      }
+    }
+  }
+
+  // Where the loss is wanted next; false when every target is finished.
+  bool ask(Probe& probe) {
+    for (int t : order_) {
+      if (brackets_[t].status != RUNNING) continue;
+      probe.level = targets_[t].level;
+      probe.radius = settings_.method == Search::grid ? settings_.grid[num_evaluations_] * unit_
+                                                      : propose(targets_[t], brackets_[t]);
+      ++brackets_[t].steps;
+      return true;
+    }
+    return false;
+  }
+
+  // The losses of levels 0 .. probe.level at the probe.
+  void tell(const Probe& probe, const double* losses) {
+    ++num_evaluations_;
+    for (std::size_t t = 0; t < targets_.size(); ++t) {
+      Bracket& b = brackets_[t];
+      if (b.status == RUNNING && targets_[t].level <= probe.level) {
+        const double value = losses[targets_[t].level];
+        if (value <= targets_[t].cutoff) {
+          if (probe.radius > b.lower && probe.radius < b.upper) {
+            b.lower = probe.radius;
+            b.value_lower = value;
+          }
+        } else if (probe.radius < b.upper) {
+          b.upper = probe.radius;
+          b.value_upper = value;
+          if (probe.radius <= b.lower) {  // an earlier crossing: only the center is known inside
+            b.lower = 0.0;
+            b.value_lower = targets_[t].center;
+          }
+        }
+      }
+      if (b.status == RUNNING) b.status = judge(b);
+    }
+  }
+
+  const std::vector<Bracket>& brackets() const { return brackets_; }
+  int num_evaluations() const { return num_evaluations_; }
+
+ private:
+  std::int8_t judge(const Bracket& b) const {
+    const bool left = b.upper < std::numeric_limits<double>::infinity();
+    const bool is_grid = settings_.method == Search::grid;
+    const bool closed = left && (is_grid || b.upper - b.lower <= settings_.rtol * b.upper);
+    if (closed) return std::isfinite(b.value_upper) ? CROSSED : NON_FINITE;
+    if (is_grid) return num_evaluations_ == static_cast<int>(settings_.grid.size()) ? CENSORED : RUNNING;
+    if (b.lower >= settings_.radius_max) return CENSORED;
+    return b.steps >= settings_.max_steps ? MAX_STEPS : RUNNING;
+  }
+
+  double propose(const Target& target, Bracket& b) const {
+    const double gap = target.cutoff - target.center;
+    const double rise_lower = b.value_lower - target.center;
+    const double rise_upper = b.value_upper - target.center;
+    const bool has_lower = b.lower > 0.0;
+    const bool has_upper = b.upper < std::numeric_limits<double>::infinity();
+    const bool is_informed = settings_.method == Search::interpolate;
+    const bool usable_lower = is_informed && rise_lower > 0.0 && gap > 0.0;
+    const bool usable_upper = is_informed && rise_upper < std::numeric_limits<double>::infinity() && gap > 0.0;
+    const double log_gap = portable_log(gap > 0.0 ? gap : 1.0);
+    const double log_rise_lower = portable_log(usable_lower ? rise_lower : 1.0);
+    const double log_rise_upper = portable_log(usable_upper ? rise_upper : 1.0);
+
+    double radius;
+    if (!has_lower && !has_upper) {
+      radius = std::min(target.guess_radius, settings_.radius_max);
+    } else if (!has_upper) {
+      radius = b.lower * portable_exp(stride((log_gap - log_rise_lower) / b.slope, usable_lower, b.steps));
+    } else if (!has_lower) {
+      radius = b.upper * portable_exp(-stride((log_rise_upper - log_gap) / b.slope, usable_upper, b.steps));
+    } else if (usable_lower && usable_upper && b.steps < kMaxInterpolations) {
+      radius = portable_exp(interpolate(b, log_gap, log_rise_lower, log_rise_upper));
+    } else {
+      radius = std::sqrt(b.lower) * std::sqrt(b.upper);
+    }
+    return std::min(radius, settings_.radius_max);
+  }
+
+  double interpolate(Bracket& b, double log_gap, double log_rise_lower, double log_rise_upper) const {
+    const double log_lower = portable_log(b.lower);
+    const double log_upper = portable_log(b.upper);
+    const double width = log_upper - log_lower;
+    const double rise = log_rise_upper - log_rise_lower;
+    if (width > kMinSlopeWidth) b.slope = rise / width;
+    const double estimate = log_lower + (log_gap - log_rise_lower) / rise * width;
+    const double past = kAim * settings_.rtol;
+    const double aim = estimate - log_lower > log_upper - estimate ? estimate - past : estimate + past;
+    return std::min(std::max(aim, log_lower + 0.1 * settings_.rtol), log_upper - 0.1 * settings_.rtol);
+  }
+
+  double stride(double distance, bool is_usable, int steps) const {
+    if (settings_.method == Search::bisect) return 0.6931471805599453;
+    if (!is_usable) return kLogBlindStep;
+    const double tries = std::max(steps, 1);
+    const double least = 2.0 * kAim * settings_.rtol * tries * tries;
+    return std::min(std::max(distance * (1.0 + 0.2 * tries), least), kLogMaxStep);
+  }
+
+  static constexpr double kLogMaxStep = 2.772588722239781;     // ln 16
+  static constexpr double kLogBlindStep = 1.3862943611198906;  // ln 4
+  static constexpr int kMaxInterpolations = 12;
+  static constexpr double kAim = 0.45;
+  static constexpr double kMinSlopeWidth = 1e-3;
+
+  std::vector<Target> targets_;
+  std::vector<int> order_;
+  SearchSettings settings_;
+  double unit_;
+  std::vector<Bracket> brackets_;
+  int num_evaluations_ = 0;
+};
+
+}  // namespace basinvol

@@ -1,0 +1,82 @@
+"""How large is the basin a network fell into?
+
+est = basinvol.estimate_volume(model, loss_fn, (inputs, targets), cutoff=0.1)
+print(est)      # verdict first, then the number, its terms, its error
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+# The search is for the file alone: loading it before torch would bring a second OpenMP runtime into the process.
+if find_spec(f"{__name__}._native") is None:
+    raise ImportError(
+        "basinvol's C++ extension is not built: run `pip install .` in the checkout (it needs a C++17 compiler, for "
+        "example g++), and start Python where this source folder is not on the path."
+    )
+
+try:
+    __version__ = version("basinvol")
+except PackageNotFoundError:  # copied into a path without its metadata
+    __version__ = "unknown"
+
+if TYPE_CHECKING:
+    from .backends import BackendUnavailable
+    from .diagnostics import Diagnostics, Verdict
+    from .directions import Directions
+    from .estimate import CensoredError, Volume, VolumeEstimate, estimate_volume
+    from .landscape import Landscape
+    from .parameters import ParameterSpace
+    from .radii import Radii, Status
+    from .rays import RaySearchFailed, RaySolver, find_radii
+
+# Imported on first use: records, figures and reports are read without torch.
+_HOMES = {
+    "BackendUnavailable": "backends",
+    "CensoredError": "estimate",
+    "Diagnostics": "diagnostics",
+    "Directions": "directions",
+    "Landscape": "landscape",
+    "ParameterSpace": "parameters",
+    "Radii": "radii",
+    "RaySearchFailed": "rays",
+    "RaySolver": "rays",
+    "Status": "radii",
+    "Verdict": "diagnostics",
+    "Volume": "estimate",
+    "VolumeEstimate": "estimate",
+    "estimate_volume": "estimate",
+    "find_radii": "rays",
+}
+
+__all__ = [
+    "BackendUnavailable",
+    "CensoredError",
+    "Diagnostics",
+    "Directions",
+    "Landscape",
+    "ParameterSpace",
+    "Radii",
+    "RaySearchFailed",
+    "RaySolver",
+    "Status",
+    "Verdict",
+    "Volume",
+    "VolumeEstimate",
+    "__version__",
+    "estimate_volume",
+    "find_radii",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

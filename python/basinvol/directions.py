@@ -1,0 +1,76 @@
+"""Random directions, known by (seed, index) alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .parameters import ParameterSpace
+from .philox import philox_normals
+
+GENERATORS = ("philox", "legacy")
+_MAX_INDEX = 2**32
+
+
+@dataclass(frozen=True)
+class Directions:
+    """`count` unit vectors, uniform on the sphere of the chosen (scaled) coordinates.
+
+    Direction i is a function of `seed` and i only: the same on every backend, device, block size and machine, and the
+    first 100 of 500 are the 100 of 100. A perturbed network is center + radius x scale x direction.
+
+    Args:
+        space: the coordinates.
+        count: D, number of directions.
+        seed: 0 <= seed < 2^64.
+        generator: "philox", the library's own; "legacy", the published protocol of Fan, Sandlund and Ko (2025):
+            direction i is drawn from torch's generator after `manual_seed(i + 1)`, tensor by tensor in model order,
+            and `seed` is not used.
+    """
+
+    space: ParameterSpace
+    count: int
+    seed: int = 0
+    generator: str = "philox"
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.count > _MAX_INDEX:
+            raise ValueError(f"`num_directions` must be between 1 and 2^32, got {self.count}.")
+        if not 0 <= self.seed < 2**64:
+            raise ValueError(f"`seed` must be between 0 and 2^64 - 1, got {self.seed}.")
+        if self.generator not in GENERATORS:
+            raise ValueError(
+                f"`generator` must be one of {', '.join(map(repr, GENERATORS))}, got {self.generator!r}."
+            )
+
+    def normals(self, index: int, device: torch.device | str = "cpu") -> Tensor:
+        """The Gaussian vector behind a direction, not normalized. [P] float32"""
+        if not 0 <= index < self.count:
+            raise ValueError(f"direction index {index} is not between 0 and {self.count - 1}.")
+        if self.generator == "legacy":
+            legacy = torch.Generator().manual_seed(index + 1)
+            draws = [torch.randn(shape, generator=legacy).reshape(-1) for shape in self.space.shapes]
+            return torch.cat(draws).to(device)
+        sizes = enumerate(self.space.sizes)
+        return torch.cat([philox_normals(self.seed, index, tensor, size, device) for tensor, size in sizes])
+
+    def norms(self, indices: Iterable[int]) -> Tensor:
+        """Euclidean norms of the Gaussian vectors, about sqrt(P). [len(indices)] float64"""
+        return torch.stack([_norm(self.normals(index)) for index in indices])
+
+    def materialize(
+        self, indices: Iterable[int], dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> Tensor:
+        """The directions as vectors of unit norm. [len(indices), P]"""
+        rows = []
+        for index in indices:
+            normals = self.normals(index, device)
+            rows.append((normals.double() / _norm(normals)).to(dtype))
+        return torch.stack(rows) if rows else torch.empty((0, self.space.dim), dtype=dtype, device=device)
+
+
+def _norm(normals: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(normals, dtype=torch.float64)

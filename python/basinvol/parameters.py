@@ -1,0 +1,161 @@
+"""A model's floating-point parameters as one flat vector, by name."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+SCALINGS = ("filter", "none")
+_HALF = (torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class ParameterSpace:
+    """Which parameters are perturbed, and where each lies in the flat vector [P].
+
+    Tied parameters are one entry, under the first of their names. The space holds names and shapes only: it never
+    keeps or changes a model.
+
+    Attributes:
+        names: parameter names in model order.
+        shapes: their shapes.
+        dtype: of the flat vector, float32 or float64 (float64 when any parameter is).
+        dtypes: of the parameters themselves, to which `unflatten` converts.
+    """
+
+    names: tuple[str, ...]
+    shapes: tuple[torch.Size, ...]
+    dtypes: tuple[torch.dtype, ...]
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        include: str | Sequence[str] | None = None,
+        exclude: str | Sequence[str] | None = None,
+        trainable_only: bool = False,
+    ) -> ParameterSpace:
+        """The space of `model`'s floating-point parameters.
+
+        Args:
+            include: glob or globs on parameter names; only what matches one is kept.
+            exclude: glob or globs; what matches one is dropped.
+            trainable_only: drop parameters with `requires_grad=False`.
+
+        Raises:
+            ValueError: nothing is left to perturb, a glob matches no parameter, or a parameter is in half precision.
+        """
+        parameters = {name: p for name, p in model.named_parameters() if p.is_floating_point()}
+        kept = dict(parameters)
+        if include is not None:
+            matches = _matching(parameters, include, "include")
+            kept = {name: p for name, p in kept.items() if name in matches}
+        if exclude is not None:
+            matches = _matching(parameters, exclude, "exclude")
+            kept = {name: p for name, p in kept.items() if name not in matches}
+        if trainable_only:
+            kept = {name: p for name, p in kept.items() if p.requires_grad}
+        if not any(p.numel() for p in kept.values()):
+            raise ValueError(
+                f"the model has no parameter to perturb: {len(parameters)} floating-point parameters, none left "
+                f"after include={include!r}, exclude={exclude!r}, trainable_only={trainable_only}."
+            )
+        for name, p in kept.items():
+            if p.dtype in _HALF:
+                raise ValueError(
+                    f"parameter {name!r} is {p.dtype}: a radius found in half precision can not be certified; "
+                    "pass model.float() (and inputs in float32)."
+                )
+        return cls(
+            names=tuple(kept),
+            shapes=tuple(p.shape for p in kept.values()),
+            dtypes=tuple(p.dtype for p in kept.values()),
+        )
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of elements of each parameter."""
+        return tuple(math.prod(shape) for shape in self.shapes)
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """Position of each parameter's first element in the flat vector."""
+        offsets, total = [], 0
+        for size in self.sizes:
+            offsets.append(total)
+            total += size
+        return tuple(offsets)
+
+    @property
+    def dim(self) -> int:
+        """P, the length of the flat vector."""
+        return sum(self.sizes)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """float64 when any parameter is, else float32."""
+        return torch.float64 if torch.float64 in self.dtypes else torch.float32
+
+    def flatten(self, model: nn.Module) -> Tensor:
+        """A copy of the model's parameters as one vector. [P]"""
+        parameters = dict(model.named_parameters())
+        missing = [name for name in self.names if name not in parameters]
+        if missing:
+            raise ValueError(
+                f"the model has no parameter {missing[0]!r}; it is not the one this space was made of."
+            )
+        return torch.cat([parameters[name].detach().to(self.dtype).reshape(-1) for name in self.names])
+
+    def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
+        """The named tensors of a flat vector [P]: views of it wherever the dtype allows."""
+        if vector.shape != (self.dim,):
+            raise ValueError(f"`vector` must have shape [{self.dim}], got {list(vector.shape)}.")
+        pieces = vector.split(list(self.sizes))
+        return {
+            name: piece.view(shape).to(dtype)
+            for name, piece, shape, dtype in zip(self.names, pieces, self.shapes, self.dtypes, strict=True)
+        }
+
+    def scale(self, model: nn.Module, scaling: str = "filter") -> Tensor:
+        """The positive factor of every parameter, the diagonal of S. [P]
+
+        "filter" (Li et al. 2018, as used by Fan, Sandlund and Ko 2025): for a tensor of rank two or more the norm of
+        the weights of its own output unit (first dimension), one for biases and other tensors of rank one. A filter of
+        zeros has scale 0 and is not perturbed; see `zero_filters`. "none": one everywhere.
+        """
+        if scaling not in SCALINGS:
+            raise ValueError(f"`scaling` must be one of {', '.join(map(repr, SCALINGS))}, got {scaling!r}.")
+        center = self.flatten(model)
+        if scaling == "none":
+            return torch.ones_like(center)
+        scales = []
+        for piece, shape in zip(center.split(list(self.sizes)), self.shapes, strict=True):
+            if len(shape) < 2:
+                scales.append(torch.ones_like(piece))
+            else:
+                rows = piece.view(shape[0], -1)
+                norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float64)
+                scales.append(norms.to(piece.dtype).expand_as(rows).reshape(-1))
+        return torch.cat(scales)
+
+    def zero_filters(self, scale: Tensor) -> dict[str, int]:
+        """Parameters with elements of scale 0, and how many: the directions can not move those."""
+        counts = [int((piece == 0).sum()) for piece in scale.split(list(self.sizes))]
+        return {name: count for name, count in zip(self.names, counts, strict=True) if count}
+
+
+def _matching(parameters: Mapping[str, Tensor], globs: str | Sequence[str], argument: str) -> set[str]:
+    matches: set[str] = set()
+    for glob in [globs] if isinstance(globs, str) else globs:
+        found = fnmatch.filter(parameters, glob)
+        if not found:
+            raise ValueError(
+                f"`{argument}` has the glob {glob!r}, which matches none of: {', '.join(parameters) or '(no parameter)'}."
+            )
+        matches.update(found)
+    return matches

@@ -1,0 +1,143 @@
+"""What a radius search returns: one bracket, status and radius per level, cutoff and direction."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+DEFAULT_SLOPE = 2.0  # of a quadratic basin
+_SLOPE_RANGE = (0.5, 50.0)
+
+
+class Status(enum.Enum):
+    """How the search along one direction ended; the value is the sentence for users."""
+
+    CROSSED = "the cutoff was crossed"
+    CENSORED = "still inside at radius_max; raise it, or report a bound"
+    CENTER_OUTSIDE = "the loss at the center is above the cutoff; the basin is empty and the radius 0"
+    NON_FINITE = "the loss became NaN or infinite; such points count as outside"
+    MAX_STEPS = "the bracket was still wider than rtol after max_steps evaluations"
+
+    @property
+    def code(self) -> int:
+        """The small integer that stands for it in arrays and files."""
+        return _STATUSES.index(self)
+
+
+_STATUSES = tuple(Status)
+
+
+@dataclass(frozen=True)
+class Radii:
+    """Boundary radii with their certificates, in the chosen (scaled) coordinates.
+
+    Shapes: [L, C, D] from `find_radii`, [D] from `at` and `estimate_volume`. Every CROSSED direction has
+    loss(lower) <= cutoff < loss(upper), both evaluated on the full level; loss(0) is the center's.
+
+    Attributes:
+        lower: largest radius known to be inside. float64
+        upper: smallest radius known to be outside; infinity where the ray never left. float64
+        radius: the estimated crossing between them; 0 for CENTER_OUTSIDE; NaN for every other status, so that a ray
+            that failed can not be averaged by accident. float64
+        value_lower, value_upper: the losses there. float64
+        slope: d ln(loss - center loss) / d ln(radius) near the crossing, 2 for a quadratic. float64
+        status_code: codes of `status`. int8
+        num_evaluations: loss evaluations spent on each direction, all levels and cutoffs together. [D] int64
+        levels, cutoffs: what the first two axes stand for.
+    """
+
+    lower: Tensor
+    upper: Tensor
+    radius: Tensor
+    value_lower: Tensor
+    value_upper: Tensor
+    slope: Tensor
+    status_code: Tensor
+    num_evaluations: Tensor
+    levels: tuple[int, ...]
+    cutoffs: tuple[float, ...]
+
+    @property
+    def status(self) -> NDArray[np.object_]:
+        """The `Status` of each ray."""
+        table = np.array(_STATUSES, dtype=object)
+        return table[self.status_code.numpy().astype(np.int64)]
+
+    def is_status(self, status: Status) -> Tensor:
+        """Where the status is this one. bool"""
+        return self.status_code == status.code
+
+    def __len__(self) -> int:
+        return int(self.num_evaluations.shape[0])
+
+    def at(self, level: int | None = None, cutoff: float | None = None) -> Radii:
+        """The radii [D] of one level (a number of examples) and one cutoff; either may be left out if there is one."""
+        row = _position(self.levels, level, "level")
+        column = _position(self.cutoffs, cutoff, "cutoff")
+        fields = {name: getattr(self, name)[row, column] for name in _PER_RAY}
+        return dataclasses.replace(
+            self, **fields, levels=(self.levels[row],), cutoffs=(self.cutoffs[column],)
+        )
+
+    def between(self, start: int, stop: int) -> Radii:
+        """The radii of some directions, by position."""
+        fields = {name: getattr(self, name)[..., start:stop] for name in _TENSORS}
+        return Radii(**fields, levels=self.levels, cutoffs=self.cutoffs)
+
+    @staticmethod
+    def concatenate(parts: Sequence[Radii]) -> Radii:
+        """The radii of several ranges of directions, one after the other."""
+        first = parts[0]
+        fields = {name: torch.cat([getattr(p, name) for p in parts], dim=-1) for name in _TENSORS}
+        return Radii(**fields, levels=first.levels, cutoffs=first.cutoffs)
+
+
+_PER_RAY = ("lower", "upper", "radius", "value_lower", "value_upper", "slope", "status_code")
+_TENSORS = (*_PER_RAY, "num_evaluations")
+
+
+@dataclass(frozen=True)
+class Guess:
+    """Where to look first: the typical radius and slope of rays already solved. [L, C] each, float64"""
+
+    radius: Tensor
+    slope: Tensor
+
+    @classmethod
+    def generic(cls, num_levels: int, num_cutoffs: int, radius: float) -> Guess:
+        """The same radius everywhere, and the slope of a quadratic."""
+        shape = (num_levels, num_cutoffs)
+        return cls(
+            torch.full(shape, radius, dtype=torch.float64),
+            torch.full(shape, DEFAULT_SLOPE, dtype=torch.float64),
+        )
+
+    @classmethod
+    def learned(cls, pilot: Radii, otherwise: Guess) -> Guess:
+        """Geometric mean radius and mean slope of the pilot's crossed rays [L, C, D]; `otherwise` where none crossed."""
+        crossed = pilot.is_status(Status.CROSSED)
+        count = crossed.sum(dim=-1)
+        logs = torch.where(crossed, pilot.radius, 1.0).log()
+        slopes = torch.where(crossed, pilot.slope, 0.0).clamp(*_SLOPE_RANGE) * crossed
+        some = count > 0
+        return cls(
+            torch.where(some, (logs.sum(dim=-1) / count.clamp(min=1)).exp(), otherwise.radius),
+            torch.where(some, slopes.sum(dim=-1) / count.clamp(min=1), otherwise.slope),
+        )
+
+
+def _position(values: Sequence[float], wanted: float | None, name: str) -> int:
+    if wanted is None:
+        if len(values) != 1:
+            raise ValueError(f"`{name}` must be one of {list(values)}.")
+        return 0
+    if wanted not in values:
+        raise ValueError(f"`{name}` must be one of {list(values)}, got {wanted}.")
+    return values.index(wanted)

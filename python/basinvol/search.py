@@ -1,0 +1,225 @@
+"""The radius search along many rays at once: the algorithm, in torch.
+
+`RaySearch` knows nothing of models. It is asked where to evaluate and told the losses:
+
+    while (probes := search.ask()) is not None:
+        search.tell(probes, losses_at(probes))
+
+csrc/ray_search.h is the same algorithm for one ray; a test holds the two together bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .portable_math import portable_exp, portable_log
+from .radii import Radii, Status
+from .targets import Targets
+
+SEARCHES = ("interpolate", "bisect", "grid")
+RUNNING = -1  # status code of a ray that is not finished
+
+_LOG_MAX_STEP = math.log(16.0)  # farthest a single step goes while a side is missing
+_LOG_BLIND_STEP = math.log(4.0)  # when the loss does not say how far
+_MAX_INTERPOLATIONS = 12  # then plain bisection, which can not stall
+_AIM = 0.45  # of rtol past the estimate: two such points, one on each side, close the bracket
+_MIN_SLOPE_WIDTH = 1e-3  # brackets narrower than this say more about rounding than about the slope
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """How to search.
+
+    Attributes:
+        method: "interpolate", log-log interpolation with certified brackets; "bisect", doubling then geometric
+            bisection; "grid", the first grid point outside, rounding up as in the published protocol.
+        rtol: relative width at which a bracket is closed (not used by "grid").
+        radius_max: rays still inside there are CENSORED (not used by "grid", which ends at its last point).
+        max_steps: most evaluations for one level and cutoff of one ray.
+        grid: increasing positive coefficients, for "grid" only; a ray's radii are these times its `unit`.
+    """
+
+    method: str = "interpolate"
+    rtol: float = 1e-4
+    radius_max: float = math.inf
+    max_steps: int = 100
+    grid: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.method not in SEARCHES:
+            raise ValueError(
+                f"`search` must be one of {', '.join(map(repr, SEARCHES))}, got {self.method!r}."
+            )
+        if not 1e-12 <= self.rtol <= 0.5:
+            raise ValueError(f"`rtol` must be between 1e-12 and 0.5, got {self.rtol}.")
+        if not self.radius_max > 0:
+            raise ValueError(f"`radius_max` must be positive, got {self.radius_max}.")
+        if self.max_steps < 1:
+            raise ValueError(f"`max_steps` must be at least 1, got {self.max_steps}.")
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Where the search wants the loss: ray index, radius and highest level needed. [A] each"""
+
+    rays: Tensor
+    radius: Tensor
+    level: Tensor
+
+
+class RaySearch:
+    """The state of D searches with T targets each, as tensors [D, T]. One evaluation of a ray serves all its targets.
+
+    Args:
+        targets: what is looked for.
+        settings: how.
+        num_rays: D.
+        unit: length of each ray's grid unit, [D] float64; for "grid" only.
+    """
+
+    def __init__(
+        self, targets: Targets, settings: SearchSettings, num_rays: int, unit: Tensor | None = None
+    ) -> None:
+        self.targets = targets
+        self.settings = settings
+        self._grid = torch.tensor(settings.grid, dtype=torch.float64)
+        self._unit = torch.ones(num_rays, dtype=torch.float64) if unit is None else unit
+
+        shape = (num_rays, len(targets.level))
+        self.lower = torch.zeros(shape, dtype=torch.float64)
+        self.upper = torch.full(shape, math.inf, dtype=torch.float64)
+        self.value_lower = targets.center.expand(shape).clone()
+        self.value_upper = torch.full(shape, math.nan, dtype=torch.float64)
+        self.slope = targets.guess_slope.expand(shape).clone()
+        self.steps = torch.zeros(shape, dtype=torch.int64)
+        self.status = torch.full(shape, RUNNING, dtype=torch.int8)
+        self.num_evaluations = torch.zeros(num_rays, dtype=torch.int64)
+
+        outside = ~(targets.center <= targets.cutoff)
+        self.status[:, outside] = Status.CENTER_OUTSIDE.code
+        self.upper[:, outside] = 0.0
+        self.value_upper[:, outside] = targets.center[outside]
+
+    def ask(self) -> Probes | None:
+        """The next evaluation of every ray that is not finished; None when all are."""
+        running = self.status == RUNNING
+        rays = running.any(dim=1).nonzero().reshape(-1)
+        if len(rays) == 0:
+            return None
+        order = self.targets.order
+        target = order[running[rays][:, order].int().argmax(dim=1)]
+        if self.settings.method == "grid":
+            radius = self._grid[self.num_evaluations[rays]] * self._unit[rays]
+        else:
+            radius = self._propose(rays, target)
+        self.steps[rays, target] += 1
+        return Probes(rays, radius, self.targets.level[target])
+
+    def tell(self, probes: Probes, losses: Tensor) -> None:
+        """Take the losses [A, L] at the probes; columns above a probe's level are not read."""
+        rays, radius = probes.rays, probes.radius[:, None]
+        self.num_evaluations[rays] += 1
+        value = losses.double().cpu()[:, self.targets.level]
+        lower, upper = self.lower[rays], self.upper[rays]
+        value_lower, value_upper = self.value_lower[rays], self.value_upper[rays]
+        seen = (self.status[rays] == RUNNING) & (self.targets.level <= probes.level[:, None])
+        is_inside = value <= self.targets.cutoff  # false for NaN: such points count as outside
+        raises = seen & is_inside & (radius > lower) & (radius < upper)
+        lowers = seen & ~is_inside & (radius < upper)
+        # Outside below a radius that was inside: the first crossing is earlier, and only the center is known inside.
+        restart = lowers & (radius <= lower)
+
+        self.lower[rays] = torch.where(raises, radius, torch.where(restart, 0.0, lower))
+        self.value_lower[rays] = torch.where(
+            raises, value, torch.where(restart, self.targets.center, value_lower)
+        )
+        self.upper[rays] = torch.where(lowers, radius, upper)
+        self.value_upper[rays] = torch.where(lowers, value, value_upper)
+        self._finish(rays)
+
+    def radii(self) -> Radii:
+        """The result, [L, C, D], once `ask` has returned None."""
+        state = {
+            "lower": self.lower.T,
+            "upper": self.upper.T,
+            "value_lower": self.value_lower.T,
+            "value_upper": self.value_upper.T,
+            "slope": self.slope.T,
+            "status_code": self.status.T,
+            "num_evaluations": self.num_evaluations,
+        }
+        return self.targets.radii(state, rounds_up=self.settings.method == "grid")
+
+    def _finish(self, rays: Tensor) -> None:
+        lower, upper = self.lower[rays], self.upper[rays]
+        status = self.status[rays]
+        running = status == RUNNING
+        left = upper < math.inf
+        if self.settings.method == "grid":
+            closed = left
+            censored = ~left & (self.num_evaluations[rays] == len(self.settings.grid))[:, None]
+            exhausted = torch.zeros_like(left)
+        else:
+            closed = left & (upper - lower <= self.settings.rtol * upper)
+            censored = lower >= self.settings.radius_max
+            exhausted = self.steps[rays] >= self.settings.max_steps
+        is_finite = torch.isfinite(self.value_upper[rays])
+        status = torch.where(running & exhausted, Status.MAX_STEPS.code, status)
+        status = torch.where(running & censored, Status.CENSORED.code, status)
+        status = torch.where(running & closed & ~is_finite, Status.NON_FINITE.code, status)
+        status = torch.where(running & closed & is_finite, Status.CROSSED.code, status)
+        self.status[rays] = status.to(torch.int8)
+
+    def _propose(self, rays: Tensor, target: Tensor) -> Tensor:
+        lower, upper = self.lower[rays, target], self.upper[rays, target]
+        steps = self.steps[rays, target]
+        gap = self.targets.cutoff[target] - self.targets.center[target]
+        rise_lower = self.value_lower[rays, target] - self.targets.center[target]
+        rise_upper = self.value_upper[rays, target] - self.targets.center[target]
+        has_lower, has_upper = lower > 0, upper < math.inf
+        is_informed = self.settings.method == "interpolate"
+        usable_lower = is_informed & (rise_lower > 0) & (gap > 0)
+        usable_upper = is_informed & (rise_upper < math.inf) & (gap > 0)  # false for NaN
+
+        log_lower = portable_log(torch.where(has_lower, lower, 1.0))
+        log_upper = portable_log(torch.where(has_upper, upper, 1.0))
+        log_gap = portable_log(torch.where(gap > 0, gap, 1.0))
+        log_rise_lower = portable_log(torch.where(usable_lower, rise_lower, 1.0))
+        log_rise_upper = portable_log(torch.where(usable_upper, rise_upper, 1.0))
+
+        slope = self.slope[rays, target]
+        outward = self._stride((log_gap - log_rise_lower) / slope, usable_lower, steps)
+        inward = self._stride((log_rise_upper - log_gap) / slope, usable_upper, steps)
+
+        width = log_upper - log_lower
+        can_interpolate = has_lower & has_upper & usable_lower & usable_upper & (steps < _MAX_INTERPOLATIONS)
+        secant = (log_rise_upper - log_rise_lower) / torch.where(can_interpolate, width, 1.0)
+        learns = can_interpolate & (width > _MIN_SLOPE_WIDTH)
+        self.slope[rays, target] = torch.where(learns, secant, slope)
+        rise = torch.where(can_interpolate, log_rise_upper - log_rise_lower, 1.0)
+        estimate = log_lower + (log_gap - log_rise_lower) / rise * width
+        past = _AIM * self.settings.rtol
+        # Move the side that is farther from the estimate.
+        aim = torch.where(estimate - log_lower > log_upper - estimate, estimate - past, estimate + past)
+        aim = torch.maximum(aim, log_lower + 0.1 * self.settings.rtol)
+        aim = torch.minimum(aim, log_upper - 0.1 * self.settings.rtol)
+
+        radius = torch.sqrt(lower) * torch.sqrt(torch.where(has_upper, upper, 1.0))  # bisection
+        radius = torch.where(can_interpolate, portable_exp(aim), radius)
+        radius = torch.where(has_lower & ~has_upper, lower * portable_exp(outward), radius)
+        radius = torch.where(~has_lower & has_upper, upper * portable_exp(-inward), radius)
+        radius = torch.where(~has_lower & ~has_upper, self.targets.guess_radius[target], radius)
+        return radius.clamp(max=self.settings.radius_max)
+
+    def _stride(self, distance: Tensor, is_usable: Tensor, steps: Tensor) -> Tensor:
+        """How far to step in ln radius while one side is missing: past the extrapolation, more so each time."""
+        tries = steps.clamp(min=1).double()
+        if self.settings.method == "bisect":
+            return torch.full_like(distance, math.log(2.0))
+        least = 2.0 * _AIM * self.settings.rtol * tries * tries
+        informed = torch.maximum(distance * (1.0 + 0.2 * tries), least).clamp(max=_LOG_MAX_STEP)
+        return torch.where(is_usable, informed, _LOG_BLIND_STEP)
