@@ -96,9 +96,7 @@ def diagnose(
         "unresolved": _share(radii, Status.MAX_STEPS),
     }
     verdict, reason = _judge(found, len(radii), count, bool((entering == 0).all()), dict(zero_scale or {}))
-    return Diagnostics(
-        verdict=verdict, reason=reason, num_used=count, zero_scale=dict(zero_scale or {}), **found
-    )
+    return Diagnostics(verdict=verdict, reason=reason, num_used=count, zero_scale=dict(zero_scale or {}), **found)
 
 
 def _judge(

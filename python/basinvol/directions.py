@@ -42,9 +42,7 @@ class Directions:
         if not 0 <= self.seed < 2**64:
             raise ValueError(f"`seed` must be between 0 and 2^64 - 1, got {self.seed}.")
         if self.generator not in GENERATORS:
-            raise ValueError(
-                f"`generator` must be one of {', '.join(map(repr, GENERATORS))}, got {self.generator!r}."
-            )
+            raise ValueError(f"`generator` must be one of {', '.join(map(repr, GENERATORS))}, got {self.generator!r}.")
 
     def normals(self, index: int, device: torch.device | str = "cpu") -> Tensor:
         """The Gaussian vector behind a direction, not normalized. [P] float32"""
@@ -73,4 +71,5 @@ class Directions:
 
 
 def _norm(normals: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(normals, dtype=torch.float64)
+    norm: Tensor = torch.linalg.vector_norm(normals, dtype=torch.float64)
+    return norm

@@ -76,9 +76,7 @@ class Volume:
                 that dominate; "bound" lets them count with radius_max, a lower bound.
         """
         if on_censored not in ON_CENSORED:
-            raise ValueError(
-                f"`on_censored` must be one of {', '.join(map(repr, ON_CENSORED))}, got {on_censored!r}."
-            )
+            raise ValueError(f"`on_censored` must be one of {', '.join(map(repr, ON_CENSORED))}, got {on_censored!r}.")
         censored = radii.is_status(Status.CENSORED)
         num_censored, count = int(censored.sum()), len(radii)
         if num_censored and on_censored == "raise":
@@ -89,9 +87,7 @@ class Volume:
             )
         used = ~censored if on_censored == "drop" else torch.ones_like(censored)
         if not bool(used.any()):
-            raise CensoredError(
-                f'all {count} directions are censored and dropped; pass on_censored="bound".', radii
-            )
+            raise CensoredError(f'all {count} directions are censored and dropped; pass on_censored="bound".', radii)
         entering = torch.where(torch.isnan(radii.radius), radii.lower, radii.radius)
         return cls(
             dim=space.dim,
@@ -123,11 +119,7 @@ class VolumeEstimate(Volume):
     def __str__(self) -> str:
         found = self.diagnostics
         trusted = found.verdict is Verdict.TRUSTWORTHY
-        error = (
-            f"{self.standard_error:.2f}"
-            if trusted
-            else f"{self.standard_error:.2f} (not valid: {found.verdict})"
-        )
+        error = f"{self.standard_error:.2f}" if trusted else f"{self.standard_error:.2f} (not valid: {found.verdict})"
         per_ray = float(self.radii.num_evaluations.double().mean())
         return "\n".join(
             [
@@ -187,8 +179,10 @@ class VolumeEstimate(Volume):
             numbers[name] = getattr(self, name)
         for name in ("backend", "backend_reason", "num_threads", "seconds"):
             numbers[name] = getattr(self, name)
-        finite = lambda value: not isinstance(value, float) or math.isfinite(value)  # noqa: E731
-        return {name: value if finite(value) else None for name, value in numbers.items()}
+        return {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in numbers.items()
+        }
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row per direction: index, lower, upper, radius, losses at both ends, status, evaluations."""
@@ -283,15 +277,11 @@ def estimate_volume(
     if resolve != "all":
         raise ValueError(f"`resolve` must be 'all', got {resolve!r}.")
     if on_censored not in ON_CENSORED:
-        raise ValueError(
-            f"`on_censored` must be one of {', '.join(map(repr, ON_CENSORED))}, got {on_censored!r}."
-        )
+        raise ValueError(f"`on_censored` must be one of {', '.join(map(repr, ON_CENSORED))}, got {on_censored!r}.")
     if method == "paper":
         search, on_censored = "grid", "drop"
     space = ParameterSpace.of(model, include, exclude, trainable_only)
-    directions = Directions(
-        space, num_directions, seed, generator="legacy" if method == "paper" else "philox"
-    )
+    directions = Directions(space, num_directions, seed, generator="legacy" if method == "paper" else "philox")
     landscape = Landscape(model, loss_fn, data, device=device)
     solver = RaySolver(
         landscape,

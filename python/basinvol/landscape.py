@@ -77,9 +77,7 @@ class Landscape:
         with self.measuring():
             return self.evaluate(parameters, num_levels)
 
-    def evaluate(
-        self, parameters: Mapping[str, Tensor] | None = None, num_levels: int | None = None
-    ) -> Tensor:
+    def evaluate(self, parameters: Mapping[str, Tensor] | None = None, num_levels: int | None = None) -> Tensor:
         """As `losses`, for a caller that holds `measuring()` around many evaluations."""
         replaced = {**self._center, **(parameters or {})}
         means, total, start = [], torch.zeros((), dtype=torch.float64, device=self.device), 0
@@ -110,8 +108,7 @@ class Landscape:
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             got = f"shape {list(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
             raise ValueError(
-                f"`loss_fn` must return the mean loss of the batch as a scalar tensor, got {got}; "
-                'use reduction="mean".'
+                f'`loss_fn` must return the mean loss of the batch as a scalar tensor, got {got}; use reduction="mean".'
             )
         return loss.reshape(())
 
@@ -150,9 +147,7 @@ class Landscape:
             )
 
     def _check_labels(self) -> None:
-        is_class_loss = self.loss_fn is F.cross_entropy or isinstance(
-            self.loss_fn, (nn.CrossEntropyLoss, nn.NLLLoss)
-        )
+        is_class_loss = self.loss_fn is F.cross_entropy or isinstance(self.loss_fn, (nn.CrossEntropyLoss, nn.NLLLoss))
         if not is_class_loss or self.targets.is_floating_point():
             return
         outputs = functional_call(self.model, {**self._buffers, **self._center}, (self.inputs[:1],))

@@ -106,16 +106,14 @@ class ParameterSpace:
         parameters = dict(model.named_parameters())
         missing = [name for name in self.names if name not in parameters]
         if missing:
-            raise ValueError(
-                f"the model has no parameter {missing[0]!r}; it is not the one this space was made of."
-            )
+            raise ValueError(f"the model has no parameter {missing[0]!r}; it is not the one this space was made of.")
         return torch.cat([parameters[name].detach().to(self.dtype).reshape(-1) for name in self.names])
 
     def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
         """The named tensors of a flat vector [P]: views of it wherever the dtype allows."""
         if vector.shape != (self.dim,):
             raise ValueError(f"`vector` must have shape [{self.dim}], got {list(vector.shape)}.")
-        pieces = vector.split(list(self.sizes))
+        pieces = torch.split(vector, list(self.sizes))
         return {
             name: piece.view(shape).to(dtype)
             for name, piece, shape, dtype in zip(self.names, pieces, self.shapes, self.dtypes, strict=True)
@@ -134,7 +132,7 @@ class ParameterSpace:
         if scaling == "none":
             return torch.ones_like(center)
         scales = []
-        for piece, shape in zip(center.split(list(self.sizes)), self.shapes, strict=True):
+        for piece, shape in zip(torch.split(center, list(self.sizes)), self.shapes, strict=True):
             if len(shape) < 2:
                 scales.append(torch.ones_like(piece))
             else:
@@ -145,7 +143,7 @@ class ParameterSpace:
 
     def zero_filters(self, scale: Tensor) -> dict[str, int]:
         """Parameters with elements of scale 0, and how many: the directions can not move those."""
-        counts = [int((piece == 0).sum()) for piece in scale.split(list(self.sizes))]
+        counts = [int((piece == 0).sum()) for piece in torch.split(scale, list(self.sizes))]
         return {name: count for name, count in zip(self.names, counts, strict=True) if count}
 
 
@@ -154,8 +152,7 @@ def _matching(parameters: Mapping[str, Tensor], globs: str | Sequence[str], argu
     for glob in [globs] if isinstance(globs, str) else globs:
         found = fnmatch.filter(parameters, glob)
         if not found:
-            raise ValueError(
-                f"`{argument}` has the glob {glob!r}, which matches none of: {', '.join(parameters) or '(no parameter)'}."
-            )
+            known = ", ".join(parameters) or "(no parameter)"
+            raise ValueError(f"`{argument}` has the glob {glob!r}, which matches none of: {known}.")
         matches.update(found)
     return matches

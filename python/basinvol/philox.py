@@ -14,9 +14,7 @@ _ROUNDS = 10
 _MASK = 0xFFFFFFFF
 
 
-def philox_words(
-    seed: int, direction: int, tensor: int, num_blocks: int, device: torch.device | str = "cpu"
-) -> Tensor:
+def philox_words(seed: int, direction: int, tensor: int, num_blocks: int, device: torch.device | str = "cpu") -> Tensor:
     """The random words of `num_blocks` blocks of four, as int64 holding 32 unsigned bits. [num_blocks, 4]
 
     Key: the two halves of `seed`. Counter: (block, direction, tensor, 0). The direction has a word of its own, so
@@ -35,9 +33,7 @@ def philox_words(
     return torch.stack([c0, c1, c2, c3], dim=1)
 
 
-def philox_normals(
-    seed: int, direction: int, tensor: int, count: int, device: torch.device | str = "cpu"
-) -> Tensor:
+def philox_normals(seed: int, direction: int, tensor: int, count: int, device: torch.device | str = "cpu") -> Tensor:
     """Standard normals of one parameter tensor along one direction, in row-major order. [count] float32
 
     Box and Muller 1958: words (a, b) give sqrt(-2 ln u) cos(2 pi v) and the same with sin, where u = (a + 1/2) 2^-32

@@ -82,9 +82,7 @@ class Radii:
         row = _position(self.levels, level, "level")
         column = _position(self.cutoffs, cutoff, "cutoff")
         fields = {name: getattr(self, name)[row, column] for name in _PER_RAY}
-        return dataclasses.replace(
-            self, **fields, levels=(self.levels[row],), cutoffs=(self.cutoffs[column],)
-        )
+        return dataclasses.replace(self, **fields, levels=(self.levels[row],), cutoffs=(self.cutoffs[column],))
 
     def between(self, start: int, stop: int) -> Radii:
         """The radii of some directions, by position."""
@@ -121,7 +119,7 @@ class Guess:
 
     @classmethod
     def learned(cls, pilot: Radii, otherwise: Guess) -> Guess:
-        """Geometric mean radius and mean slope of the pilot's crossed rays [L, C, D]; `otherwise` where none crossed."""
+        """Geometric mean radius and mean slope of the crossed rays [L, C, D]; `otherwise` where none crossed."""
         crossed = pilot.is_status(Status.CROSSED)
         count = crossed.sum(dim=-1)
         logs = torch.where(crossed, pilot.radius, 1.0).log()

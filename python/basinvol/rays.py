@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from tqdm import tqdm
@@ -21,7 +21,7 @@ NUM_PILOT = 4
 # Rays still inside here are censored: a million times the scale of every parameter.
 _RADIUS_MAX_PER_ROOT_DIM = 1e6
 _FIRST_RADIUS_PER_ROOT_DIM = 0.1
-_BLOCK_PER_THREAD = 8  # directions between two updates of the progress bar, or two chances to interrupt
+_STEP_PER_THREAD = 8  # directions between two updates of the progress bar, or two chances to interrupt
 
 PAPER_GRID = tuple((k / 99) ** 2 for k in range(1, 100))  # linspace(0, 1, 100)^2 without the center
 
@@ -79,42 +79,54 @@ class RaySolver:
         self._generic = Guess.generic(
             len(landscape.levels), len(self.problem.cutoffs), _FIRST_RADIUS_PER_ROOT_DIM * root_dim
         )
-        self._pilot: Radii | None = None
-        self._guess: Guess | None = None
+        self._learned: tuple[Radii, Guess] | None = None
 
-    def solve(self, start: int, stop: int) -> Radii:
-        """The radii of directions start to stop - 1. [L, C, stop - start]"""
+    def solve(self, start: int, stop: int, on_done: Callable[[int], object] = lambda _: None) -> Radii:
+        """The radii of directions start to stop - 1, the same however a range is split. [L, C, stop - start]
+
+        Args:
+            on_done: called with the number of directions finished since the last call.
+
+        Raises:
+            RaySearchFailed: an evaluation failed; carries the radii found so far.
+        """
+        step = _STEP_PER_THREAD * self.num_threads
+        parts: list[Radii] = []
+        for first in range(start, stop, step):
+            last = min(first + step, stop)
+            try:
+                parts.append(self._solve_step(first, last))
+            except (RuntimeError, MemoryError) as error:
+                done = Radii.concatenate(parts) if parts else None
+                raise RaySearchFailed(
+                    f"the search failed at directions {first} to {last - 1}: {error}", done
+                ) from error
+            on_done(last - first)
+        return Radii.concatenate(parts)
+
+    def _solve_step(self, start: int, stop: int) -> Radii:
         if self.problem.settings.method == "grid":
             return self._engine.solve(range(start, stop), self._generic)
-        if self._pilot is None:
-            num_pilot = min(NUM_PILOT, self.problem.directions.count)
-            self._pilot = self._engine.solve(range(num_pilot), self._generic)
-            self._guess = Guess.learned(self._pilot, self._generic)
-        assert self._guess is not None
+        pilot, guess = self._learn()
         parts = []
         if start < NUM_PILOT:
-            parts.append(self._pilot.between(start, min(stop, NUM_PILOT)))
+            parts.append(pilot.between(start, min(stop, NUM_PILOT)))
         if stop > NUM_PILOT:
-            parts.append(self._engine.solve(range(max(start, NUM_PILOT), stop), self._guess))
+            parts.append(self._engine.solve(range(max(start, NUM_PILOT), stop), guess))
         return Radii.concatenate(parts)
 
-    def solve_all(self, progress: bool = False, description: str = "directions") -> Radii:
-        """The radii of all directions, in blocks, with a progress bar on a terminal if asked. [L, C, D]"""
+    def _learn(self) -> tuple[Radii, Guess]:
+        if self._learned is None:
+            num_pilot = min(NUM_PILOT, self.problem.directions.count)
+            pilot = self._engine.solve(range(num_pilot), self._generic)
+            self._learned = pilot, Guess.learned(pilot, self._generic)
+        return self._learned
+
+    def solve_all(self, progress: bool = False) -> Radii:
+        """The radii of all directions, with a progress bar on a terminal if asked. [L, C, D]"""
         count = self.problem.directions.count
-        step = _BLOCK_PER_THREAD * self.num_threads
-        parts: list[Radii] = []
-        with tqdm(total=count, desc=description, unit="dir", disable=None if progress else True) as bar:
-            for start in range(0, count, step):
-                stop = min(start + step, count)
-                try:
-                    parts.append(self.solve(start, stop))
-                except (RuntimeError, MemoryError) as error:
-                    done = Radii.concatenate(parts) if parts else None
-                    raise RaySearchFailed(
-                        f"the search failed at directions {start} to {stop - 1}: {error}", done
-                    ) from error
-                bar.update(stop - start)
-        return Radii.concatenate(parts)
+        with tqdm(total=count, desc="directions", unit="dir", disable=None if progress else True) as bar:
+            return self.solve(0, count, bar.update)
 
 
 def find_radii(
@@ -175,11 +187,7 @@ def find_radii(
 
 def _check_cutoffs(cutoffs: Sequence[float]) -> tuple[float, ...]:
     checked = tuple(float(cutoff) for cutoff in cutoffs)
-    if (
-        not checked
-        or not all(math.isfinite(cutoff) for cutoff in checked)
-        or len(set(checked)) < len(checked)
-    ):
+    if not checked or not all(math.isfinite(cutoff) for cutoff in checked) or len(set(checked)) < len(checked):
         raise ValueError(f"`cutoffs` must be different finite losses, at least one, got {list(cutoffs)}.")
     return checked
 
@@ -188,9 +196,7 @@ def _check_grid(grid: Sequence[float] | None) -> tuple[float, ...]:
     checked = PAPER_GRID if grid is None else tuple(float(point) for point in grid)
     increasing = all(a < b for a, b in zip((0.0, *checked), checked, strict=False))
     if not checked or not increasing or not math.isfinite(checked[-1]):
-        raise ValueError(
-            "`grid` must be increasing positive coefficients; the center, 0, is always evaluated."
-        )
+        raise ValueError("`grid` must be increasing positive coefficients; the center, 0, is always evaluated.")
     return checked
 
 

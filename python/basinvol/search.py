@@ -51,9 +51,7 @@ class SearchSettings:
 
     def __post_init__(self) -> None:
         if self.method not in SEARCHES:
-            raise ValueError(
-                f"`search` must be one of {', '.join(map(repr, SEARCHES))}, got {self.method!r}."
-            )
+            raise ValueError(f"`search` must be one of {', '.join(map(repr, SEARCHES))}, got {self.method!r}.")
         if not 1e-12 <= self.rtol <= 0.5:
             raise ValueError(f"`rtol` must be between 1e-12 and 0.5, got {self.rtol}.")
         if not self.radius_max > 0:
@@ -81,9 +79,7 @@ class RaySearch:
         unit: length of each ray's grid unit, [D] float64; for "grid" only.
     """
 
-    def __init__(
-        self, targets: Targets, settings: SearchSettings, num_rays: int, unit: Tensor | None = None
-    ) -> None:
+    def __init__(self, targets: Targets, settings: SearchSettings, num_rays: int, unit: Tensor | None = None) -> None:
         self.targets = targets
         self.settings = settings
         self._grid = torch.tensor(settings.grid, dtype=torch.float64)
@@ -134,9 +130,7 @@ class RaySearch:
         restart = lowers & (radius <= lower)
 
         self.lower[rays] = torch.where(raises, radius, torch.where(restart, 0.0, lower))
-        self.value_lower[rays] = torch.where(
-            raises, value, torch.where(restart, self.targets.center, value_lower)
-        )
+        self.value_lower[rays] = torch.where(raises, value, torch.where(restart, self.targets.center, value_lower))
         self.upper[rays] = torch.where(lowers, radius, upper)
         self.value_upper[rays] = torch.where(lowers, value, value_upper)
         self._finish(rays)

@@ -34,9 +34,7 @@ class Targets:
     order: Tensor
 
     @classmethod
-    def of(
-        cls, center_losses: Tensor, cutoffs: tuple[float, ...], levels: tuple[int, ...], guess: Guess
-    ) -> Targets:
+    def of(cls, center_losses: Tensor, cutoffs: tuple[float, ...], levels: tuple[int, ...], guess: Guess) -> Targets:
         """All pairs of level and cutoff.
 
         Args:
@@ -55,9 +53,7 @@ class Targets:
             center=center_losses.double().cpu()[level],
             guess_radius=guess.radius.reshape(-1),
             guess_slope=guess.slope.reshape(-1),
-            order=torch.tensor(
-                [row * num_cutoffs + c for row in reversed(range(num_levels)) for c in by_cutoff]
-            ),
+            order=torch.tensor([row * num_cutoffs + c for row in reversed(range(num_levels)) for c in by_cutoff]),
         )
 
     def radii(self, state: Mapping[str, Tensor], rounds_up: bool) -> Radii:

@@ -90,7 +90,7 @@ def resolve(name: str, problem: RayProblem) -> Choice:
     known = backends()
     device = problem.landscape.device
     if name == "auto":
-        refusals = []
+        refusals: list[str] = []
         for backend in known.values():
             refusal = _refusal(backend, problem)
             if refusal is None:

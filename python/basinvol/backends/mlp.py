@@ -49,7 +49,7 @@ class LinearLayer:
 
 @dataclass(frozen=True)
 class Mlp:
-    """Linear layers with activations, on flat inputs; `squeezes`: a last dimension of one is dropped from the output."""
+    """Linear layers with activations, on flat inputs; `squeezes`: the output drops a last dimension of one."""
 
     layers: tuple[LinearLayer, ...]
     squeezes: bool
@@ -87,9 +87,7 @@ def read_loss(loss_fn: Callable[[Tensor, Tensor], Tensor], targets: Tensor, mlp:
     name = _LOSSES.get(type(loss_fn)) if isinstance(loss_fn, nn.Module) else _LOSSES.get(loss_fn)
     if name is None:
         described = getattr(loss_fn, "__name__", type(loss_fn).__name__)
-        raise Unsupported(
-            f"the loss {described!r} is not cross_entropy, binary_cross_entropy_with_logits or mse_loss"
-        )
+        raise Unsupported(f"the loss {described!r} is not cross_entropy, binary_cross_entropy_with_logits or mse_loss")
     if isinstance(loss_fn, nn.Module):
         _check_loss_options(loss_fn)
     if name == "cross_entropy":
@@ -157,9 +155,7 @@ class _Reader:
             raise Unsupported(f"the inputs are {self._inputs.dtype}, and it computes in float32")
         features = self._inputs.flatten(1).shape[1]
         if features != self._layers[0].weight.shape[1]:
-            raise Unsupported(
-                f"the inputs have {features} features, the first layer {self._layers[0].weight.shape[1]}"
-            )
+            raise Unsupported(f"the inputs have {features} features, the first layer {self._layers[0].weight.shape[1]}")
         return Mlp(tuple(self._layers), self._squeezes)
 
     def _take_module(self, node: fx.Node, module: nn.Module) -> None:
@@ -167,9 +163,9 @@ class _Reader:
         described = f"layer {str(node.target)!r} ({kind.__name__})"
         if module._forward_hooks or module._forward_pre_hooks:
             raise Unsupported(f"{described} has a forward hook")
-        if kind is nn.Linear:
+        if isinstance(module, nn.Linear) and kind is nn.Linear:
             self._add_linear(described, module)
-        elif kind is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1):
+        elif isinstance(module, nn.Flatten) and module.start_dim == 1 and module.end_dim == -1:
             self._flatten(described)
         elif kind in _ACTIVATION_MODULES:
             if getattr(module, "approximate", "none") != "none":
@@ -184,9 +180,7 @@ class _Reader:
         described = f"operation {getattr(target, '__name__', target)!r}"
         if target in _ACTIVATION_FUNCTIONS and not arguments and set(node.kwargs) <= {"inplace"}:
             self._activate(described, _ACTIVATION_FUNCTIONS[target])
-        elif target in (torch.flatten, "flatten") and arguments == (1,) and not node.kwargs:
-            self._flatten(described)
-        elif target in ("view", "reshape") and len(arguments) == 2 and not isinstance(arguments[0], tuple):
+        elif _is_flatten(target, arguments) and not node.kwargs:
             self._flatten(described)
         elif target in (torch.squeeze, "squeeze") and arguments in ((-1,), (1,)) and self._layers:
             self._squeeze(described)
@@ -200,9 +194,7 @@ class _Reader:
 
     def _add_linear(self, described: str, module: nn.Linear) -> None:
         if not self._is_flat:
-            raise Unsupported(
-                f"{described} acts on inputs of shape {list(self._inputs.shape)} that are not flattened"
-            )
+            raise Unsupported(f"{described} acts on inputs of shape {list(self._inputs.shape)} that are not flattened")
         for parameter in module.parameters():
             if parameter.dtype != torch.float32:
                 raise Unsupported(f"{described} is {parameter.dtype}, and it computes in float32")
@@ -234,6 +226,12 @@ class _Reader:
         if self._layers[-1].weight.shape[0] != 1:
             raise Unsupported(f"{described} acts on more than one output")
         self._squeezes = True
+
+
+def _is_flatten(target: Any, arguments: tuple[Any, ...]) -> bool:
+    if target in (torch.flatten, "flatten"):
+        return arguments == (1,)
+    return target in ("view", "reshape") and len(arguments) == 2 and not isinstance(arguments[0], tuple)
 
 
 def _is_shape_query(node: fx.Node) -> bool:

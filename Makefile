@@ -1,0 +1,43 @@
+# Each target does all its own set-up in .venv: python3, make and a C++ compiler are enough.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# The CPU wheel that results were recorded with; the package itself accepts torch >= 2.6.
+TORCH ?= torch==2.13.0
+WERROR ?= OFF
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
+SOURCES := pyproject.toml CMakeLists.txt README.md $(shell find csrc python basin_triton -type f -not -name '*.pyc')
+
+.PHONY: demo test lint format clean
+demo: $(VENV)/installed-data
+	$(BIN)/basinvol reproduce mnist-data-scaling --preset small --out runs/demo
+
+test: $(VENV)/installed-test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed-lint $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*')
+
+format: $(VENV)/installed-lint
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $$(git ls-files 'csrc/*')
+
+$(VENV)/torch:
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) "$(TORCH)"
+	touch $@
+
+$(VENV)/installed-lint: $(VENV)/torch
+	$(INSTALL) $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["lint"])')
+	touch $@
+
+$(VENV)/installed-%: $(VENV)/torch $(SOURCES)
+	$(INSTALL) --config-settings=cmake.define.BASINVOL_WERROR=$(WERROR) ".[$*]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build runs

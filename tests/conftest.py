@@ -1,0 +1,94 @@
+"""Small networks, data and bodies that several files test with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "identity": nn.Identity}
+MlpMaker = Callable[..., nn.Sequential]
+
+
+class Body(nn.Module):
+    """{w in R^P: gauge(w) <= cutoff} as a model: every example's output is the gauge at the parameters."""
+
+    def __init__(self, gauge: Callable[[Tensor], Tensor], dim: int, dtype: torch.dtype = torch.float64) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(dim, dtype=dtype))
+        self.gauge = gauge
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.gauge(self.w).expand(len(inputs))
+
+
+def mean_output(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The loss of a `Body`: its gauge, whatever the data."""
+    return outputs.mean()
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seed() -> Iterator[None]:
+    """The library takes no random numbers from torch; the tests' own data do."""
+    torch.manual_seed(20240607)
+    yield
+
+
+@pytest.fixture(scope="session")
+def body() -> type[Body]:
+    """Makes a model whose basin is a body of known volume."""
+    return Body
+
+
+@pytest.fixture(scope="session")
+def body_loss() -> Callable[[Tensor, Tensor], Tensor]:
+    """The loss that goes with `body`."""
+    return mean_output
+
+
+@pytest.fixture(scope="session")
+def one_example() -> tuple[Tensor, Tensor]:
+    """Data for a `body`, which does not look at them."""
+    return torch.zeros(1, 1, dtype=torch.float64), torch.zeros(1)
+
+
+@pytest.fixture(scope="session")
+def make_mlp() -> MlpMaker:
+    """make_mlp([5, 4, 3], "tanh", bias=True, seed=0): a perceptron with torch's initialization."""
+
+    def make(widths: list[int], activation: str = "relu", bias: bool = True, seed: int = 0) -> nn.Sequential:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            layers: list[nn.Module] = []
+            for inputs, outputs in zip(widths, widths[1:], strict=False):
+                layers += [nn.Linear(inputs, outputs, bias=bias), ACTIVATIONS[activation]()]
+        return nn.Sequential(*layers[:-1])
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def blobs() -> tuple[Tensor, Tensor]:
+    """90 examples of three overlapping classes in 12 features."""
+    generator = torch.Generator().manual_seed(7)
+    labels = torch.arange(90) % 3
+    centers = torch.randn(3, 12, generator=generator)
+    return centers[labels] + torch.randn(90, 12, generator=generator), labels
+
+
+@pytest.fixture(scope="session")
+def trained(make_mlp: MlpMaker, blobs: tuple[Tensor, Tensor]) -> nn.Sequential:
+    """A 12-16-9-3 ReLU network trained on `blobs` to a loss far below 0.1; treat it as read-only."""
+    model = make_mlp([12, 16, 9, 3])
+    inputs, labels = blobs
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(150):
+        optimizer.zero_grad()
+        F.cross_entropy(model(inputs), labels).backward()
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    assert F.cross_entropy(model(inputs), labels) < 0.02
+    return model
