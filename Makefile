@@ -15,7 +15,7 @@ demo: $(VENV)/installed-data
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/installed-lint $(VENV)/installed-test
+lint: $(VENV)/installed-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -31,9 +31,10 @@ $(VENV)/torch:
 	$(INSTALL) "$(TORCH)"
 	touch $@
 
-$(VENV)/installed-lint: $(VENV)/torch
-	$(INSTALL) $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["lint"])')
-	touch $@
+# Tools and tests in one installation: types are checked against what the tests import.
+$(VENV)/installed-lint: $(VENV)/torch $(SOURCES)
+	$(INSTALL) --config-settings=cmake.define.BASINVOL_WERROR=$(WERROR) ".[test,lint]"
+	touch $@ $(VENV)/installed-test
 
 $(VENV)/installed-%: $(VENV)/torch $(SOURCES)
 	$(INSTALL) --config-settings=cmake.define.BASINVOL_WERROR=$(WERROR) ".[$*]"

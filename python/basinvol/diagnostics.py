@@ -80,22 +80,16 @@ def diagnose(
         zero_scale: see `ParameterSpace.zero_filters`.
     """
     entering = radius[used]
-    share = weights(entering, dim)
     count = len(entering)
-    log_weights = dim * entering.log()
-    spread = float(log_weights.std()) if count > 1 and bool(torch.isfinite(log_weights).all()) else math.nan
-    ess = 1.0 / float((share**2).sum())
+    is_empty = bool((entering == 0).all())
     found = {
-        "ess": ess,
-        "max_share": float(share.max()),
-        "z": spread / math.sqrt(2.0 * math.log(count)) if count > 1 else math.nan,
-        "standard_error": standard_error(entering, dim),
-        "bracket_nats": _bracket_nats(radii, used, dim),
+        **_weight_statistics(entering, dim, is_empty),
+        "bracket_nats": math.nan if is_empty else _bracket_nats(radii, used, dim),
         "censored": _share(radii, Status.CENSORED),
         "non_finite": _share(radii, Status.NON_FINITE),
         "unresolved": _share(radii, Status.MAX_STEPS),
     }
-    verdict, reason = _judge(found, len(radii), count, bool((entering == 0).all()), dict(zero_scale or {}))
+    verdict, reason = _judge(found, len(radii), count, is_empty, dict(zero_scale or {}))
     return Diagnostics(verdict=verdict, reason=reason, num_used=count, zero_scale=dict(zero_scale or {}), **found)
 
 
@@ -141,6 +135,21 @@ def _judge(
     )
 
 
+def _weight_statistics(radius: Tensor, dim: int, is_empty: bool) -> dict[str, float]:
+    """How the sum of r^P is shared; NaN where there is no sum, or no spread to speak of."""
+    if is_empty:
+        return dict.fromkeys(("ess", "max_share", "z", "standard_error"), math.nan)
+    share = weights(radius, dim)
+    has_spread = len(radius) > 1 and bool((radius > 0).all())
+    spread = float((dim * radius.log()).std()) if has_spread else math.nan
+    return {
+        "ess": 1.0 / float((share**2).sum()),
+        "max_share": float(share.max()),
+        "z": spread / math.sqrt(2.0 * math.log(len(radius))) if has_spread else math.nan,
+        "standard_error": standard_error(radius, dim),
+    }
+
+
 def _share(radii: Radii, status: Status) -> float:
     return float(radii.is_status(status).double().mean())
 
@@ -149,5 +158,4 @@ def _bracket_nats(radii: Radii, used: Tensor, dim: int) -> float:
     lower, upper = radii.lower[used], radii.upper[used]
     if not bool(torch.isfinite(upper).all()):
         return math.inf
-    high = log_mean_power(upper, dim)
-    return high - log_mean_power(lower, dim) if math.isfinite(high) else 0.0
+    return log_mean_power(upper, dim) - log_mean_power(lower, dim)

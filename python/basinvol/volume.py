@@ -45,11 +45,8 @@ def log_det_scale(scale: Tensor) -> float:
 
 
 def weights(radius: Tensor, dim: int) -> Tensor:
-    """Share of each direction in the sum of r^P; uniform if every radius is 0. [D], sums to 1"""
-    log_weights = dim * radius.double().log()
-    if bool(torch.isneginf(log_weights).all()):
-        return torch.full_like(log_weights, 1.0 / len(log_weights))
-    return torch.softmax(log_weights, dim=0)
+    """Share of each direction in the sum of r^P; NaN if every radius is 0. [D], sums to 1"""
+    return torch.softmax(dim * radius.double().log(), dim=0)
 
 
 def standard_error(radius: Tensor, dim: int) -> float:

@@ -44,7 +44,7 @@ def fixed_landscape(volumes: pd.DataFrame) -> Figure:
         top.fill_between(means.index, means["min"], means["max"], color=colour, alpha=0.15, linewidth=0)
         if size in means.index:
             top.plot([size], [means["mean"][size]], marker="*", markersize=14, color=colour, linestyle="")
-    top.set_ylabel("log mean $r^P$ (nats)")
+    _volume_axis(top)
     top.legend(title="landscape of\n(examples)", loc="center left", bbox_to_anchor=(1.0, 0.5))
     top.set_title("Volume of each minimum, one landscape a line (star: trained on that landscape)", loc="left")
 
@@ -75,7 +75,7 @@ def varying_landscape(volumes: pd.DataFrame) -> Figure:
             end = float(np.exp(np.log(ends).mean()))
             axes.plot([means.index[-1], end, end], [means.iloc[-1], means.iloc[-1], drop], color=colour, linestyle=":")
             axes.plot([end], [drop], marker="x", color=colour)
-    axes.set_ylabel("log mean $r^P$ (nats)")
+    _volume_axis(axes)
     axes.set_xlabel("examples in the landscape")
     axes.legend(title="minimum trained on\n(examples)", loc="center left", bbox_to_anchor=(1.0, 0.5))
     axes.set_title(f"Each minimum as its landscape grows (x: its loss passes the cutoff {cutoff:g})", loc="left")
@@ -92,6 +92,11 @@ def _basins(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows in which the model is inside its basin."""
     basins: pd.DataFrame = rows[np.isfinite(rows["log_mean_power"])]
     return basins
+
+
+def _volume_axis(axes: Axes) -> None:
+    axes.set_ylabel("log mean $r^P$ (nats)")
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
 def _size_axis(axes: Axes, sizes: Any) -> None:
