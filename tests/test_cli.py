@@ -1,0 +1,93 @@
+"""The command line as a user runs it: a process, its exit code and what it prints."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TASK = """
+import torch
+
+def make_task():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3))
+    x = torch.randn(20, 4)
+    with torch.no_grad():
+        y = model(x).clone()
+    return model, torch.nn.functional.mse_loss, (x, y)
+
+def not_a_task():
+    return 3
+"""
+
+
+@pytest.fixture
+def task_folder(tmp_path: Path) -> Path:
+    (tmp_path / "task.py").write_text(TASK)
+    return tmp_path
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "basinvol", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+
+def test_estimate_prints_the_verdict_first_and_no_bar_without_a_terminal(task_folder: Path) -> None:
+    done = run(task_folder, "estimate", "task:make_task", "--directions", "20", "--scaling", "none")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("verdict")
+    for word in ("log volume", "log unit ball", "log mean r^P", "log det scale", "standard error", "backend"):
+        assert word in done.stdout
+    assert done.stderr == ""
+
+
+def test_estimate_prints_the_same_numbers_as_json(task_folder: Path) -> None:
+    done = run(task_folder, "estimate", "task:make_task", "--directions", "20", "--scaling", "none", "--json")
+    found = json.loads(done.stdout)
+    assert found["dim"] == 15
+    assert found["num_directions"] == 20
+    terms = found["log_unit_ball"] + found["log_mean_power"] + found["log_det_scale"]
+    assert found["log_volume"] == pytest.approx(terms, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["estimate", "task"], "the task must be module:make_task, got 'task'."),
+        (["estimate", "nowhere:make_task"], "can not be imported: No module named 'nowhere'"),
+        (["estimate", "task:absent"], "has no function 'absent'"),
+        (["estimate", "task:not_a_task"], "must return (model, loss_fn, data), got a int."),
+        (["estimate", "task:make_task", "--cutoff", "-1"], "`cutoff` must be above the loss at the center"),
+        (["estimate", "task:make_task", "--directions", "0"], "`num_directions` must be between 1 and 2^32, got 0."),
+        (["estimate", "task:make_task", "--backend", "gpu"], "`backend` must be 'auto' or one of"),
+        (["estimate", "task:make_task", "--directions", "many"], "invalid int value: 'many'"),
+        (["reproduce", "no-such-thing"], "no experiment is called 'no-such-thing'"),
+        (["reproduce", "mnist-data-scaling", "--preset", "huge"], "`preset` must be one of"),
+        (["report", "."], "holds no run: there is no config.json"),
+        (["frobnicate"], "invalid choice: 'frobnicate'"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(task_folder: Path, arguments: list[str], sentence: str) -> None:
+    done = run(task_folder, *arguments)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_an_output_that_can_not_be_written_is_refused_before_any_work(task_folder: Path) -> None:
+    (task_folder / "file").write_text("in the way")
+    done = run(task_folder, "reproduce", "mnist-data-scaling", "--preset", "smoke", "--out", "file/run")
+    assert done.returncode == 2
+    assert "`out` can not be written" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_info_lists_every_backend(task_folder: Path) -> None:
+    found = json.loads(run(task_folder, "info", "--json").stdout)
+    assert set(found["backends"]) == {"native", "reference"}
+    assert "CUDA" in found["extension"]
