@@ -3,7 +3,9 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <chrono>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 
 #include "mlp_rays.h"
@@ -43,19 +45,37 @@ Search search_named(const std::string& name) {
   throw std::invalid_argument("unknown search " + name);
 }
 
-SearchSettings settings_from(const std::string& method, double rtol, double radius_max, int max_steps,
-                             std::vector<double> grid) {
-  return {search_named(method), rtol, radius_max, max_steps, std::move(grid)};
+SearchSettings settings_from(const std::string& method, double radius_max, int max_steps, std::vector<double> grid) {
+  return {search_named(method), radius_max, max_steps, std::move(grid)};
 }
 
-// Targets from arrays over (level, cutoff), level-major as in search.py.
+// Targets from arrays over (level, cutoff), level-major as in targets.py.
 std::vector<Target> make_targets(const std::vector<int>& level, const std::vector<double>& cutoff,
                                  const std::vector<double>& center, const std::vector<double>& guess_radius,
-                                 const std::vector<double>& guess_slope) {
+                                 const std::vector<double>& guess_slope, const std::vector<double>& rtol,
+                                 const std::vector<int>& relative, const std::vector<bool>& is_wanted) {
   std::vector<Target> targets;
-  for (std::size_t t = 0; t < level.size(); ++t)
-    targets.push_back({level[t], cutoff[t], center[t], guess_radius[t], guess_slope[t]});
+  for (std::size_t t = 0; t < level.size(); ++t) {
+    targets.push_back(
+        {level[t], cutoff[t], center[t], guess_radius[t], guess_slope[t], rtol[t], relative[t], is_wanted[t]});
+  }
   return targets;
+}
+
+// The inverse of to_arrays.
+std::vector<std::vector<Bracket>> to_brackets(const py::dict& arrays) {
+  const auto read = [&](const char* name) { return arrays[name].cast<Array<double>>(); };
+  const auto lower = read("lower"), upper = read("upper"), value_lower = read("value_lower"),
+             value_upper = read("value_upper"), slope = read("slope");
+  const auto status = arrays["status_code"].cast<Array<std::int8_t>>();
+  std::vector<std::vector<Bracket>> brackets(lower.shape(1), std::vector<Bracket>(lower.shape(0)));
+  for (py::ssize_t i = 0; i < lower.shape(1); ++i) {
+    for (py::ssize_t t = 0; t < lower.shape(0); ++t) {
+      brackets[i][t] = {lower.at(t, i), upper.at(t, i), value_lower.at(t, i), value_upper.at(t, i), slope.at(t, i), 0,
+                        status.at(t, i)};
+    }
+  }
+  return brackets;
 }
 
 // Brackets of n rays as arrays [T, n].
@@ -81,12 +101,14 @@ py::dict to_arrays(const std::vector<RayResult>& results, std::size_t num_target
                   "slope"_a = slope, "status_code"_a = status, "num_evaluations"_a = evaluations);
 }
 
+using OptionalNormals = std::optional<Array<float>>;
+
 // An engine with the arrays that it points into.
 class BoundMlpRays {
  public:
   BoundMlpRays(const py::list& layers, const std::string& loss, Array<float> inputs, Array<std::int64_t> labels,
                Array<float> targets, std::vector<std::int64_t> levels, Array<float> scale,
-               std::vector<std::int64_t> sizes, int num_threads)
+               std::vector<std::int64_t> sizes, const Resources& resources)
       : inputs_(inputs), labels_(labels), targets_(targets), scale_(scale) {
     std::vector<Layer> converted;
     for (const py::handle& item : layers) {
@@ -102,26 +124,33 @@ class BoundMlpRays {
         next.bias = {keep(layer["bias"].cast<Array<float>>()), layer["bias_offset"].cast<std::int64_t>()};
       converted.push_back(next);
     }
-    const Examples examples{inputs_.shape(0), inputs_.data(), labels_.data(), targets_.data()};
+    const Examples examples{inputs_.data(), labels_.data(), targets_.data()};
     const ParameterVector parameters{scale_.data(), std::move(sizes), scale_.size()};
     const Loss kind = loss_named(loss);
     py::gil_scoped_release release;
-    engine_ =
-        std::make_unique<MlpRays>(std::move(converted), kind, examples, std::move(levels), parameters, num_threads);
+    engine_ = std::make_unique<MlpRays>(std::move(converted), kind, examples, std::move(levels), parameters, resources);
   }
 
-  std::vector<double> center_losses() const { return engine_->center_losses(); }
+  const MlpRays& engine() const { return *engine_; }
 
-  py::dict solve(std::uint64_t seed, const std::vector<std::uint32_t>& directions, std::optional<Array<float>> normals,
+  py::dict solve(std::uint64_t seed, std::vector<std::uint32_t> directions, const OptionalNormals& normals,
                  const std::vector<Target>& targets, const std::vector<int>& order, const SearchSettings& settings,
-                 int num_threads) const {
+                 std::vector<double> negligible, const std::optional<py::dict>& known) const {
+    const Rays rays{seed, std::move(directions), normals ? normals->data() : nullptr};
+    const Prior prior{std::move(negligible), known ? to_brackets(*known) : std::vector<std::vector<Bracket>>{}};
     std::vector<RayResult> results;
     {
-      const float* given = normals ? normals->data() : nullptr;
       py::gil_scoped_release release;
-      results = engine_->solve(seed, directions, given, targets, order, settings, num_threads);
+      results = engine_->solve(rays, targets, order, settings, prior);
     }
     return to_arrays(results, targets.size());
+  }
+
+  void learn_order(std::uint64_t seed, std::vector<std::uint32_t> directions, const OptionalNormals& normals,
+                   const std::vector<double>& radii) {
+    const Rays rays{seed, std::move(directions), normals ? normals->data() : nullptr};
+    py::gil_scoped_release release;
+    engine_->learn_order(rays, radii);
   }
 
  private:
@@ -137,9 +166,33 @@ class BoundMlpRays {
   std::unique_ptr<MlpRays> engine_;
 };
 
-Array<float> normals(std::uint64_t seed, std::uint32_t direction, std::uint32_t tensor, std::int64_t count) {
+std::vector<std::string> instruction_sets() {
+  std::vector<std::string> names;
+  for (const Kernels* kernels : available_kernels()) names.emplace_back(kernels->name);
+  return names;
+}
+
+// Floating-point operations per second of multiply-adds in registers, all threads together.
+double measure_peak(int num_threads, double seconds) {
+  const Kernels& kernels = kernels_named("");
+  py::gil_scoped_release release;
+  double operations = 0.0;
+  const auto started = std::chrono::steady_clock::now();
+  const auto elapsed = [&] {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+  };
+#pragma omp parallel num_threads(num_threads) reduction(+ : operations)
+  {
+    std::vector<float> sink(3 + 64, 0.5f);
+    while (elapsed() < seconds) operations += kernels.spin(100000, sink.data());
+  }
+  return operations / elapsed();
+}
+
+Array<float> normals(std::uint64_t seed, std::uint32_t direction, std::uint32_t tensor, std::int64_t count,
+                     const std::string& instruction_set) {
   Array<float> out(count);
-  philox_normals(seed, direction, tensor, count, out.mutable_data());
+  kernels_named(instruction_set).normals(seed, direction, tensor, count, out.mutable_data());
   return out;
 }
 
@@ -170,12 +223,16 @@ PYBIND11_MODULE(_native, m) {
   m.doc() = "basinvol's CPU engine; use it through basinvol.backends.native.";
   m.def("build_info", &build_info, "Compiler, version and CUDA support of this build.");
   m.def("philox_words", &words, "seed"_a, "direction"_a, "tensor"_a, "num_blocks"_a);
-  m.def("philox_normals", &normals, "seed"_a, "direction"_a, "tensor"_a, "count"_a);
+  m.def("philox_normals", &normals, "seed"_a, "direction"_a, "tensor"_a, "count"_a, "instruction_set"_a = "");
+  m.def("instruction_sets", &instruction_sets, "Those this machine can run, best first.");
+  m.def("measure_peak", &measure_peak, "num_threads"_a, "seconds"_a,
+        "Floating-point operations per second of multiply-adds in registers.");
 
   py::class_<SearchSettings>(m, "SearchSettings")
-      .def(py::init(&settings_from), "method"_a, "rtol"_a, "radius_max"_a, "max_steps"_a, "grid"_a);
+      .def(py::init(&settings_from), "method"_a, "radius_max"_a, "max_steps"_a, "grid"_a);
   py::class_<Target>(m, "Target");
-  m.def("make_targets", &make_targets, "level"_a, "cutoff"_a, "center"_a, "guess_radius"_a, "guess_slope"_a);
+  m.def("make_targets", &make_targets, "level"_a, "cutoff"_a, "center"_a, "guess_radius"_a, "guess_slope"_a, "rtol"_a,
+        "relative"_a, "is_wanted"_a);
 
   py::class_<RaySearch>(m, "RaySearch", "One ray's search, driven from Python by the tests.")
       .def(py::init<const std::vector<Target>&, const std::vector<int>&, const SearchSettings&, double>(), "targets"_a,
@@ -186,17 +243,27 @@ PYBIND11_MODULE(_native, m) {
              if (!search.ask(probe)) return py::none();
              return py::make_tuple(probe.radius, probe.level);
            })
+      .def("restore",
+           [](RaySearch& search, std::size_t t, double lower, double upper, double value_lower, double value_upper,
+              double slope, int status) {
+             search.restore(t, {lower, upper, value_lower, value_upper, slope, 0, static_cast<std::int8_t>(status)});
+           })
       .def("tell", [](RaySearch& search, double radius, int level,
                       const std::vector<double>& losses) { search.tell({radius, level}, losses.data()); })
       .def("brackets", [](const RaySearch& search) {
         return to_arrays({{search.brackets(), search.num_evaluations()}}, search.brackets().size());
       });
 
+  py::class_<Resources>(m, "Resources")
+      .def(py::init<int, std::int64_t, std::string>(), "num_threads"_a, "memory_budget"_a, "instruction_set"_a = "");
   py::class_<BoundMlpRays>(m, "MlpRays")
       .def(py::init<const py::list&, const std::string&, Array<float>, Array<std::int64_t>, Array<float>,
-                    std::vector<std::int64_t>, Array<float>, std::vector<std::int64_t>, int>(),
-           "layers"_a, "loss"_a, "inputs"_a, "labels"_a, "targets"_a, "levels"_a, "scale"_a, "sizes"_a, "num_threads"_a)
-      .def("center_losses", &BoundMlpRays::center_losses)
+                    std::vector<std::int64_t>, Array<float>, std::vector<std::int64_t>, const Resources&>(),
+           "layers"_a, "loss"_a, "inputs"_a, "labels"_a, "targets"_a, "levels"_a, "scale"_a, "sizes"_a, "resources"_a)
+      .def("center_losses", [](const BoundMlpRays& rays) { return rays.engine().center_losses(); })
+      .def("instruction_set", [](const BoundMlpRays& rays) { return rays.engine().instruction_set(); })
+      .def("stored_share", [](const BoundMlpRays& rays) { return rays.engine().stored_share(); })
       .def("solve", &BoundMlpRays::solve, "seed"_a, "directions"_a, "normals"_a, "targets"_a, "order"_a, "settings"_a,
-           "num_threads"_a);
+           "negligible"_a, "known"_a)
+      .def("learn_order", &BoundMlpRays::learn_order, "seed"_a, "directions"_a, "normals"_a, "radii"_a);
 }

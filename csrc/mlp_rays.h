@@ -2,8 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
+#include "cpu/buffer.h"
+#include "cpu/rows.h"
 #include "loss_math.h"
 #include "ray_search.h"
 
@@ -23,7 +26,6 @@ struct Layer {
 };
 
 struct Examples {
-  std::int64_t count;
   const float* inputs;         // [count, features]
   const std::int64_t* labels;  // [count], cross-entropy
   const float* targets;        // [count, outputs], the others
@@ -35,6 +37,25 @@ struct ParameterVector {
   std::int64_t dim;
 };
 
+struct Resources {
+  int num_threads;
+  std::int64_t memory_budget;   // bytes for first-layer products kept between evaluations; more is recomputed
+  std::string instruction_set;  // empty: the best
+};
+
+// Directions by index; `normals` [n, dim] replaces the generator if it is not nullptr.
+struct Rays {
+  std::uint64_t seed;
+  std::vector<std::uint32_t> indices;
+  const float* normals;
+};
+
+// What is known of a ray before it is solved.
+struct Prior {
+  std::vector<double> negligible;  // per target: a ray outside at this radius is not solved; 0: no such radius
+  std::vector<std::vector<Bracket>> brackets;  // per ray and target, to be closed further; or empty
+};
+
 struct RayResult {
   std::vector<Bracket> brackets;  // one per target
   int num_evaluations = 0;
@@ -43,32 +64,61 @@ struct RayResult {
 class MlpRays {
  public:
   MlpRays(std::vector<Layer> layers, Loss loss, Examples examples, std::vector<std::int64_t> levels,
-          ParameterVector parameters, int num_threads);
+          ParameterVector parameters, const Resources& resources);
 
   // Mean loss of every level at the center.
   const std::vector<double>& center_losses() const { return center_losses_; }
 
-  // Searches directions[i] for all i; `normals` [n, dim] replaces the generator if it is not nullptr.
-  std::vector<RayResult> solve(std::uint64_t seed, const std::vector<std::uint32_t>& directions, const float* normals,
-                               const std::vector<Target>& targets, const std::vector<int>& order,
-                               const SearchSettings& settings, int num_threads) const;
+  // Searches every ray. The result is a function of its arguments: not of threads, memory or the order of rows.
+  std::vector<RayResult> solve(const Rays& rays, const std::vector<Target>& targets, const std::vector<int>& order,
+                               const SearchSettings& settings, const Prior& prior) const;
+
+  // Rearranges the rows, hardest first, by their mean loss on these rays at these radii: proofs then stop earlier.
+  void learn_order(const Rays& rays, const std::vector<double>& radii);
+
+  const char* instruction_set() const { return kernels_.name; }
+  double stored_share() const { return rows_.stored_share(); }
 
  private:
   struct Ray;  // everything one thread needs for one direction
 
-  void start(Ray& ray, std::uint64_t seed, std::uint32_t direction, const float* normals) const;
-  void project(Ray& ray, std::int64_t rows) const;
-  void perturb(Ray& ray, double radius) const;
+  void pack(const float* values, int outputs, int inputs, float* packed) const;
+  void pack_all(const float* flat_or_null, float* packed) const;
+  void gather_examples();
+  void compute_base();
+  void begin(Ray& ray, const Rays& rays, std::size_t i) const;
+  void set_radius(Ray& ray, double radius) const;
+  const float* base(Ray& ray, const Block& block) const;
+  const float* shift(Ray& ray, int first_block, int last_block) const;
+  double block_loss(Ray& ray, int block, double* per_row) const;
   void evaluate(Ray& ray, double radius, int num_levels, double* losses) const;
-  double block_loss(Ray& ray, float radius, std::int64_t first, int rows) const;
+  bool is_outside(Ray& ray, double radius, const Target& target, double& mean_so_far) const;
+  bool prove(Ray& ray, RaySearch& search, const std::vector<Target>& targets, const std::vector<int>& order,
+             const SearchSettings& settings, const Prior& prior) const;
+  template <typename Body>
+  void for_each_ray(std::size_t count, Body body) const;
 
   std::vector<Layer> layers_;
   Loss loss_;
   Examples examples_;
   std::vector<std::int64_t> levels_;
   ParameterVector parameters_;
-  int width_;                // of the widest layer, padded
-  std::vector<float> base_;  // inputs x first weight at the center [count, padded outputs]
+  int num_threads_;
+  const Kernels& kernels_;
+  Rows rows_;
+  std::vector<int> hardest_first_;  // blocks, in the order in which proofs take them
+
+  int width_ = 0;                                 // of the widest layer, padded
+  int first_width_ = 0;                           // of the first layer, padded
+  std::vector<std::size_t> weight_at_, bias_at_;  // in the packed parameters
+  std::size_t packed_size_ = 0;
+  Buffer first_center_;               // first weight, packed
+  Buffer center_;                     // all biases and later weights, packed
+  Buffer start_;                      // background x first weight [first_width_]
+  std::int64_t kept_slots_ = 0;       // rows whose first-layer products are kept
+  Buffer base_;                       // inputs x first weight [kept_slots_, first_width_]
+  std::vector<std::int64_t> labels_;  // by slot
+  Buffer targets_;                    // by slot
   std::vector<double> center_losses_;
 };
 

@@ -15,11 +15,10 @@ namespace basinvol {
 enum class Search { interpolate, bisect, grid };
 
 // Positions in python's Status, and RUNNING.
-enum Status : std::int8_t { RUNNING = -1, CROSSED = 0, CENSORED, CENTER_OUTSIDE, NON_FINITE, MAX_STEPS };
+enum Status : std::int8_t { RUNNING = -1, CROSSED = 0, CENSORED, CENTER_OUTSIDE, NON_FINITE, MAX_STEPS, NEGLIGIBLE };
 
 struct SearchSettings {
   Search method = Search::interpolate;
-  double rtol = 1e-4;
   double radius_max = std::numeric_limits<double>::infinity();
   int max_steps = 100;
   std::vector<double> grid;
@@ -32,6 +31,9 @@ struct Target {
   double center;  // loss at radius 0
   double guess_radius;
   double guess_slope;
+  double rtol;     // relative width at which the bracket is closed
+  int relative;    // target whose solution on the same ray scales the guess, or -1
+  bool is_wanted;  // false: solved only to scale the guess of others
 };
 
 struct Bracket {
@@ -67,13 +69,35 @@ class RaySearch {
     }
   }
 
+  // Continues from a bracket found before.
+  void restore(std::size_t t, const Bracket& known) {
+    brackets_[t] = known;
+    brackets_[t].steps = 0;
+  }
+
+  // The ray is known to be inside at `lower`.
+  void start(std::size_t t, double lower, double value) {
+    brackets_[t].lower = lower;
+    brackets_[t].value_lower = value;
+    brackets_[t].status = judge(targets_[t], brackets_[t]);
+  }
+
+  // The ray is proved to be outside at `upper`, too short to matter; `value` bounds the loss there from below.
+  void neglect(std::size_t t, double upper, double value) {
+    brackets_[t].upper = upper;
+    brackets_[t].value_upper = value;
+    brackets_[t].status = NEGLIGIBLE;
+  }
+
+  void count_evaluation() { ++num_evaluations_; }
+
   // Where the loss is wanted next; false when every target is finished.
   bool ask(Probe& probe) {
     for (int t : order_) {
       if (brackets_[t].status != RUNNING) continue;
       probe.level = targets_[t].level;
-      probe.radius = settings_.method == Search::grid ? settings_.grid[num_evaluations_] * unit_
-                                                      : propose(targets_[t], brackets_[t]);
+      probe.radius =
+          settings_.method == Search::grid ? settings_.grid[grid_index_] * unit_ : propose(targets_[t], brackets_[t]);
       ++brackets_[t].steps;
       return true;
     }
@@ -83,6 +107,7 @@ class RaySearch {
   // The losses of levels 0 .. probe.level at the probe.
   void tell(const Probe& probe, const double* losses) {
     ++num_evaluations_;
+    ++grid_index_;
     for (std::size_t t = 0; t < targets_.size(); ++t) {
       Bracket& b = brackets_[t];
       if (b.status == RUNNING && targets_[t].level <= probe.level) {
@@ -101,7 +126,7 @@ class RaySearch {
           }
         }
       }
-      if (b.status == RUNNING) b.status = judge(b);
+      if (b.status == RUNNING) b.status = judge(targets_[t], b);
     }
   }
 
@@ -109,12 +134,12 @@ class RaySearch {
   int num_evaluations() const { return num_evaluations_; }
 
  private:
-  std::int8_t judge(const Bracket& b) const {
+  std::int8_t judge(const Target& target, const Bracket& b) const {
     const bool left = b.upper < std::numeric_limits<double>::infinity();
     const bool is_grid = settings_.method == Search::grid;
-    const bool closed = left && (is_grid || b.upper - b.lower <= settings_.rtol * b.upper);
+    const bool closed = left && (is_grid || b.upper - b.lower <= target.rtol * b.upper);
     if (closed) return std::isfinite(b.value_upper) ? CROSSED : NON_FINITE;
-    if (is_grid) return num_evaluations_ == static_cast<int>(settings_.grid.size()) ? CENSORED : RUNNING;
+    if (is_grid) return grid_index_ == static_cast<int>(settings_.grid.size()) ? CENSORED : RUNNING;
     if (b.lower >= settings_.radius_max) return CENSORED;
     return b.steps >= settings_.max_steps ? MAX_STEPS : RUNNING;
   }
@@ -134,36 +159,49 @@ class RaySearch {
 
     double radius;
     if (!has_lower && !has_upper) {
-      radius = std::min(target.guess_radius, settings_.radius_max);
+      radius = guess(target, b);
     } else if (!has_upper) {
-      radius = b.lower * portable_exp(stride((log_gap - log_rise_lower) / b.slope, usable_lower, b.steps));
+      radius = b.lower * portable_exp(stride((log_gap - log_rise_lower) / b.slope, usable_lower, b.steps, target.rtol));
     } else if (!has_lower) {
-      radius = b.upper * portable_exp(-stride((log_rise_upper - log_gap) / b.slope, usable_upper, b.steps));
-    } else if (usable_lower && usable_upper && b.steps < kMaxInterpolations) {
-      radius = portable_exp(interpolate(b, log_gap, log_rise_lower, log_rise_upper));
+      radius =
+          b.upper * portable_exp(-stride((log_rise_upper - log_gap) / b.slope, usable_upper, b.steps, target.rtol));
+    } else if (usable_lower && usable_upper && log_rise_upper > log_rise_lower && b.steps < kMaxInterpolations) {
+      radius = portable_exp(interpolate(b, target.rtol, log_gap, log_rise_lower, log_rise_upper));
     } else {
-      radius = std::sqrt(b.lower) * std::sqrt(b.upper);
+      radius = middle(b);
     }
     return std::min(radius, settings_.radius_max);
   }
 
-  double interpolate(Bracket& b, double log_gap, double log_rise_lower, double log_rise_upper) const {
+  // The geometric mean of a bracket; not through sqrt, which torch does not round correctly on every machine.
+  static double middle(const Bracket& b) { return portable_exp(0.5 * (portable_log(b.lower) + portable_log(b.upper))); }
+
+  // The typical radius, scaled by how this ray's relative compares with its own typical radius; so is the slope.
+  double guess(const Target& target, Bracket& b) const {
+    if (target.relative < 0 || brackets_[target.relative].status != CROSSED) return target.guess_radius;
+    const Target& relative = targets_[target.relative];
+    const Bracket& solved = brackets_[target.relative];
+    b.slope = target.guess_slope * (solved.slope / relative.guess_slope);
+    return target.guess_radius * (middle(solved) / relative.guess_radius);
+  }
+
+  double interpolate(Bracket& b, double rtol, double log_gap, double log_rise_lower, double log_rise_upper) const {
     const double log_lower = portable_log(b.lower);
     const double log_upper = portable_log(b.upper);
     const double width = log_upper - log_lower;
     const double rise = log_rise_upper - log_rise_lower;
     if (width > kMinSlopeWidth) b.slope = rise / width;
     const double estimate = log_lower + (log_gap - log_rise_lower) / rise * width;
-    const double past = kAim * settings_.rtol;
+    const double past = kAim * rtol;
     const double aim = estimate - log_lower > log_upper - estimate ? estimate - past : estimate + past;
-    return std::min(std::max(aim, log_lower + 0.1 * settings_.rtol), log_upper - 0.1 * settings_.rtol);
+    return std::min(std::max(aim, log_lower + 0.1 * rtol), log_upper - 0.1 * rtol);
   }
 
-  double stride(double distance, bool is_usable, int steps) const {
+  double stride(double distance, bool is_usable, int steps, double rtol) const {
     if (settings_.method == Search::bisect) return 0.6931471805599453;
     if (!is_usable) return kLogBlindStep;
     const double tries = std::max(steps, 1);
-    const double least = 2.0 * kAim * settings_.rtol * tries * tries;
+    const double least = 2.0 * kAim * rtol * tries * tries;
     return std::min(std::max(distance * (1.0 + 0.2 * tries), least), kLogMaxStep);
   }
 
@@ -179,6 +217,7 @@ class RaySearch {
   double unit_;
   std::vector<Bracket> brackets_;
   int num_evaluations_ = 0;
+  int grid_index_ = 0;
 };
 
 }  // namespace basinvol

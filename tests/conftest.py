@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -30,11 +31,20 @@ def mean_output(outputs: Tensor, targets: Tensor) -> Tensor:
     return outputs.mean()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Threads only wait for each other on tensors this small; the tests of threads ask for them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(autouse=True)
 def _fixed_seed() -> Iterator[None]:
     """The library takes no random numbers from torch; the tests' own data do."""
     torch.manual_seed(20240607)
-    yield
+    return
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +73,7 @@ def make_mlp() -> MlpMaker:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             layers: list[nn.Module] = []
-            for inputs, outputs in zip(widths, widths[1:], strict=False):
+            for inputs, outputs in itertools.pairwise(widths):
                 layers += [nn.Linear(inputs, outputs, bias=bias), ACTIVATIONS[activation]()]
         return nn.Sequential(*layers[:-1])
 

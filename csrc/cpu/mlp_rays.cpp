@@ -1,80 +1,136 @@
 #include "mlp_rays.h"
 
+#include <algorithm>
 #include <cmath>
 #include <exception>
-#include <stdexcept>
+#include <numeric>
 #include <utility>
-
-#include "cpu/gemm.h"
-#include "philox.h"
 
 namespace basinvol {
 
 namespace {
 
-constexpr int kBlockRows = 240;  // a block's activations stay in a 1 MiB L2 cache; a multiple of the tile's rows
+constexpr int kChunkBlocks = 10;  // blocks multiplied together, so that a panel of the first weight is reused from L2
 
 }  // namespace
 
 struct MlpRays::Ray {
-  std::vector<float> move;                 // scale x direction [dim]
-  std::vector<float> shift;                // inputs x move of the first weight [count, padded outputs]
-  std::int64_t rows_ready = 0;             // of `shift`
-  std::vector<float> first_packed;         // move of the first weight, packed
-  std::vector<std::vector<float>> packed;  // center + radius x move of the later layers
-  std::vector<std::vector<float>> bias;    // center + radius x move, padded
-  std::vector<float> current, next;        // activations of a block of rows
-  double unit = 1.0;                       // norm of the Gaussian vector
+  Buffer move;           // scale x direction [dim]
+  Buffer first_move;     // its part in the first weight, packed
+  Buffer packed_move;    // the rest, packed
+  Buffer packed;         // center + radius x move of the rest
+  Buffer start;          // background x first_move [first_width_]
+  Buffer shift;          // inputs x first_move [kept_slots_, first_width_]
+  Buffer shift_scratch;  // the same for a block that is not kept
+  Buffer base_scratch;
+  std::vector<char> has_shift;  // by block
+  Buffer current, next;         // activations of a block
+  double unit = 1.0;            // norm of the Gaussian vector
+  double radius = 0.0;
 };
 
 MlpRays::MlpRays(std::vector<Layer> layers, Loss loss, Examples examples, std::vector<std::int64_t> levels,
-                 ParameterVector parameters, int num_threads)
+                 ParameterVector parameters, const Resources& resources)
     : layers_(std::move(layers)),
       loss_(loss),
       examples_(examples),
       levels_(std::move(levels)),
       parameters_(std::move(parameters)),
-      width_(0) {
-  for (const Layer& layer : layers_) width_ = std::max(width_, padded(layer.outputs));
-
-  const Layer& first = layers_.front();
-  std::vector<float> packed(static_cast<std::size_t>(padded(first.outputs)) * first.inputs);
-  pack_weight(first.weight.values, nullptr, 0.0f, first.outputs, first.inputs, packed.data());
-  base_.resize(static_cast<std::size_t>(examples_.count) * padded(first.outputs));
-#pragma omp parallel for schedule(static) num_threads(num_threads)
-  for (std::int64_t row = 0; row < examples_.count; row += kBlockRows) {
-    const int rows = static_cast<int>(std::min<std::int64_t>(kBlockRows, examples_.count - row));
-    multiply(examples_.inputs + row * first.inputs, first.inputs, rows, first.inputs, packed.data(), first.outputs,
-             base_.data() + row * padded(first.outputs));
+      num_threads_(resources.num_threads),
+      kernels_(kernels_named(resources.instruction_set)),
+      rows_(examples.inputs, layers_.front().inputs, levels_) {
+  first_width_ = padded(layers_.front().outputs);
+  for (std::size_t l = 0; l < layers_.size(); ++l) {
+    const std::size_t width = padded(layers_[l].outputs);
+    width_ = std::max(width_, static_cast<int>(width));
+    bias_at_.push_back(packed_size_);
+    packed_size_ += width;
+    weight_at_.push_back(packed_size_);
+    if (l > 0) packed_size_ += width * layers_[l].inputs;
   }
+  const Layer& first = layers_.front();
+  first_center_ = Buffer(static_cast<std::size_t>(first_width_) * first.inputs);
+  pack(first.weight.values, first.outputs, first.inputs, first_center_.data());
+  center_ = Buffer(packed_size_);
+  pack_all(nullptr, center_.data());
+
+  const std::int64_t bytes_per_slot = std::int64_t{4} * first_width_ * (1 + num_threads_);
+  kept_slots_ = std::min(rows_.num_slots(), resources.memory_budget / bytes_per_slot);
+  hardest_first_.resize(rows_.blocks().size());
+  std::iota(hardest_first_.begin(), hardest_first_.end(), 0);
+  gather_examples();
+  compute_base();
 
   Ray center;
   center_losses_.resize(levels_.size());
   evaluate(center, 0.0, static_cast<int>(levels_.size()), center_losses_.data());
 }
 
-std::vector<RayResult> MlpRays::solve(std::uint64_t seed, const std::vector<std::uint32_t>& directions,
-                                      const float* normals, const std::vector<Target>& targets,
+std::vector<RayResult> MlpRays::solve(const Rays& rays, const std::vector<Target>& targets,
                                       const std::vector<int>& order, const SearchSettings& settings,
-                                      int num_threads) const {
-  const std::int64_t count = static_cast<std::int64_t>(directions.size());
-  std::vector<RayResult> results(directions.size());
+                                      const Prior& prior) const {
+  std::vector<RayResult> results(rays.indices.size());
+  for_each_ray(rays.indices.size(), [&](Ray& ray, std::size_t i) {
+    begin(ray, rays, i);
+    RaySearch search(targets, order, settings, ray.unit);
+    if (!prior.brackets.empty()) {
+      for (std::size_t t = 0; t < targets.size(); ++t) search.restore(t, prior.brackets[i][t]);
+    }
+    if (prior.negligible.empty() || prove(ray, search, targets, order, settings, prior)) {
+      std::vector<double> losses(levels_.size());
+      Probe probe;
+      while (search.ask(probe)) {
+        evaluate(ray, probe.radius, probe.level + 1, losses.data());
+        search.tell(probe, losses.data());
+      }
+    }
+    results[i] = {search.brackets(), search.num_evaluations()};
+  });
+  return results;
+}
+
+void MlpRays::learn_order(const Rays& rays, const std::vector<double>& radii) {
+  const std::int64_t count = levels_.back();
+  std::vector<std::vector<double>> found(rays.indices.size(), std::vector<double>(count));
+  for_each_ray(rays.indices.size(), [&](Ray& ray, std::size_t i) {
+    begin(ray, rays, i);
+    set_radius(ray, radii[i]);
+    shift(ray, 0, static_cast<int>(rows_.blocks().size()));
+    double per_row[kBlockRows];
+    for (std::size_t b = 0; b < rows_.blocks().size(); ++b) {
+      const Block& block = rows_.blocks()[b];
+      block_loss(ray, static_cast<int>(b), per_row);
+      for (int j = 0; j < block.rows; ++j) found[i][rows_.row(block.slot + j)] = per_row[j];
+    }
+  });
+  std::vector<double> hardness(count, 0.0);
+  for (const auto& losses : found)
+    for (std::int64_t row = 0; row < count; ++row)
+      hardness[row] += std::isfinite(losses[row]) ? losses[row] : std::numeric_limits<float>::max();
+
+  rows_.arrange(hardness);
+  gather_examples();
+  compute_base();
+  std::vector<double> mean(rows_.blocks().size());
+  for (std::size_t b = 0; b < mean.size(); ++b) {
+    const Block& block = rows_.blocks()[b];
+    for (int j = 0; j < block.rows; ++j) mean[b] += hardness[rows_.row(block.slot + j)] / block.rows;
+  }
+  hardest_first_.resize(mean.size());
+  std::iota(hardest_first_.begin(), hardest_first_.end(), 0);
+  std::stable_sort(hardest_first_.begin(), hardest_first_.end(), [&](int a, int b) { return mean[a] > mean[b]; });
+}
+
+template <typename Body>
+void MlpRays::for_each_ray(std::size_t count, Body body) const {
   std::exception_ptr failure;
-#pragma omp parallel num_threads(num_threads)
+#pragma omp parallel num_threads(num_threads_)
   {
-    Ray ray;  // its buffers serve all directions of this thread
-    std::vector<double> losses(levels_.size());
+    Ray ray;  // its buffers serve all rays of this thread
 #pragma omp for schedule(dynamic, 1)
-    for (std::int64_t i = 0; i < count; ++i) {
+    for (std::int64_t i = 0; i < static_cast<std::int64_t>(count); ++i) {
       try {
-        start(ray, seed, directions[i], normals == nullptr ? nullptr : normals + i * parameters_.dim);
-        RaySearch search(targets, order, settings, ray.unit);
-        Probe probe;
-        while (search.ask(probe)) {
-          evaluate(ray, probe.radius, probe.level + 1, losses.data());
-          search.tell(probe, losses.data());
-        }
-        results[i] = {search.brackets(), search.num_evaluations()};
+        body(ray, static_cast<std::size_t>(i));
       } catch (...) {
 #pragma omp critical
         failure = std::current_exception();
@@ -82,121 +138,250 @@ std::vector<RayResult> MlpRays::solve(std::uint64_t seed, const std::vector<std:
     }
   }
   if (failure) std::rethrow_exception(failure);
-  return results;
 }
 
-void MlpRays::start(Ray& ray, std::uint64_t seed, std::uint32_t direction, const float* normals) const {
-  ray.move.resize(parameters_.dim);
-  if (normals != nullptr) {
-    std::copy(normals, normals + parameters_.dim, ray.move.begin());
+// Decides which targets of a ray matter; false when none does. What is learned goes into the search.
+bool MlpRays::prove(Ray& ray, RaySearch& search, const std::vector<Target>& targets, const std::vector<int>& order,
+                    const SearchSettings& settings, const Prior& prior) const {
+  bool any_matters = false;
+  for (int t : order) {
+    if (search.brackets()[t].status != RUNNING) continue;
+    double radius = prior.negligible[t];
+    if (settings.method == Search::grid) {  // the last grid point below it: the first crossing is there or earlier
+      const auto beyond = std::upper_bound(settings.grid.begin(), settings.grid.end(), radius / ray.unit);
+      radius = beyond == settings.grid.begin() ? 0.0 : *(beyond - 1) * ray.unit;
+    }
+    if (!(radius > 0.0)) {
+      any_matters |= targets[t].is_wanted;
+      continue;
+    }
+    double mean;
+    search.count_evaluation();
+    if (is_outside(ray, radius, targets[t], mean)) {
+      search.neglect(t, radius, mean);
+    } else {
+      any_matters = true;
+      if (settings.method != Search::grid) search.start(t, radius, mean);
+    }
+  }
+  return any_matters;
+}
+
+// Packs values [outputs, inputs] into panels: [inputs][panel width], zeros beyond the last output.
+void MlpRays::pack(const float* values, int outputs, int inputs, float* packed) const {
+  const int width = padded(outputs);
+  for (int first = 0; first < width; first += kernels_.panel) {
+    const int panel = std::min(kernels_.panel, width - first);
+    float* out = packed + static_cast<std::size_t>(first) * inputs;
+    for (int k0 = 0; k0 < inputs; k0 += 16) {  // 16 inputs x a panel of outputs stay in L1 while they are transposed
+      const int k1 = std::min(k0 + 16, inputs);
+      for (int j = 0; j < panel; ++j) {
+        const float* row = values + static_cast<std::size_t>(first + j) * inputs;
+        const bool is_real = first + j < outputs;
+        for (int k = k0; k < k1; ++k) out[static_cast<std::size_t>(k) * panel + j] = is_real ? row[k] : 0.0f;
+      }
+    }
+  }
+}
+
+// Biases of all layers and weights of all but the first: the center's, or those of a flat vector.
+void MlpRays::pack_all(const float* flat, float* packed) const {
+  for (std::size_t l = 0; l < layers_.size(); ++l) {
+    const Layer& layer = layers_[l];
+    const auto values = [&](const Parameter& parameter) -> const float* {
+      if (flat == nullptr || parameter.values == nullptr) return parameter.values;
+      return parameter.offset < 0 ? nullptr : flat + parameter.offset;
+    };
+    const std::size_t width = padded(layer.outputs);
+    float* bias = packed + bias_at_[l];
+    std::fill(bias, bias + width, 0.0f);
+    if (const float* b = values(layer.bias)) std::copy(b, b + layer.outputs, bias);
+    if (l == 0) continue;
+    float* weight = packed + weight_at_[l];
+    if (const float* w = values(layer.weight))
+      pack(w, layer.outputs, layer.inputs, weight);
+    else
+      std::fill(weight, weight + width * layer.inputs, 0.0f);
+  }
+}
+
+void MlpRays::gather_examples() {
+  const int outputs = layers_.back().outputs;
+  if (loss_ == Loss::cross_entropy)
+    labels_.assign(rows_.num_slots(), 0);
+  else
+    targets_.reserve(static_cast<std::size_t>(rows_.num_slots()) * outputs);
+  for (std::int64_t slot = 0; slot < rows_.num_slots(); ++slot) {
+    const std::int64_t row = rows_.row(slot);
+    if (row < 0) continue;
+    if (loss_ == Loss::cross_entropy)
+      labels_[slot] = examples_.labels[row];
+    else
+      std::copy_n(examples_.targets + row * outputs, outputs, targets_.data() + slot * outputs);
+  }
+}
+
+void MlpRays::compute_base() {
+  const int inputs = layers_.front().inputs;
+  start_.reserve(first_width_);
+  std::fill_n(start_.data(), first_width_, 0.0f);
+  if (!rows_.background().empty()) {
+    std::vector<float> rows(static_cast<std::size_t>(kTileRows) * inputs);
+    for (int i = 0; i < kTileRows; ++i) std::copy_n(rows_.background().data(), inputs, rows.data() + i * inputs);
+    Buffer out(static_cast<std::size_t>(kTileRows) * first_width_);
+    kernels_.layer(rows.data(), inputs, kTileRows, inputs, first_center_.data(), first_width_, start_.data(),
+                   Activation::identity, out.data());
+    std::copy_n(out.data(), first_width_, start_.data());
+  }
+  base_.reserve(static_cast<std::size_t>(kept_slots_) * first_width_);
+  const std::int64_t num_tiles = kept_slots_ / kTileRows;
+#pragma omp parallel for schedule(static) num_threads(num_threads_)
+  for (std::int64_t t = 0; t < num_tiles; t += kChunkBlocks) {
+    const int tiles = static_cast<int>(std::min<std::int64_t>(kChunkBlocks, num_tiles - t));
+    kernels_.multiply_tiles(rows_.tiles(t * kTileRows), tiles, first_center_.data(), inputs, first_width_,
+                            start_.data(), base_.data() + t * kTileRows * first_width_);
+  }
+}
+
+void MlpRays::begin(Ray& ray, const Rays& rays, std::size_t i) const {
+  const Layer& first = layers_.front();
+  ray.move.reserve(parameters_.dim);
+  ray.first_move.reserve(first_center_.size());
+  ray.packed_move.reserve(packed_size_);
+  ray.packed.reserve(packed_size_);
+  ray.start.reserve(first_width_);
+  ray.shift.reserve(static_cast<std::size_t>(kept_slots_) * first_width_);
+  ray.has_shift.assign(rows_.blocks().size(), 0);
+
+  const float* normals = ray.move.data();
+  if (rays.normals != nullptr) {
+    normals = rays.normals + static_cast<std::int64_t>(i) * parameters_.dim;
   } else {
     float* out = ray.move.data();
     for (std::size_t tensor = 0; tensor < parameters_.sizes.size(); ++tensor) {
-      philox_normals(seed, direction, static_cast<std::uint32_t>(tensor), parameters_.sizes[tensor], out);
+      kernels_.normals(rays.seed, rays.indices[i], static_cast<std::uint32_t>(tensor), parameters_.sizes[tensor], out);
       out += parameters_.sizes[tensor];
     }
   }
-  double square = 0.0;
-  for (float z : ray.move) square += static_cast<double>(z) * z;
-  ray.unit = std::sqrt(square);
-  for (std::int64_t i = 0; i < parameters_.dim; ++i)
-    ray.move[i] = static_cast<float>(ray.move[i] / ray.unit) * parameters_.scale[i];
+  ray.unit = kernels_.normalize(normals, parameters_.scale, parameters_.dim, ray.move.data());
 
-  const Layer& first = layers_.front();
-  ray.rows_ready = 0;
-  ray.first_packed.resize(static_cast<std::size_t>(padded(first.outputs)) * first.inputs);
-  const float* move = first.weight.offset < 0 ? nullptr : ray.move.data() + first.weight.offset;
-  pack_weight(nullptr, move, 1.0f, first.outputs, first.inputs, ray.first_packed.data());
-}
-
-// Extends `shift` to the first `rows` examples; with it, a further radius costs the first layer an axpy.
-void MlpRays::project(Ray& ray, std::int64_t rows) const {
-  const Layer& first = layers_.front();
-  const int width = padded(first.outputs);
-  if (ray.shift.empty()) ray.shift.resize(static_cast<std::size_t>(examples_.count) * width);
-  for (; ray.rows_ready < rows;) {
-    const int block = static_cast<int>(std::min<std::int64_t>(kBlockRows, rows - ray.rows_ready));
-    multiply(examples_.inputs + ray.rows_ready * first.inputs, first.inputs, block, first.inputs,
-             ray.first_packed.data(), first.outputs, ray.shift.data() + ray.rows_ready * width);
-    ray.rows_ready += block;
+  pack_all(ray.move.data(), ray.packed_move.data());
+  std::fill_n(ray.start.data(), first_width_, 0.0f);
+  if (first.weight.offset < 0) {
+    std::fill_n(ray.first_move.data(), first_center_.size(), 0.0f);
+    return;
+  }
+  const float* move = ray.move.data() + first.weight.offset;
+  pack(move, first.outputs, first.inputs, ray.first_move.data());
+  if (rows_.background().empty()) return;
+  for (int j = 0; j < first.outputs; ++j) {
+    const float* row = move + static_cast<std::size_t>(j) * first.inputs;
+    double sum = 0.0;
+    for (int k = 0; k < first.inputs; ++k) sum += static_cast<double>(rows_.background()[k]) * row[k];
+    ray.start.data()[j] = static_cast<float>(sum);
   }
 }
 
-// Biases of all layers and packed weights of all but the first, at center + radius x move.
-void MlpRays::perturb(Ray& ray, double radius) const {
-  const float r = static_cast<float>(radius);
-  ray.packed.resize(layers_.size());
-  ray.bias.resize(layers_.size());
-  for (std::size_t l = 0; l < layers_.size(); ++l) {
-    const Layer& layer = layers_[l];
-    const bool moves = radius != 0.0;
-    ray.bias[l].assign(padded(layer.outputs), 0.0f);
-    for (int j = 0; layer.bias.values != nullptr && j < layer.outputs; ++j) {
-      ray.bias[l][j] = layer.bias.values[j];
-      if (moves && layer.bias.offset >= 0) ray.bias[l][j] += r * ray.move[layer.bias.offset + j];
+void MlpRays::set_radius(Ray& ray, double radius) const {
+  ray.radius = radius;
+  ray.packed.reserve(packed_size_);
+  ray.current.reserve(static_cast<std::size_t>(kBlockRows) * width_);
+  ray.next.reserve(static_cast<std::size_t>(kBlockRows) * width_);
+  if (radius != 0.0)
+    kernels_.perturb(center_.data(), ray.packed_move.data(), static_cast<float>(radius),
+                     static_cast<std::int64_t>(packed_size_), ray.packed.data());
+}
+
+const float* MlpRays::base(Ray& ray, const Block& block) const {
+  const int tiles = (block.rows + kTileRows - 1) / kTileRows;
+  if (block.slot + tiles * kTileRows <= kept_slots_) return base_.data() + block.slot * first_width_;
+  ray.base_scratch.reserve(static_cast<std::size_t>(kBlockRows) * first_width_);
+  kernels_.multiply_tiles(rows_.tiles(block.slot), tiles, first_center_.data(), layers_.front().inputs, first_width_,
+                          start_.data(), ray.base_scratch.data());
+  return ray.base_scratch.data();
+}
+
+// Makes the shifts of blocks first .. last - 1 that are kept ready, and returns that of `first`, kept or not.
+const float* MlpRays::shift(Ray& ray, int first_block, int last_block) const {
+  const auto& blocks = rows_.blocks();
+  const auto tiles_of = [](const Block& block) { return (block.rows + kTileRows - 1) / kTileRows; };
+  const auto is_kept = [&](int b) { return blocks[b].slot + tiles_of(blocks[b]) * kTileRows <= kept_slots_; };
+  const auto multiply = [&](int b, int tiles, float* out) {
+    kernels_.multiply_tiles(rows_.tiles(blocks[b].slot), tiles, ray.first_move.data(), layers_.front().inputs,
+                            first_width_, ray.start.data(), out);
+  };
+  for (int b = first_block; b < last_block && is_kept(b);) {
+    int end = b, tiles = 0;
+    while (end < last_block && end < b + kChunkBlocks && is_kept(end) && !ray.has_shift[end]) {
+      tiles += tiles_of(blocks[end]);
+      ray.has_shift[end++] = 1;
     }
-    if (l == 0) continue;
-    ray.packed[l].resize(static_cast<std::size_t>(padded(layer.outputs)) * layer.inputs);
-    const float* move = moves && layer.weight.offset >= 0 ? ray.move.data() + layer.weight.offset : nullptr;
-    pack_weight(layer.weight.values, move, r, layer.outputs, layer.inputs, ray.packed[l].data());
+    if (end > b) multiply(b, tiles, ray.shift.data() + blocks[b].slot * first_width_);
+    b = std::max(end, b + 1);
   }
+  if (is_kept(first_block)) return ray.shift.data() + blocks[first_block].slot * first_width_;
+  ray.shift_scratch.reserve(static_cast<std::size_t>(kBlockRows) * first_width_);
+  multiply(first_block, tiles_of(blocks[first_block]), ray.shift_scratch.data());
+  return ray.shift_scratch.data();
 }
 
-// Mean losses of the first `num_levels` levels. Blocks never straddle a level, and their sums are added in data order.
+// The summed loss of one block at the ray's radius; per_row [kBlockRows].
+double MlpRays::block_loss(Ray& ray, int b, double* per_row) const {
+  const Block& block = rows_.blocks()[b];
+  const int rows = (block.rows + kTileRows - 1) / kTileRows * kTileRows;
+  const bool moves = ray.radius != 0.0;
+  const float* parameters = moves ? ray.packed.data() : center_.data();
+  kernels_.first_layer(base(ray, block), moves ? shift(ray, b, b + 1) : nullptr, static_cast<float>(ray.radius),
+                       parameters + bias_at_[0], rows, first_width_, layers_[0].activation, ray.current.data());
+  for (std::size_t l = 1; l < layers_.size(); ++l) {
+    const Layer& layer = layers_[l];
+    kernels_.layer(ray.current.data(), padded(layer.inputs), rows, layer.inputs, parameters + weight_at_[l],
+                   padded(layer.outputs), parameters + bias_at_[l], layer.activation, ray.next.data());
+    std::swap(ray.current, ray.next);
+  }
+  const int outputs = layers_.back().outputs;
+  return kernels_.losses(loss_,
+                         {ray.current.data(), block.rows, padded(outputs), outputs, labels_.data() + block.slot,
+                          targets_.data() + block.slot * outputs},
+                         per_row);
+}
+
+// Mean losses of the first `num_levels` levels, blocks added in their order.
 void MlpRays::evaluate(Ray& ray, double radius, int num_levels, double* losses) const {
-  ray.current.resize(static_cast<std::size_t>(kBlockRows) * width_);
-  ray.next.resize(ray.current.size());
-  if (radius != 0.0) project(ray, levels_[num_levels - 1]);
-  perturb(ray, radius);
+  set_radius(ray, radius);
   const int terms = loss_ == Loss::cross_entropy ? 1 : layers_.back().outputs;
-  double total = 0.0;
-  std::int64_t first = 0;
+  double per_row[kBlockRows], total = 0.0;
+  int b = 0;
   for (int level = 0; level < num_levels; ++level) {
-    while (first < levels_[level]) {
-      const int rows = static_cast<int>(std::min<std::int64_t>(kBlockRows, levels_[level] - first));
-      total += block_loss(ray, static_cast<float>(radius), first, rows);
-      first += rows;
+    for (const int end = rows_.num_blocks(level + 1); b < end; ++b) {
+      if (radius != 0.0 && b % kChunkBlocks == 0)
+        shift(ray, b, std::min(b + kChunkBlocks, rows_.num_blocks(num_levels)));
+      total += block_loss(ray, b, per_row);
     }
     losses[level] = total / (static_cast<double>(levels_[level]) * terms);
   }
 }
 
-// The summed loss of `rows` examples.
-double MlpRays::block_loss(Ray& ray, float radius, std::int64_t first, int rows) const {
-  for (std::size_t l = 0; l < layers_.size(); ++l) {
-    const Layer& layer = layers_[l];
-    const int width = padded(layer.outputs);
-    const float* bias = ray.bias[l].data();
-    if (l == 0) {
-      const float* base = base_.data() + first * width;
-      const float* shift = radius != 0.0f ? ray.shift.data() + first * width : nullptr;
-      for (std::int64_t i = 0; i < static_cast<std::int64_t>(rows) * width; ++i)
-        ray.next[i] = shift != nullptr ? base[i] + radius * shift[i] : base[i];
-    } else {
-      multiply(ray.current.data(), padded(layer.inputs), rows, layer.inputs, ray.packed[l].data(), layer.outputs,
-               ray.next.data());
+// Whether the target's loss at `radius` is above its cutoff. Losses are not negative, so a partial sum above it is a
+// proof; `mean` is the mean loss if the answer is no, and a lower bound of it otherwise.
+bool MlpRays::is_outside(Ray& ray, double radius, const Target& target, double& mean) const {
+  set_radius(ray, radius);
+  const int terms = loss_ == Loss::cross_entropy ? 1 : layers_.back().outputs;
+  const double count = static_cast<double>(levels_[target.level]) * terms;
+  double per_row[kBlockRows], total = 0.0;
+  for (int b : hardest_first_) {
+    if (rows_.blocks()[b].level > target.level) continue;
+    total += block_loss(ray, b, per_row);
+    // Not `total / count > cutoff` alone: the sum in another order may differ in its last bits.
+    if (!(total <= target.cutoff * count * (1.0 + 1e-12))) {
+      mean = total / count;
+      return true;
     }
-    for (int i = 0; i < rows; ++i) {
-      float* row = ray.next.data() + static_cast<std::int64_t>(i) * width;
-      for (int j = 0; j < width; ++j) row[j] = activate(layer.activation, row[j] + bias[j]);
-    }
-    std::swap(ray.current, ray.next);
   }
-
-  const int outputs = layers_.back().outputs;
-  const int width = padded(outputs);
-  double sum = 0.0;
-  for (int i = 0; i < rows; ++i) {
-    const float* x = ray.current.data() + static_cast<std::int64_t>(i) * width;
-    if (loss_ == Loss::cross_entropy) {
-      sum += cross_entropy(x, outputs, examples_.labels[first + i]);
-      continue;
-    }
-    const float* target = examples_.targets + (first + i) * outputs;
-    for (int j = 0; j < outputs; ++j)
-      sum += loss_ == Loss::mse ? squared_error(x[j], target[j]) : bce_with_logits(x[j], target[j]);
-  }
-  return sum;
+  std::vector<double> losses(target.level + 1);
+  evaluate(ray, radius, target.level + 1, losses.data());  // in the order of every other evaluation
+  mean = losses[target.level];
+  return !(mean <= target.cutoff);
 }
 
 }  // namespace basinvol

@@ -49,7 +49,9 @@ class Diagnostics:
         bracket_nats: how much log_mean_power differs between the upper and the lower ends of all brackets. nats
         censored, non_finite, unresolved: shares of rays that never left, that ended at a NaN or infinite loss, and
             whose bracket stayed open.
+        negligible: share of rays that were proved too short to matter and not solved.
         num_used: rays in the average.
+        num_spread: solved rays from which z is computed; with resolve="decisive" the pilot.
         zero_scale: parameters with elements that have scale 0 and are never perturbed, and how many.
     """
 
@@ -63,7 +65,9 @@ class Diagnostics:
     censored: float
     non_finite: float
     unresolved: float
+    negligible: float
     num_used: int
+    num_spread: int
     zero_scale: Mapping[str, int]
 
 
@@ -82,15 +86,26 @@ def diagnose(
     entering = radius[used]
     count = len(entering)
     is_empty = bool((entering == 0).all())
+    # Up to the first ray that was skipped: after it the solved ones are a selection of the longest.
+    skipped = radii.is_status(Status.NEGLIGIBLE)
+    spread = entering[: int(skipped.int().argmax())] if bool(skipped.any()) else entering
     found = {
-        **_weight_statistics(entering, dim, is_empty),
+        **_weight_statistics(entering, spread, dim, is_empty),
         "bracket_nats": math.nan if is_empty else _bracket_nats(radii, used, dim),
         "censored": _share(radii, Status.CENSORED),
         "non_finite": _share(radii, Status.NON_FINITE),
         "unresolved": _share(radii, Status.MAX_STEPS),
+        "negligible": _share(radii, Status.NEGLIGIBLE),
     }
     verdict, reason = _judge(found, len(radii), count, is_empty, dict(zero_scale or {}))
-    return Diagnostics(verdict=verdict, reason=reason, num_used=count, zero_scale=dict(zero_scale or {}), **found)
+    return Diagnostics(
+        verdict=verdict,
+        reason=reason,
+        num_used=count,
+        num_spread=len(spread),
+        zero_scale=dict(zero_scale or {}),
+        **found,
+    )
 
 
 def _judge(
@@ -135,17 +150,17 @@ def _judge(
     )
 
 
-def _weight_statistics(radius: Tensor, dim: int, is_empty: bool) -> dict[str, float]:
+def _weight_statistics(radius: Tensor, spread: Tensor, dim: int, is_empty: bool) -> dict[str, float]:
     """How the sum of r^P is shared; NaN where there is no sum, or no spread to speak of."""
     if is_empty:
         return dict.fromkeys(("ess", "max_share", "z", "standard_error"), math.nan)
     share = weights(radius, dim)
-    has_spread = len(radius) > 1 and bool((radius > 0).all())
-    spread = float((dim * radius.log()).std()) if has_spread else math.nan
+    has_spread = len(spread) > 1 and bool((spread > 0).all())
+    deviation = float((dim * spread.log()).std()) if has_spread else math.nan
     return {
         "ess": 1.0 / float((share**2).sum()),
         "max_share": float(share.max()),
-        "z": spread / math.sqrt(2.0 * math.log(len(radius))) if has_spread else math.nan,
+        "z": deviation / math.sqrt(2.0 * math.log(len(radius))) if has_spread else math.nan,
         "standard_error": standard_error(radius, dim),
     }
 

@@ -50,7 +50,9 @@ class Directions:
             raise ValueError(f"direction index {index} is not between 0 and {self.count - 1}.")
         if self.generator == "legacy":
             legacy = torch.Generator().manual_seed(index + 1)
-            draws = [torch.randn(shape, generator=legacy).reshape(-1) for shape in self.space.shapes]
+            draws = [
+                torch.randn(shape, generator=legacy, dtype=torch.float32).reshape(-1) for shape in self.space.shapes
+            ]
             return torch.cat(draws).to(device)
         sizes = enumerate(self.space.sizes)
         return torch.cat([philox_normals(self.seed, index, tensor, size, device) for tensor, size in sizes])

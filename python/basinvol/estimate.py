@@ -88,6 +88,7 @@ class Volume:
         used = ~censored if on_censored == "drop" else torch.ones_like(censored)
         if not bool(used.any()):
             raise CensoredError(f'all {count} directions are censored and dropped; pass on_censored="bound".', radii)
+        # A negligible ray counts with 0: all of them together are worth less than 1e-6 nats.
         entering = torch.where(torch.isnan(radii.radius), radii.lower, radii.radius)
         return cls(
             dim=space.dim,
@@ -111,6 +112,7 @@ class VolumeEstimate(Volume):
     search: str
     scaling: str
     rtol: float
+    resolve: str
     backend: str
     backend_reason: str
     num_threads: int
@@ -120,6 +122,7 @@ class VolumeEstimate(Volume):
         found = self.diagnostics
         trusted = found.verdict is Verdict.TRUSTWORTHY
         error = f"{self.standard_error:.2f}" if trusted else f"{self.standard_error:.2f} (not valid: {found.verdict})"
+        pilot = f" (of the first {found.num_spread} directions)" if found.negligible else ""
         per_ray = float(self.radii.num_evaluations.double().mean())
         return "\n".join(
             [
@@ -131,7 +134,7 @@ class VolumeEstimate(Volume):
                 f"  log det scale  {self.log_det_scale:,.2f}",
                 f"standard error   {error}; brackets worth {found.bracket_nats:.2g} nats",
                 f"weights          effective sample size {found.ess:.2f}, largest share {found.max_share:.1%}, "
-                f"z {found.z:.2f}, censored {found.censored:.1%}",
+                f"z {found.z:.2f}{pilot}, censored {found.censored:.1%}, skipped {found.negligible:.1%}",
                 f"cutoff           {self.cutoff:g}, loss at the center {self.center_loss:.6g}",
                 f"directions       {self.num_directions} (seed {self.seed}), scaling {self.scaling}, method "
                 f"{self.method}, search {self.search}, {per_ray:.1f} evaluations each",
@@ -162,6 +165,7 @@ class VolumeEstimate(Volume):
             "censored",
             "non_finite",
             "unresolved",
+            "negligible",
             "num_used",
         ):
             numbers[name] = getattr(found, name)
@@ -175,6 +179,7 @@ class VolumeEstimate(Volume):
             "search",
             "scaling",
             "rtol",
+            "resolve",
         ):
             numbers[name] = getattr(self, name)
         for name in ("backend", "backend_reason", "num_threads", "seconds"):
@@ -255,7 +260,8 @@ def estimate_volume(
             linspace(0, 1, 100)^2 rounded up, directions that never cross dropped (`search`, `seed`, `rtol` and
             `on_censored` do not apply).
         rtol: relative width of the certified brackets.
-        resolve: "all", every radius is solved.
+        resolve: "all", every radius; "decisive", the first 32, and of the others only those long enough to
+            matter; the same volume to 1e-6 nats, with z from those 32.
         radius_max: rays still inside there are censored; default 1e6 sqrt(P).
         max_steps: most evaluations per ray.
         include, exclude, trainable_only: which parameters are perturbed, see `ParameterSpace.of`.
@@ -274,8 +280,6 @@ def estimate_volume(
     started = time.perf_counter()
     if method not in METHODS:
         raise ValueError(f"`method` must be one of {', '.join(map(repr, METHODS))}, got {method!r}.")
-    if resolve != "all":
-        raise ValueError(f"`resolve` must be 'all', got {resolve!r}.")
     if on_censored not in ON_CENSORED:
         raise ValueError(f"`on_censored` must be one of {', '.join(map(repr, ON_CENSORED))}, got {on_censored!r}.")
     if method == "paper":
@@ -290,6 +294,7 @@ def estimate_volume(
         scaling=scaling,
         search=search,
         rtol=rtol,
+        resolve=resolve,
         radius_max=radius_max,
         max_steps=max_steps,
         backend=backend,
@@ -318,6 +323,7 @@ def estimate_volume(
         search=search,
         scaling=scaling,
         rtol=rtol,
+        resolve=resolve,
         backend=solver.choice.backend.name,
         backend_reason=solver.choice.reason,
         num_threads=solver.num_threads,

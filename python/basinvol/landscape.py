@@ -50,6 +50,10 @@ class Landscape:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
+        if getattr(loss_fn, "reduction", "mean") == "sum":
+            raise ValueError(
+                "the loss is not a mean over examples: `loss_fn` has reduction='sum'; use reduction='mean'."
+            )
         self.model = model
         self.loss_fn = loss_fn
         self.device = _resolve_device(model, device)

@@ -24,6 +24,7 @@ class Status(enum.Enum):
     CENTER_OUTSIDE = "the loss at the center is above the cutoff; the basin is empty and the radius 0"
     NON_FINITE = "the loss became NaN or infinite; such points count as outside"
     MAX_STEPS = "the bracket was still wider than rtol after max_steps evaluations"
+    NEGLIGIBLE = "proved too short to matter; its upper bound is kept"
 
     @property
     def code(self) -> int:
@@ -46,7 +47,7 @@ class Radii:
         upper: smallest radius known to be outside; infinity where the ray never left. float64
         radius: the estimated crossing between them; 0 for CENTER_OUTSIDE; NaN for every other status, so that a ray
             that failed can not be averaged by accident. float64
-        value_lower, value_upper: the losses there. float64
+        value_lower, value_upper: the losses there; for NEGLIGIBLE the upper one is a lower bound. float64
         slope: d ln(loss - center loss) / d ln(radius) near the crossing, 2 for a quadratic. float64
         status_code: codes of `status`. int8
         num_evaluations: loss evaluations spent on each direction, all levels and cutoffs together. [D] int64
@@ -83,6 +84,24 @@ class Radii:
         column = _position(self.cutoffs, cutoff, "cutoff")
         fields = {name: getattr(self, name)[row, column] for name in _PER_RAY}
         return dataclasses.replace(self, **fields, levels=(self.levels[row],), cutoffs=(self.cutoffs[column],))
+
+    def only(self, levels: Sequence[int]) -> Radii:
+        """The radii of some of the levels."""
+        rows = [self.levels.index(level) for level in levels]
+        fields = {name: getattr(self, name)[rows] for name in _PER_RAY}
+        return dataclasses.replace(self, **fields, levels=tuple(levels))
+
+    def take(self, rays: Tensor) -> Radii:
+        """The radii of some directions, by position. rays [n] int64"""
+        fields = {name: getattr(self, name)[..., rays] for name in _TENSORS}
+        return Radii(**fields, levels=self.levels, cutoffs=self.cutoffs)
+
+    def replaced(self, rays: Tensor, by: Radii) -> Radii:
+        """A copy in which the directions at these positions are those of `by`."""
+        fields = {name: getattr(self, name).clone() for name in _TENSORS}
+        for name, values in fields.items():
+            values[..., rays] = getattr(by, name)
+        return Radii(**fields, levels=self.levels, cutoffs=self.cutoffs)
 
     def between(self, start: int, stop: int) -> Radii:
         """The radii of some directions, by position."""

@@ -1,22 +1,37 @@
-"""Radii along many directions: a backend, a pilot, and blocks of directions."""
+"""Radii along many directions: a backend, a pilot, blocks of directions, and the rays that decide."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
-from .backends import Choice, RayProblem, resolve
+from .backends import Choice, RayProblem, Resources, choose
 from .directions import Directions
 from .landscape import Landscape
-from .radii import Guess, Radii
-from .search import SearchSettings
+from .radii import Guess, Radii, Status
+from .search import RUNNING, SearchSettings
+
+RESOLVES = ("all", "decisive")
 
 # The first directions of a seed are solved from a generic guess, and all others from what these teach. The guess is a
 # function of the problem alone, so blocks may run anywhere, in any order, and give the same bytes.
-NUM_PILOT = 4
+NUM_FIRST = 4
+# With resolve="decisive", directions solved in full: they give the distribution, and the length that others must reach
+# to matter. 500 directions then have about 14 more that do.
+NUM_PILOT = 32
+
+# All rays that are skipped together are worth less than this, in nats.
+_SKIPPED_NATS = 1e-6
+# Rays within this of the largest weight decide the volume, together with it; their brackets are refined ...
+_DECISIVE_NATS = 20.0
+# ... until each is worth this much, or as narrow as float32 radii can be told apart.
+_REFINED_NATS = 0.1
+_RADIUS_NOISE = 4 * torch.finfo(torch.float32).eps
 
 # Rays still inside here are censored: a million times the scale of every parameter.
 _RADIUS_MAX_PER_ROOT_DIM = 1e6
@@ -37,7 +52,9 @@ class RaySearchFailed(RuntimeError):
 class RaySolver:
     """A problem on its backend, ready to give the radii of any range of directions.
 
-    Args: as `find_radii`.
+    Args: as `find_radii`, and
+        memory_budget: bytes that the backend may keep between evaluations; changes no result.
+        instruction_set: of the native backend, one of those that `basinvol info` lists; default the best.
     """
 
     def __init__(
@@ -49,12 +66,17 @@ class RaySolver:
         scaling: str = "filter",
         search: str = "interpolate",
         rtol: float = 1e-4,
+        resolve: str = "all",
         radius_max: float | None = None,
         max_steps: int = 100,
         grid: Sequence[float] | None = None,
         backend: str = "auto",
         num_threads: int | None = None,
+        memory_budget: int = 2**30,
+        instruction_set: str = "",
     ) -> None:
+        if resolve not in RESOLVES:
+            raise ValueError(f"`resolve` must be one of {', '.join(map(repr, RESOLVES))}, got {resolve!r}.")
         space = directions.space
         root_dim = math.sqrt(space.dim)
         settings = SearchSettings(
@@ -72,14 +94,29 @@ class RaySolver:
             cutoffs=_check_cutoffs(cutoffs),
             settings=settings,
         )
+        self.resolve = resolve
         self.num_threads = _check_num_threads(num_threads)
-        self.choice: Choice = resolve(backend, self.problem)
-        self._engine = self.choice.backend.prepare(self.problem, self.num_threads)
-        self.center_losses = self._engine.center_losses
+        self.choice: Choice = choose(backend, self.problem)
+        resources = Resources(self.num_threads, memory_budget, instruction_set)
+        self._engine = self.choice.backend.prepare(self.problem, resources)
+        rows = [self._engine.levels.index(level) for level in landscape.levels]
+        self.center_losses = self._engine.center_losses[rows]
         self._generic = Guess.generic(
-            len(landscape.levels), len(self.problem.cutoffs), _FIRST_RADIUS_PER_ROOT_DIM * root_dim
+            len(self._engine.levels), len(self.problem.cutoffs), _FIRST_RADIUS_PER_ROOT_DIM * root_dim
         )
-        self._learned: tuple[Radii, Guess] | None = None
+        self._first: tuple[Radii, Guess] | None = None
+        self._pilot: tuple[Radii, Tensor | None] | None = None
+
+    @property
+    def description(self) -> str:
+        """What the backend runs with, in a few words."""
+        return self._engine.description
+
+    def solve_all(self, progress: bool = False) -> Radii:
+        """The radii of all directions, refined, with a progress bar on a terminal if asked. [L, C, D]"""
+        count = self.problem.directions.count
+        with tqdm(total=count, desc="directions", unit="dir", disable=None if progress else True) as bar:
+            return self.refine(self.solve(0, count, bar.update))
 
     def solve(self, start: int, stop: int, on_done: Callable[[int], object] = lambda _: None) -> Radii:
         """The radii of directions start to stop - 1, the same however a range is split. [L, C, stop - start]
@@ -104,29 +141,89 @@ class RaySolver:
             on_done(last - first)
         return Radii.concatenate(parts)
 
-    def _solve_step(self, start: int, stop: int) -> Radii:
+    def refine(self, radii: Radii) -> Radii:
+        """Narrows the brackets of the rays that decide a volume, of all directions together. [L, C, D]
+
+        For every level and cutoff these are the crossed rays within 20 nats of the largest; they are searched on until
+        a bracket is worth 0.1 nats, or to the resolution of float32 radii.
+        """
         if self.problem.settings.method == "grid":
-            return self._engine.solve(range(start, stop), self._generic)
-        pilot, guess = self._learn()
+            return radii
+        dim = self.problem.directions.space.dim
+        crossed = radii.is_status(Status.CROSSED)
+        log_lower = torch.where(crossed, radii.lower, 0.0).log()
+        log_upper = torch.where(crossed, radii.upper, 0.0).log()
+        largest = log_lower.amax(dim=-1, keepdim=True)
+        rtol = max(_REFINED_NATS / dim, _RADIUS_NOISE)
+        decides = crossed & (dim * (log_upper - largest) >= -_DECISIVE_NATS)
+        wide = decides & (radii.upper - radii.lower > rtol * radii.upper)
+        rays = wide.flatten(0, 1).any(dim=0).nonzero().reshape(-1)
+        if len(rays) == 0:
+            return radii
+        known = radii.take(rays)
+        status = torch.where(wide[..., rays], RUNNING, known.status_code).to(torch.int8)
+        found = self._engine.refine(rays.tolist(), dataclasses.replace(known, status_code=status), rtol)
+        spent = known.num_evaluations + found.num_evaluations
+        return radii.replaced(rays, dataclasses.replace(found, num_evaluations=spent))
+
+    def _solve_step(self, start: int, stop: int) -> Radii:
         parts = []
-        if start < NUM_PILOT:
-            parts.append(pilot.between(start, min(stop, NUM_PILOT)))
-        if stop > NUM_PILOT:
-            parts.append(self._engine.solve(range(max(start, NUM_PILOT), stop), guess))
-        return Radii.concatenate(parts)
+        if self.resolve == "all":
+            ranges = [(0, NUM_FIRST), (NUM_FIRST, stop)]
+        else:
+            ranges = [(0, NUM_FIRST), (NUM_FIRST, NUM_PILOT), (NUM_PILOT, stop)]
+        for stage, (low, high) in enumerate(ranges):
+            first, last = max(start, low), min(stop, high)
+            if first < last:
+                parts.append(self._solve_stage(stage, first, last))
+        return Radii.concatenate(parts).only(self.problem.landscape.levels)
+
+    def _solve_stage(self, stage: int, start: int, stop: int) -> Radii:
+        first, guess = self._learn()
+        if stage == 0:
+            return first.between(start, stop)
+        if self.resolve == "all":
+            return self._engine.solve(range(start, stop), guess)
+        pilot, negligible = self._fly_pilot()
+        if stage == 1:
+            return pilot.between(start, stop)
+        return self._engine.solve(range(start, stop), guess, negligible)
 
     def _learn(self) -> tuple[Radii, Guess]:
-        if self._learned is None:
-            num_pilot = min(NUM_PILOT, self.problem.directions.count)
-            pilot = self._engine.solve(range(num_pilot), self._generic)
-            self._learned = pilot, Guess.learned(pilot, self._generic)
-        return self._learned
+        """The first rays, and the guess that they teach."""
+        if self._first is None:
+            count = min(NUM_FIRST, self.problem.directions.count)
+            first = self._engine.solve(range(count), self._generic)
+            self._first = first, Guess.learned(first, self._generic)
+        return self._first
 
-    def solve_all(self, progress: bool = False) -> Radii:
-        """The radii of all directions, with a progress bar on a terminal if asked. [L, C, D]"""
-        count = self.problem.directions.count
-        with tqdm(total=count, desc="directions", unit="dir", disable=None if progress else True) as bar:
-            return self.solve(0, count, bar.update)
+    def _fly_pilot(self) -> tuple[Radii, Tensor | None]:
+        """The pilot's radii, and for each level and cutoff the radius below which a ray can not matter. [L, C]"""
+        if self._pilot is None:
+            first, guess = self._learn()
+            count = min(NUM_PILOT, self.problem.directions.count)
+            rest = [self._engine.solve(range(NUM_FIRST, count), guess)] if count > NUM_FIRST else []
+            pilot = Radii.concatenate([first, *rest])
+            self._learn_order(pilot)
+            self._pilot = pilot, self._negligible(pilot)
+        return self._pilot
+
+    def _negligible(self, pilot: Radii) -> Tensor:
+        directions = self.problem.directions
+        nats = math.log(directions.count / _SKIPPED_NATS)
+        longest = torch.where(pilot.is_status(Status.CROSSED), pilot.lower, 0.0).amax(dim=-1)
+        # A ray without an end counts for more than any that has one, or is dropped: nothing is known to be negligible.
+        is_bounded = ~pilot.is_status(Status.CENSORED).any(dim=-1)
+        wanted = torch.tensor([level in self.problem.landscape.levels for level in pilot.levels])
+        return torch.where(is_bounded & wanted[:, None], longest * math.exp(-nats / directions.space.dim), 0.0)
+
+    def _learn_order(self, pilot: Radii) -> None:
+        """From a few rays of the pilot, where they cross the largest cutoff on the largest level."""
+        column = max(range(len(pilot.cutoffs)), key=lambda c: pilot.cutoffs[c])
+        last = pilot.at(pilot.levels[-1], pilot.cutoffs[column])
+        rays = last.is_status(Status.CROSSED).nonzero().reshape(-1)[:NUM_FIRST].tolist()
+        if rays:
+            self._engine.learn_order(rays, last.upper[rays].tolist())
 
 
 def find_radii(
@@ -137,6 +234,7 @@ def find_radii(
     scaling: str = "filter",
     search: str = "interpolate",
     rtol: float = 1e-4,
+    resolve: str = "all",
     radius_max: float | None = None,
     max_steps: int = 100,
     grid: Sequence[float] | None = None,
@@ -155,7 +253,9 @@ def find_radii(
         cutoffs: losses that bound the basin, any order.
         scaling: "filter" or "none", see `ParameterSpace.scale`; radii are in units of it.
         search: "interpolate", "bisect" or "grid", see `SearchSettings`.
-        rtol: relative width at which a bracket is closed.
+        rtol: relative width at which a bracket is closed; rays that decide a volume are refined further.
+        resolve: "all", every radius; "decisive", the first 32 in full, and of the others only those long enough to
+            matter: the rest are NEGLIGIBLE, with an upper bound, and together worth less than 1e-6 nats.
         radius_max: rays inside there are CENSORED; default 1e6 sqrt(P).
         max_steps: most evaluations for one level and cutoff of one ray.
         grid: coefficients for search="grid", default linspace(0, 1, 100)^2; a ray's radii are these times the norm of
@@ -176,6 +276,7 @@ def find_radii(
         scaling=scaling,
         search=search,
         rtol=rtol,
+        resolve=resolve,
         radius_max=radius_max,
         max_steps=max_steps,
         grid=grid,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .portable_math import portable_exp, portable_log
 from .radii import Radii, Status
-from .targets import Targets
+from .targets import NO_RELATIVE, Targets
 
 SEARCHES = ("interpolate", "bisect", "grid")
 RUNNING = -1  # status code of a ray that is not finished
@@ -94,22 +94,55 @@ class RaySearch:
         self.steps = torch.zeros(shape, dtype=torch.int64)
         self.status = torch.full(shape, RUNNING, dtype=torch.int8)
         self.num_evaluations = torch.zeros(num_rays, dtype=torch.int64)
+        self._grid_index = torch.zeros(num_rays, dtype=torch.int64)
 
         outside = ~(targets.center <= targets.cutoff)
         self.status[:, outside] = Status.CENTER_OUTSIDE.code
         self.upper[:, outside] = 0.0
         self.value_upper[:, outside] = targets.center[outside]
 
+    def restore(self, known: Radii) -> None:
+        """Continue from brackets found before; status RUNNING for those that are to be narrowed. [L, C, D]"""
+
+        def by_ray(values: Tensor) -> Tensor:
+            return values.flatten(0, 1).T.clone()
+
+        self.lower, self.upper = by_ray(known.lower), by_ray(known.upper)
+        self.value_lower, self.value_upper = by_ray(known.value_lower), by_ray(known.value_upper)
+        self.slope, self.status = by_ray(known.slope), by_ray(known.status_code)
+
+    def candidates(self, target: int, negligible: float) -> tuple[Tensor, Tensor]:
+        """Rays that may be negligible, and where to test them: at `negligible`, or the grid point below. [n] each"""
+        rays = (self.status[:, target] == RUNNING).nonzero().reshape(-1)
+        radius = torch.full((len(rays),), negligible, dtype=torch.float64)
+        if self.settings.method == "grid":
+            below = torch.searchsorted(self._grid, radius / self._unit[rays], right=True) - 1
+            radius = torch.where(below >= 0, self._grid[below.clamp(min=0)], 0.0) * self._unit[rays]
+        return rays[radius > 0], radius[radius > 0]
+
+    def settle(self, probes: Probes, target: int, value: Tensor) -> None:
+        """Take the losses at the radii of `candidates`: outside is NEGLIGIBLE, inside is where the search begins."""
+        self.num_evaluations[probes.rays] += 1
+        outside = ~(value <= self.targets.cutoff[target])
+        rays = probes.rays[outside]
+        self.upper[rays, target], self.value_upper[rays, target] = probes.radius[outside], value[outside]
+        self.status[rays, target] = Status.NEGLIGIBLE.code
+        if self.settings.method != "grid":  # the grid looks for the first point outside, from the center on
+            rays = probes.rays[~outside]
+            self.lower[rays, target], self.value_lower[rays, target] = probes.radius[~outside], value[~outside]
+            self._finish(rays)
+
     def ask(self) -> Probes | None:
         """The next evaluation of every ray that is not finished; None when all are."""
-        running = self.status == RUNNING
-        rays = running.any(dim=1).nonzero().reshape(-1)
+        order = self.targets.order
+        running = (self.status == RUNNING)[:, order]
+        needed = running & self.targets.is_wanted[order]
+        rays = needed.any(dim=1).nonzero().reshape(-1)
         if len(rays) == 0:
             return None
-        order = self.targets.order
-        target = order[running[rays][:, order].int().argmax(dim=1)]
+        target = order[running[rays].int().argmax(dim=1)]
         if self.settings.method == "grid":
-            radius = self._grid[self.num_evaluations[rays]] * self._unit[rays]
+            radius = self._grid[self._grid_index[rays]] * self._unit[rays]
         else:
             radius = self._propose(rays, target)
         self.steps[rays, target] += 1
@@ -119,6 +152,7 @@ class RaySearch:
         """Take the losses [A, L] at the probes; columns above a probe's level are not read."""
         rays, radius = probes.rays, probes.radius[:, None]
         self.num_evaluations[rays] += 1
+        self._grid_index[rays] += 1
         value = losses.double().cpu()[:, self.targets.level]
         lower, upper = self.lower[rays], self.upper[rays]
         value_lower, value_upper = self.value_lower[rays], self.value_upper[rays]
@@ -155,10 +189,10 @@ class RaySearch:
         left = upper < math.inf
         if self.settings.method == "grid":
             closed = left
-            censored = ~left & (self.num_evaluations[rays] == len(self.settings.grid))[:, None]
+            censored = ~left & (self._grid_index[rays] == len(self.settings.grid))[:, None]
             exhausted = torch.zeros_like(left)
         else:
-            closed = left & (upper - lower <= self.settings.rtol * upper)
+            closed = left & (upper - lower <= self.targets.rtol * upper)
             censored = lower >= self.settings.radius_max
             exhausted = self.steps[rays] >= self.settings.max_steps
         is_finite = torch.isfinite(self.value_upper[rays])
@@ -185,35 +219,52 @@ class RaySearch:
         log_rise_lower = portable_log(torch.where(usable_lower, rise_lower, 1.0))
         log_rise_upper = portable_log(torch.where(usable_upper, rise_upper, 1.0))
 
+        rtol = self.targets.rtol[target]
         slope = self.slope[rays, target]
-        outward = self._stride((log_gap - log_rise_lower) / slope, usable_lower, steps)
-        inward = self._stride((log_rise_upper - log_gap) / slope, usable_upper, steps)
+        outward = self._stride((log_gap - log_rise_lower) / slope, usable_lower, steps, rtol)
+        inward = self._stride((log_rise_upper - log_gap) / slope, usable_upper, steps, rtol)
 
         width = log_upper - log_lower
         can_interpolate = has_lower & has_upper & usable_lower & usable_upper & (steps < _MAX_INTERPOLATIONS)
+        can_interpolate &= log_rise_upper > log_rise_lower
         secant = (log_rise_upper - log_rise_lower) / torch.where(can_interpolate, width, 1.0)
         learns = can_interpolate & (width > _MIN_SLOPE_WIDTH)
         self.slope[rays, target] = torch.where(learns, secant, slope)
         rise = torch.where(can_interpolate, log_rise_upper - log_rise_lower, 1.0)
         estimate = log_lower + (log_gap - log_rise_lower) / rise * width
-        past = _AIM * self.settings.rtol
+        past = _AIM * rtol
         # Move the side that is farther from the estimate.
         aim = torch.where(estimate - log_lower > log_upper - estimate, estimate - past, estimate + past)
-        aim = torch.maximum(aim, log_lower + 0.1 * self.settings.rtol)
-        aim = torch.minimum(aim, log_upper - 0.1 * self.settings.rtol)
+        aim = torch.maximum(aim, log_lower + 0.1 * rtol)
+        aim = torch.minimum(aim, log_upper - 0.1 * rtol)
 
-        radius = torch.sqrt(lower) * torch.sqrt(torch.where(has_upper, upper, 1.0))  # bisection
+        # Bisection; not through sqrt, which torch does not round correctly on every machine.
+        radius = portable_exp(0.5 * (log_lower + log_upper))
         radius = torch.where(can_interpolate, portable_exp(aim), radius)
         radius = torch.where(has_lower & ~has_upper, lower * portable_exp(outward), radius)
         radius = torch.where(~has_lower & has_upper, upper * portable_exp(-inward), radius)
-        radius = torch.where(~has_lower & ~has_upper, self.targets.guess_radius[target], radius)
+        knows_nothing = ~has_lower & ~has_upper
+        radius = torch.where(knows_nothing, self._guess(rays, target, knows_nothing), radius)
         return radius.clamp(max=self.settings.radius_max)
 
-    def _stride(self, distance: Tensor, is_usable: Tensor, steps: Tensor) -> Tensor:
+    def _guess(self, rays: Tensor, target: Tensor, takes_it: Tensor) -> Tensor:
+        """The typical radius, scaled by how this ray's relative compares with its own typical one; so is the slope."""
+        targets = self.targets
+        relative = targets.relative[target].clamp(min=0)
+        is_solved = (targets.relative[target] != NO_RELATIVE) & (self.status[rays, relative] == Status.CROSSED.code)
+        lower = torch.where(is_solved, self.lower[rays, relative], 1.0)
+        upper = torch.where(is_solved, self.upper[rays, relative], 1.0)
+        middle = portable_exp(0.5 * (portable_log(lower) + portable_log(upper)))
+        slope = targets.guess_slope[target] * (self.slope[rays, relative] / targets.guess_slope[relative])
+        self.slope[rays, target] = torch.where(is_solved & takes_it, slope, self.slope[rays, target])
+        radius = targets.guess_radius[target]
+        return torch.where(is_solved, radius * (middle / targets.guess_radius[relative]), radius)
+
+    def _stride(self, distance: Tensor, is_usable: Tensor, steps: Tensor, rtol: Tensor) -> Tensor:
         """How far to step in ln radius while one side is missing: past the extrapolation, more so each time."""
         tries = steps.clamp(min=1).double()
         if self.settings.method == "bisect":
             return torch.full_like(distance, math.log(2.0))
-        least = 2.0 * _AIM * self.settings.rtol * tries * tries
+        least = 2.0 * _AIM * rtol * tries * tries
         informed = torch.maximum(distance * (1.0 + 0.2 * tries), least).clamp(max=_LOG_MAX_STEP)
         return torch.where(is_usable, informed, _LOG_BLIND_STEP)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,17 +11,27 @@ from torch import Tensor
 
 from .radii import Guess, Radii, Status
 
+# Scouts need no more: what they predict varies by about as much from ray to ray.
+_SCOUT_RTOL = 1e-2
+NO_RELATIVE = -1
+
 
 @dataclass(frozen=True)
 class Targets:
     """T = L x C targets, level-major; every array is [T].
 
+    A level that a backend adds for its own use is a scout: few examples, solved loosely and first, so that the radius
+    there predicts the radius on the next larger level.
+
     Attributes:
         level: index of the level.
         cutoff, center: the loss to cross and the loss at radius 0.
-        guess_radius, guess_slope: where to look first.
-        order: the order in which targets are solved, from the largest level and cutoff down, because an evaluation on a
-            level gives the smaller levels for nothing.
+        guess_radius, guess_slope: what is typical of rays already solved.
+        rtol: relative width at which the bracket is closed.
+        relative: the target with the same cutoff on the next smaller level; its solution on a ray scales the guess.
+        is_wanted: false for scouts.
+        order: the targets to solve, in order: from the smallest level up, because a small level is cheap and predicts
+            the next, and from the largest cutoff down.
     """
 
     levels: tuple[int, ...]
@@ -31,29 +41,46 @@ class Targets:
     center: Tensor
     guess_radius: Tensor
     guess_slope: Tensor
+    rtol: Tensor
+    relative: Tensor
+    is_wanted: Tensor
     order: Tensor
 
     @classmethod
-    def of(cls, center_losses: Tensor, cutoffs: tuple[float, ...], levels: tuple[int, ...], guess: Guess) -> Targets:
+    def of(
+        cls,
+        center_losses: Tensor,
+        cutoffs: tuple[float, ...],
+        levels: tuple[int, ...],
+        guess: Guess,
+        rtol: float,
+        scouts: Collection[int] = (),
+    ) -> Targets:
         """All pairs of level and cutoff.
 
         Args:
             center_losses: loss at the center on each level. [L] float64
             guess: where to look first. [L, C]
+            scouts: those of `levels` that are scouts.
         """
         num_levels, num_cutoffs = len(levels), len(cutoffs)
         level = torch.arange(num_levels).repeat_interleave(num_cutoffs)
         cutoff = torch.tensor(cutoffs, dtype=torch.float64).repeat(num_levels)
-        by_cutoff = sorted(range(num_cutoffs), key=lambda c: -cutoffs[c])
+        center = center_losses.double().cpu()[level]
+        is_wanted = torch.tensor([levels[row] not in scouts for row in level.tolist()])
+        relative = torch.arange(len(level)) - num_cutoffs
         return cls(
             levels=levels,
             cutoffs=cutoffs,
             level=level,
             cutoff=cutoff,
-            center=center_losses.double().cpu()[level],
+            center=center,
             guess_radius=guess.radius.reshape(-1),
             guess_slope=guess.slope.reshape(-1),
-            order=torch.tensor([row * num_cutoffs + c for row in reversed(range(num_levels)) for c in by_cutoff]),
+            rtol=torch.where(is_wanted, rtol, max(rtol, _SCOUT_RTOL)).double(),
+            relative=relative.clamp(min=NO_RELATIVE),
+            is_wanted=is_wanted,
+            order=_order(center <= cutoff, is_wanted, cutoffs),
         )
 
     def radii(self, state: Mapping[str, Tensor], rounds_up: bool) -> Radii:
@@ -86,7 +113,16 @@ class Targets:
         y_lower = torch.where(usable, rise_lower, 1.0).log()
         y_upper = torch.where(usable, rise_upper, 2.0).log()
         y_gap = torch.where(usable, gap, 1.0).log()
-        share = ((y_gap - y_lower) / (y_upper - y_lower)).clamp(0.0, 1.0)
+        usable &= y_upper > y_lower
+        share = ((y_gap - y_lower) / torch.where(usable, y_upper - y_lower, 1.0)).clamp(0.0, 1.0)
         log_lower, log_upper = torch.where(usable, lower, 1.0).log(), torch.where(usable, upper, 1.0).log()
         geometric = torch.sqrt(lower) * torch.sqrt(upper)
         return torch.where(usable, (log_lower + share * (log_upper - log_lower)).exp(), geometric)
+
+
+def _order(is_inside: Tensor, is_wanted: Tensor, cutoffs: tuple[float, ...]) -> Tensor:
+    """Targets from the smallest level and the largest cutoff on; scouts only where a larger level has use of them."""
+    by_cutoff = sorted(range(len(cutoffs)), key=lambda c: -cutoffs[c])
+    has_use = (is_inside & is_wanted).reshape(-1, len(cutoffs)).flip(0).cumsum(0).flip(0).reshape(-1) > 0
+    targets = [row + c for row in range(0, len(is_wanted), len(cutoffs)) for c in by_cutoff]
+    return torch.tensor([t for t in targets if is_wanted[t] or has_use[t]], dtype=torch.int64)

@@ -47,9 +47,7 @@ def test_ellipsoid_of_a_quadratic_landscape(body, body_loss, one_example, dim, c
     rotation, _ = torch.linalg.qr(torch.randn(dim, dim, dtype=torch.float64))
     hessian = rotation @ torch.diag(curvature) @ rotation.T
     model = body(lambda w: 0.5 * w @ hessian @ w, dim)
-    est = bv.estimate_volume(
-        model, body_loss, one_example, cutoff=0.3, num_directions=400, scaling="none", rtol=RTOL
-    )
+    est = bv.estimate_volume(model, body_loss, one_example, cutoff=0.3, num_directions=400, scaling="none", rtol=RTOL)
     log_ball = 0.5 * dim * math.log(math.pi) - gammaln(0.5 * dim + 1)
     assert_agrees(est, log_ball + 0.5 * dim * math.log(0.6) - 0.5 * float(curvature.log().sum()))
     assert est.radii.slope.mean() == pytest.approx(2.0, abs=1e-3), "a quadratic has slope 2 along every ray"
@@ -181,7 +179,8 @@ def test_rescaled_hidden_units_keep_filter_normalized_radii_and_shift_the_determ
     inputs = torch.randn(20, 4)
     data = (inputs, model(inputs).detach())
     first, second = (
-        bv.estimate_volume(m, F.mse_loss, data, 0.05, 12, backend=backend, on_censored="bound") for m in (model, rescaled)
+        bv.estimate_volume(m, F.mse_loss, data, 0.05, 12, backend=backend, on_censored="bound")
+        for m in (model, rescaled)
     )
     assert torch.equal(first.radii.lower, second.radii.lower)
     assert torch.equal(first.radii.upper, second.radii.upper)

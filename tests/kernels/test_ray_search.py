@@ -89,7 +89,7 @@ def assert_identical(targets: Targets, settings_: SearchSettings, loss_at: LossA
     asked, radii = run_torch(targets, settings_, loss_at, unit)
     for ray in range(NUM_RAYS):
         asked_cpp, brackets = run_cpp(targets, settings_, loss_at, ray, float(unit[ray]))
-        assert all(0.0 < radius < math.inf for radius, _ in asked[ray]), "proposals are positive and finite"
+        assert all(0.0 <= radius < math.inf for radius, _ in asked[ray]), "proposals are finite"
         assert asked_cpp == asked[ray]
         assert brackets["num_evaluations"].tolist() == [radii.num_evaluations[ray].item()]
         for name in ("lower", "upper", "value_lower", "value_upper", "slope", "status_code"):
@@ -140,10 +140,8 @@ def test_center_outside_or_on_the_boundary(center, method):
     method=st.sampled_from(("interpolate", "bisect")),
     rtol=st.sampled_from((1e-12, 1e-6, 1e-3, 0.5)),
 )
-@settings(max_examples=25, deadline=None)
-def test_any_power_law_with_waves_and_holes(
-    exponent, stretch, wave, frequency, broken, guess, slope, method, rtol
-):
+@settings(max_examples=20, deadline=None)
+def test_any_power_law_with_waves_and_holes(exponent, stretch, wave, frequency, broken, guess, slope, method, rtol):
     def loss_at(ray: int, radius: float) -> float:
         r = radius / stretch
         if broken < r < broken * (1 + 0.1 * ray):

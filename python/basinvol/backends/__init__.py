@@ -36,13 +36,50 @@ class RayProblem:
     settings: SearchSettings
 
 
+@dataclass(frozen=True)
+class Resources:
+    """What a backend may use; the radii do not depend on it.
+
+    Attributes:
+        num_threads: of the CPU.
+        memory_budget: bytes for intermediate products that are kept between evaluations; beyond it they are recomputed.
+        instruction_set: of the native backend; empty for the best this machine has.
+    """
+
+    num_threads: int
+    memory_budget: int = 2**30
+    instruction_set: str = ""
+
+
 class Engine(Protocol):
     """A problem made ready on one backend."""
 
-    center_losses: Tensor  # [L] float64, in the backend's own arithmetic
+    levels: tuple[int, ...]  # those of the landscape, and scouts that the backend added for its own use
+    center_losses: Tensor  # loss at the center on each of them, in the backend's own arithmetic. [L] float64
 
-    def solve(self, indices: Sequence[int], guess: Guess) -> Radii:
-        """The radii of these directions, [L, C, len(indices)]; a pure function of problem, indices and guess."""
+    @property
+    def description(self) -> str:
+        """What it runs with, in a few words."""
+        ...
+
+    def solve(self, indices: Sequence[int], guess: Guess, negligible: Tensor | None = None) -> Radii:
+        """The radii of these directions on all its levels. [L, C, len(indices)]
+
+        A pure function of its arguments and the problem: not of threads, memory, or what was solved before.
+
+        Args:
+            guess: where to look first. [L, C]
+            negligible: a ray outside at this radius is NEGLIGIBLE and not solved; 0 where there is no such radius.
+                [L, C] float64
+        """
+        ...
+
+    def refine(self, indices: Sequence[int], known: Radii, rtol: float) -> Radii:
+        """Narrows the brackets of the rays whose status in `known` [L, C, n] is RUNNING to `rtol`; keeps the others."""
+        ...
+
+    def learn_order(self, indices: Sequence[int], radii: Sequence[float]) -> None:
+        """Puts the examples that lose most along these directions, at these radii, first: proofs then stop earlier."""
         ...
 
 
@@ -59,7 +96,7 @@ class Backend(Protocol):
         """Why it can not solve this problem, naming the layer or the setting, or None."""
         ...
 
-    def prepare(self, problem: RayProblem, num_threads: int) -> Engine:
+    def prepare(self, problem: RayProblem, resources: Resources) -> Engine:
         """The problem made ready: what is computed once per network."""
         ...
 
@@ -80,7 +117,7 @@ def backends() -> dict[str, Backend]:
     return {backend.name: backend for backend in (NativeBackend(), ReferenceBackend())}
 
 
-def resolve(name: str, problem: RayProblem) -> Choice:
+def choose(name: str, problem: RayProblem) -> Choice:
     """The backend of this name, or for "auto" the first that can solve the problem.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,15 @@ _LOSSES: dict[Any, str] = {
     nn.BCEWithLogitsLoss: "bce_with_logits",
     F.mse_loss: "mse",
     nn.MSELoss: "mse",
+}
+
+
+_LOSS_DEFAULTS = {
+    "weight": None,
+    "pos_weight": None,
+    "label_smoothing": 0.0,
+    "reduction": "mean",
+    "ignore_index": -100,
 }
 
 
@@ -66,13 +76,18 @@ def read_mlp(model: nn.Module, inputs: Tensor) -> Mlp:
     Raises:
         Unsupported: it is something else.
     """
+    if model._forward_hooks or model._forward_pre_hooks:
+        raise Unsupported("the model has a forward hook")
     try:
-        graph = fx.Tracer().trace(model)
+        # Tracing runs the user's forward: on a copy, in the mode that is measured, with random numbers of its own.
+        with torch.random.fork_rng(devices=[]):
+            traced = copy.deepcopy(model).eval()
+            graph = fx.Tracer().trace(traced)
     except Exception as error:  # noqa: BLE001  (fx lets through whatever the user's forward raises on proxies)
         raise Unsupported(
             f"the forward pass can not be traced ({type(error).__name__}: {error})".split("\n")[0]
         ) from None
-    reader = _Reader(model, inputs)
+    reader = _Reader(model, traced, inputs)
     for node in graph.nodes:
         reader.take(node)
     return reader.finish()
@@ -107,16 +122,7 @@ def read_loss(loss_fn: Callable[[Tensor, Tensor], Tensor], targets: Tensor, mlp:
 
 
 def _check_loss_options(loss: nn.Module) -> None:
-    changed = [
-        option
-        for option, default in (
-            ("weight", None),
-            ("pos_weight", None),
-            ("label_smoothing", 0.0),
-            ("reduction", "mean"),
-        )
-        if getattr(loss, option, default) != default
-    ]
+    changed = [option for option, default in _LOSS_DEFAULTS.items() if getattr(loss, option, default) != default]
     if changed:
         raise Unsupported(f"the loss {type(loss).__name__} has the option {changed[0]!r} set")
 
@@ -124,8 +130,9 @@ def _check_loss_options(loss: nn.Module) -> None:
 class _Reader:
     """Walks the traced operations, which must form one chain from input to output."""
 
-    def __init__(self, model: nn.Module, inputs: Tensor) -> None:
-        self._modules = dict(model.named_modules())
+    def __init__(self, model: nn.Module, traced: nn.Module, inputs: Tensor) -> None:
+        # Tracing may add modules to the copy; those of the model are the ones that hold the weights.
+        self._modules = {**dict(traced.named_modules()), **dict(model.named_modules())}
         self._names = {id(p): name for name, p in model.named_parameters()}
         self._inputs = inputs
         self._layers: list[LinearLayer] = []

@@ -10,13 +10,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..radii import Guess, Radii
+from ..radii import Guess, Radii, Status
 from ..search import SearchSettings
 from ..targets import Targets
-from . import RayProblem
+from . import RayProblem, Resources
 from .mlp import Mlp, Unsupported, read_loss, read_mlp
 
 NOT_PERTURBED = -1  # offset of a parameter outside the space
+
+# A level that is this many times its predecessor gets a scout of that share of its examples: 4 evaluations of a scout
+# cost a quarter of one evaluation and save about one.
+_SCOUT_SHARE = 16
+_MIN_SCOUT = 240  # examples; smaller ones predict badly and are not worth a pass
+
+_BRACKET_FIELDS = ("lower", "upper", "value_lower", "value_upper", "slope", "status_code")
 
 
 class NativeBackend:
@@ -36,22 +43,23 @@ class NativeBackend:
             return str(refusal)
         return None
 
-    def prepare(self, problem: RayProblem, num_threads: int) -> NativeEngine:
+    def prepare(self, problem: RayProblem, resources: Resources) -> NativeEngine:
         """Multiply the inputs by the first layer and evaluate the center."""
-        return NativeEngine(problem, num_threads)
+        return NativeEngine(problem, resources)
 
 
 class NativeEngine:
     """A perceptron with its data inside the extension."""
 
-    def __init__(self, problem: RayProblem, num_threads: int) -> None:
+    def __init__(self, problem: RayProblem, resources: Resources) -> None:
         self._problem = problem
-        self._num_threads = num_threads
         mlp, loss = _read(problem)
         landscape, space = problem.landscape, problem.directions.space
+        self._scouts = _scouts(landscape.levels)
+        self.levels = tuple(sorted((*landscape.levels, *self._scouts)))
         offsets: dict[str | None, int] = dict(zip(space.names, space.offsets, strict=True))
         is_labels = loss == "cross_entropy"
-        no_labels, no_targets = torch.empty(0, dtype=torch.int64), torch.empty((0, 0))
+        no_labels, no_targets = torch.empty(0, dtype=torch.int64), torch.empty((0, 0), dtype=torch.float32)
         self._engine = _extension().MlpRays(
             layers=[
                 {
@@ -67,37 +75,78 @@ class NativeEngine:
             inputs=_array(landscape.inputs.flatten(1)),
             labels=(landscape.targets if is_labels else no_labels).contiguous().numpy(),
             targets=_array(no_targets if is_labels else landscape.targets),
-            levels=list(landscape.levels),
-            scale=_array(problem.scale),
+            levels=list(self.levels),
+            scale=_array(problem.scale.float()),
             sizes=list(space.sizes),
-            num_threads=num_threads,
+            resources=_extension().Resources(resources.num_threads, resources.memory_budget, resources.instruction_set),
         )
         self.center_losses = torch.tensor(self._engine.center_losses(), dtype=torch.float64)
 
-    def solve(self, indices: Sequence[int], guess: Guess) -> Radii:
-        """The radii of these directions. [L, C, len(indices)]"""
+    @property
+    def description(self) -> str:
+        """The instruction set, and the share of the inputs that is stored."""
+        return f"{self._engine.instruction_set()}, {self._engine.stored_share():.0%} of the inputs stored"
+
+    def solve(self, indices: Sequence[int], guess: Guess, negligible: Tensor | None = None) -> Radii:
+        """See `Engine.solve`."""
+        thresholds = [] if negligible is None else negligible.reshape(-1).tolist()
+        return self._search(indices, self._targets(guess, self._problem.settings.rtol), thresholds, None)
+
+    def refine(self, indices: Sequence[int], known: Radii, rtol: float) -> Radii:
+        """See `Engine.refine`."""
+        guess = Guess.generic(len(self.levels), len(self._problem.cutoffs), 1.0)  # not used: brackets are known
+        brackets = {name: self._on_all_levels(getattr(known, name), name) for name in _BRACKET_FIELDS}
+        found = self._search(indices, self._targets(guess, rtol), [], brackets)
+        return found.only(known.levels)
+
+    def _targets(self, guess: Guess, rtol: float) -> Targets:
+        cutoffs = self._problem.cutoffs
+        return Targets.of(self.center_losses, cutoffs, self.levels, guess, rtol, self._scouts)
+
+    def _on_all_levels(self, values: Tensor, name: str) -> NDArray[Any]:
+        """Values [L, C, n] of the landscape's levels as [T, n] of all; scouts are marked as finished."""
+        rows = [self.levels.index(level) for level in self._problem.landscape.levels]
+        finished = Status.CENTER_OUTSIDE.code if name == "status_code" else 0
+        everywhere = torch.full((len(self.levels), *values.shape[1:]), finished, dtype=values.dtype)
+        everywhere[rows] = values
+        return everywhere.flatten(0, 1).numpy()
+
+    def _search(
+        self,
+        indices: Sequence[int],
+        targets: Targets,
+        negligible: list[float],
+        known: dict[str, NDArray[Any]] | None,
+    ) -> Radii:
         problem = self._problem
-        directions, settings = problem.directions, problem.settings
-        targets = Targets.of(self.center_losses, problem.cutoffs, problem.landscape.levels, guess)
-        legacy = None
-        if directions.generator == "legacy":
-            legacy = torch.stack([directions.normals(index) for index in indices]).numpy()
         found = self._engine.solve(
-            seed=directions.seed,
+            seed=problem.directions.seed,
             directions=list(indices),
-            normals=legacy,
+            normals=self._legacy_normals(indices),
             targets=native_targets(targets),
             order=targets.order.tolist(),
-            settings=native_settings(settings),
-            num_threads=self._num_threads,
+            settings=native_settings(problem.settings),
+            negligible=negligible,
+            known=known,
         )
         state = {name: torch.from_numpy(array) for name, array in found.items()}
-        return targets.radii(state, rounds_up=settings.method == "grid")
+        return targets.radii(state, rounds_up=problem.settings.method == "grid")
+
+    def learn_order(self, indices: Sequence[int], radii: Sequence[float]) -> None:
+        """See `Engine.learn_order`."""
+        normals = self._legacy_normals(indices)
+        self._engine.learn_order(self._problem.directions.seed, list(indices), normals, list(radii))
+
+    def _legacy_normals(self, indices: Sequence[int]) -> NDArray[np.float32] | None:
+        directions = self._problem.directions
+        if directions.generator != "legacy":
+            return None
+        return torch.stack([directions.normals(index) for index in indices]).numpy()
 
 
 def native_targets(targets: Targets) -> Any:
     """The targets as the extension takes them."""
-    names = ("level", "cutoff", "center", "guess_radius", "guess_slope")
+    names = ("level", "cutoff", "center", "guess_radius", "guess_slope", "rtol", "relative", "is_wanted")
     return _extension().make_targets(**{name: getattr(targets, name).tolist() for name in names})
 
 
@@ -105,11 +154,19 @@ def native_settings(settings: SearchSettings) -> Any:
     """The settings as the extension takes them."""
     return _extension().SearchSettings(
         method=settings.method,
-        rtol=settings.rtol,
         radius_max=settings.radius_max,
         max_steps=settings.max_steps,
         grid=list(settings.grid),
     )
+
+
+def _scouts(levels: tuple[int, ...]) -> tuple[int, ...]:
+    scouts = []
+    for smaller, level in zip((0, *levels), levels, strict=False):
+        scout = level // _SCOUT_SHARE
+        if scout >= max(_MIN_SCOUT, 2 * smaller):
+            scouts.append(scout)
+    return tuple(scouts)
 
 
 def _extension() -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -10,9 +11,9 @@ from torch import Tensor
 from ..radii import Guess, Radii
 from ..search import Probes, RaySearch
 from ..targets import Targets
-from . import RayProblem
+from . import RayProblem, Resources
 
-# Directions materialized at a time: their float32 vectors stay below this many bytes.
+# Directions materialized at a time: their vectors stay below this many bytes.
 _BYTES_IN_FLIGHT = 512 * 2**20
 
 
@@ -29,9 +30,9 @@ class ReferenceBackend:
         """It takes any model and any search."""
         return None
 
-    def prepare(self, problem: RayProblem, num_threads: int) -> ReferenceEngine:
+    def prepare(self, problem: RayProblem, resources: Resources) -> ReferenceEngine:
         """Evaluate the center."""
-        return ReferenceEngine(problem, num_threads)
+        return ReferenceEngine(problem, resources.num_threads)
 
 
 class ReferenceEngine:
@@ -40,31 +41,63 @@ class ReferenceEngine:
     def __init__(self, problem: RayProblem, num_threads: int) -> None:
         self._problem = problem
         self._num_threads = num_threads
+        self.levels = problem.landscape.levels
         self.center_losses = problem.landscape.losses(self._parameters(problem.center)).cpu()
 
-    def solve(self, indices: Sequence[int], guess: Guess) -> Radii:
-        """The radii of these directions. [L, C, len(indices)]"""
-        bytes_each = self._problem.center.numel() * self._problem.center.element_size()
-        step = max(1, _BYTES_IN_FLIGHT // bytes_each)
-        parts = [self._solve_block(indices[i : i + step], guess) for i in range(0, len(indices), step)]
+    @property
+    def description(self) -> str:
+        """The device."""
+        return f"torch {torch.__version__} on {self._problem.landscape.device}"
+
+    def solve(self, indices: Sequence[int], guess: Guess, negligible: Tensor | None = None) -> Radii:
+        """See `Engine.solve`."""
+        parts = []
+        for block in self._blocks(indices):
+            search = self._start(block, guess, self._problem.settings.rtol)
+            with self._measuring():
+                moves = self._moves(block)
+                if negligible is not None:
+                    self._prove(search, moves, negligible.reshape(-1))
+                self._run(search, moves)
+            parts.append(search.radii())
         return Radii.concatenate(parts)
 
-    def _solve_block(self, indices: Sequence[int], guess: Guess) -> Radii:
+    def refine(self, indices: Sequence[int], known: Radii, rtol: float) -> Radii:
+        """See `Engine.refine`."""
+        guess = Guess.generic(len(self.levels), len(self._problem.cutoffs), 1.0)  # not used: brackets are known
+        parts = []
+        for position, block in zip(self._blocks(range(len(indices))), self._blocks(indices), strict=True):
+            search = self._start(block, guess, rtol)
+            search.restore(known.take(torch.tensor(position)))
+            with self._measuring():
+                self._run(search, self._moves(block))
+            parts.append(search.radii())
+        return Radii.concatenate(parts)
+
+    def learn_order(self, indices: Sequence[int], radii: Sequence[float]) -> None:
+        """Nothing: a loss of the user's may be negative, and then a partial sum proves nothing."""
+
+    def _start(self, block: Sequence[int], guess: Guess, rtol: float) -> RaySearch:
         problem = self._problem
-        landscape, center = problem.landscape, problem.center
-        targets = Targets.of(self.center_losses, problem.cutoffs, landscape.levels, guess)
-        unit = problem.directions.norms(indices) if problem.settings.method == "grid" else None
-        search = RaySearch(targets, problem.settings, len(indices), unit)
-        moves = problem.directions.materialize(indices, center.dtype, center.device) * problem.scale
-        threads = torch.get_num_threads()
-        torch.set_num_threads(self._num_threads)
-        try:
-            with landscape.measuring():
-                while (probes := search.ask()) is not None:
-                    search.tell(probes, self._losses(probes, moves))
-        finally:
-            torch.set_num_threads(threads)
-        return search.radii()
+        targets = Targets.of(self.center_losses, problem.cutoffs, self.levels, guess, rtol)
+        unit = problem.directions.norms(block) if problem.settings.method == "grid" else None
+        return RaySearch(targets, problem.settings, len(block), unit)
+
+    def _prove(self, search: RaySearch, moves: Tensor, negligible: Tensor) -> None:
+        """One evaluation of each ray where it would begin to matter; rays outside there are not solved."""
+        targets = search.targets
+        for target in targets.order.tolist():
+            level = int(targets.level[target])
+            running, radius = search.candidates(target, float(negligible[target]))
+            if len(running) == 0:
+                continue
+            probes = Probes(running, radius, torch.full_like(running, level))
+            value = self._losses(probes, moves)[:, level]
+            search.settle(probes, target, value)
+
+    def _run(self, search: RaySearch, moves: Tensor) -> None:
+        while (probes := search.ask()) is not None:
+            search.tell(probes, self._losses(probes, moves))
 
     def _losses(self, probes: Probes, moves: Tensor) -> Tensor:
         landscape = self._problem.landscape
@@ -75,6 +108,25 @@ class ReferenceEngine:
             perturbed = self._problem.center + radius * moves[ray]
             losses[row, : level + 1] = landscape.evaluate(self._parameters(perturbed), level + 1).cpu()
         return losses
+
+    def _moves(self, block: Sequence[int]) -> Tensor:
+        center = self._problem.center
+        return self._problem.directions.materialize(block, center.dtype, center.device) * self._problem.scale
+
+    def _blocks(self, indices: Sequence[int]) -> list[Sequence[int]]:
+        bytes_each = self._problem.center.numel() * self._problem.center.element_size()
+        step = max(1, _BYTES_IN_FLIGHT // bytes_each)
+        return [indices[i : i + step] for i in range(0, len(indices), step)]
+
+    @contextlib.contextmanager
+    def _measuring(self) -> Iterator[None]:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(self._num_threads)
+        try:
+            with self._problem.landscape.measuring():
+                yield
+        finally:
+            torch.set_num_threads(threads)
 
     def _parameters(self, vector: Tensor) -> dict[str, Tensor]:
         return self._problem.directions.space.unflatten(vector)

@@ -1,0 +1,44 @@
+#include <stdexcept>
+
+#include "cpu/kernels.h"
+
+namespace basinvol {
+
+namespace baseline {
+const Kernels& table();
+}
+#ifdef BASINVOL_X86_LEVELS
+namespace v3 {
+const Kernels& table();
+}
+namespace v4 {
+const Kernels& table();
+}
+#endif
+
+std::vector<const Kernels*> available_kernels() {
+  std::vector<const Kernels*> found;
+#ifdef BASINVOL_X86_LEVELS
+  const bool has_v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+  const bool has_v4 = has_v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                      __builtin_cpu_supports("avx512cd");
+  if (has_v4) found.push_back(&v4::table());
+  if (has_v3) found.push_back(&v3::table());
+#endif
+  found.push_back(&baseline::table());
+  return found;
+}
+
+const Kernels& kernels_named(const std::string& name) {
+  const auto found = available_kernels();
+  if (name.empty()) return *found.front();
+  std::string names;
+  for (const Kernels* kernels : found) {
+    if (name == kernels->name) return *kernels;
+    names += std::string(names.empty() ? "" : ", ") + kernels->name;
+  }
+  throw std::invalid_argument("instruction set '" + name + "' is not one of this machine's: " + names);
+}
+
+}  // namespace basinvol

@@ -1,0 +1,196 @@
+"""What the compiled engine does not compute is refused by name; nothing it takes may mean something else to torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import basinvol as bv
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.outer(x + torch.relu(self.inner(x)))
+
+
+class Branching(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x) if x.sum() > 0 else self.linear(-x)
+
+
+class RawParameter(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.gain = nn.Linear(6, 3), nn.Parameter(torch.ones(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x) * self.gain
+
+
+class FunctionalDropout(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.dropout(self.linear(x), training=self.training)
+
+
+def hooked() -> nn.Module:
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    model[0].register_forward_hook(lambda module, inputs, output: 2.0 * output)
+    return model
+
+
+def class_data(model: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    outputs = model.eval()(inputs).detach()
+    return inputs, outputs.argmax(dim=1)
+
+
+FLAT, IMAGES = (20, 6), (20, 1, 6, 6)
+REFUSED = [
+    (lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(32, 3)), IMAGES, r"layer '0' \(Conv2d\)"),
+    (lambda: nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)), FLAT, r"layer '1' \(BatchNorm1d\)"),
+    (lambda: nn.Sequential(nn.Linear(6, 8), nn.SiLU(), nn.Linear(8, 3)), FLAT, r"layer '1' \(SiLU\)"),
+    (lambda: nn.Sequential(nn.ReLU(), nn.Linear(6, 3)), FLAT, r"layer '0' \(ReLU\) comes before the first Linear"),
+    (lambda: nn.Sequential(nn.Linear(6, 3), nn.ReLU(), nn.Tanh()), FLAT, r"layer '2' \(Tanh\) follows another"),
+    (lambda: nn.Sequential(nn.Linear(6, 3), nn.GELU("tanh")), FLAT, r"layer '1' \(GELU\) is approximate"),
+    (lambda: nn.Sequential(nn.Linear(6, 3)).double(), FLAT, r"layer '0' \(Linear\) is torch.float64"),
+    (lambda: nn.utils.parametrizations.weight_norm(nn.Linear(6, 3)), FLAT, "Parametriz|can not be traced|single chain"),
+    (hooked, FLAT, r"layer '0' \(Linear\) has a forward hook"),
+    (Residual, FLAT, "single chain"),
+    (Branching, FLAT, "can not be traced"),
+    (RawParameter, FLAT, "gain|single chain|mul"),
+    (FunctionalDropout, FLAT, "dropout"),
+]
+
+
+@pytest.mark.parametrize(("make", "shape", "reason"), REFUSED)
+def test_models_are_refused_with_layer_and_reason_and_auto_takes_the_reference(make, shape, reason):
+    model = make()
+    data = class_data(model, torch.randn(shape, dtype=next(model.parameters()).dtype))
+    cutoff = float(F.cross_entropy(model(data[0]).detach(), data[1])) + 0.1
+    with pytest.raises(bv.BackendUnavailable, match=f"'native' can not be used: .*({reason})"):
+        bv.estimate_volume(model, F.cross_entropy, data, cutoff, 3, backend="native")
+    est = bv.estimate_volume(model, F.cross_entropy, data, cutoff, 3, backend="auto", on_censored="bound")
+    assert est.backend == "reference"
+    assert est.backend_reason.startswith("not native: ")
+    assert re.search(reason, est.backend_reason)
+
+
+def half_squared(outputs: Tensor, targets: Tensor) -> Tensor:
+    return 0.5 * F.mse_loss(outputs, targets)
+
+
+@pytest.mark.parametrize(
+    ("loss", "kind", "reason"),
+    [
+        (half_squared, "real", "the loss 'half_squared' is not cross_entropy"),
+        (nn.L1Loss(), "real", "the loss 'L1Loss' is not"),
+        (nn.CrossEntropyLoss(label_smoothing=0.1), "labels", "option 'label_smoothing'"),
+        (nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0])), "labels", "option 'weight'"),
+        (nn.CrossEntropyLoss(ignore_index=1), "labels", "ignore"),
+        (nn.BCEWithLogitsLoss(pos_weight=torch.tensor([1.0, 2.0, 3.0])), "binary", "option 'pos_weight'"),
+        (nn.CrossEntropyLoss(), "probabilities", "cross-entropy targets must be int64"),
+    ],
+)
+def test_losses_it_does_not_compute_are_refused(make_mlp, loss, kind, reason):
+    model, inputs = make_mlp([6, 3]), torch.randn(20, 6)
+    outputs = model(inputs).detach()
+    targets = {
+        "real": outputs,
+        "labels": outputs.argmax(dim=1),
+        "binary": (outputs > 0).float(),
+        "probabilities": outputs.softmax(dim=1),
+    }[kind]
+    with pytest.raises(bv.BackendUnavailable, match=reason):
+        bv.estimate_volume(model, loss, (inputs, targets), 9.0, 3, backend="native")
+
+
+def agreeing_radii(model: nn.Module, data: tuple[Tensor, Tensor]) -> tuple[bv.Radii, bv.Radii]:
+    landscape = bv.Landscape(model, F.cross_entropy, data)
+    directions = bv.Directions(bv.ParameterSpace.of(model), 6)
+    cutoff = [float(landscape.losses()[0]) + 0.1]
+    found = bv.find_radii(landscape, directions, cutoff, rtol=1e-3).at()
+    return found, bv.find_radii(landscape, directions, cutoff, rtol=1e-3, backend="reference").at()
+
+
+def assert_same_basin(model: nn.Module, data: tuple[Tensor, Tensor]) -> None:
+    """Whatever "auto" chose, it measured the model that torch runs."""
+    found, reference = agreeing_radii(model, data)
+    assert torch.equal(found.status_code, reference.status_code)
+    crossed = found.is_status(bv.Status.CROSSED)
+    assert bool(crossed.any())
+    start, stop = torch.maximum(found.lower, reference.lower), torch.minimum(found.upper, reference.upper)
+    assert bool((start <= stop)[crossed].all())
+
+
+@pytest.mark.parametrize("kind", ["forward hook", "forward pre-hook"])
+def test_hook_on_the_whole_model_is_not_ignored(make_mlp, kind):
+    model, inputs = make_mlp([6, 8, 3]), torch.randn(20, 6)
+    if kind == "forward hook":
+        model.register_forward_hook(lambda module, args, output: 3.0 * output)
+    else:
+        model.register_forward_pre_hook(lambda module, args: (3.0 * args[0],))
+    assert_same_basin(model, class_data(model, inputs))
+
+
+class Auxiliary(nn.Module):
+    """Computes something else while it is trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 3), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            return self.first(x)
+        return torch.tanh(self.second(x))
+
+
+def test_model_in_train_mode_is_read_as_it_computes_in_eval_mode():
+    model = Auxiliary()
+    data = class_data(model, torch.randn(20, 6))
+    model.train()
+    assert_same_basin(model, data)
+    assert model.training
+
+
+@pytest.fixture
+def _double_by_default() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.usefixtures("_double_by_default")
+def test_float32_network_is_measured_where_float64_is_torchs_default(make_mlp):
+    model = make_mlp([6, 8, 3]).float()
+    data = class_data(model, torch.randn(20, 6, dtype=torch.float32))
+    assert_same_basin(model, data)
+
+
+def test_parameter_of_another_type_that_forward_does_not_use(make_mlp):
+    model = make_mlp([6, 8, 3])
+    model.register_parameter("unused", nn.Parameter(torch.zeros(2, dtype=torch.float64)))
+    data = class_data(model, torch.randn(20, 6))
+    assert_same_basin(model, data)
+
+
+def test_auto_says_when_it_takes_the_compiled_engine(trained, blobs):
+    est = bv.estimate_volume(trained, F.cross_entropy, blobs, 0.1, 2)
+    assert est.backend == "native"
+    assert "fastest" in est.backend_reason
