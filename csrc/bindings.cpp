@@ -263,6 +263,7 @@ PYBIND11_MODULE(_native, m) {
       .def("center_losses", [](const BoundMlpRays& rays) { return rays.engine().center_losses(); })
       .def("instruction_set", [](const BoundMlpRays& rays) { return rays.engine().instruction_set(); })
       .def("stored_share", [](const BoundMlpRays& rays) { return rays.engine().stored_share(); })
+      .def("operations", [](const BoundMlpRays& rays) { return rays.engine().operations(); })
       .def("solve", &BoundMlpRays::solve, "seed"_a, "directions"_a, "normals"_a, "targets"_a, "order"_a, "settings"_a,
            "negligible"_a, "known"_a)
       .def("learn_order", &BoundMlpRays::learn_order, "seed"_a, "directions"_a, "normals"_a, "radii"_a);

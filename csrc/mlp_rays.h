@@ -1,6 +1,7 @@
 // The radius search of a multilayer perceptron on the CPU: what crosses the boundary, and the engine.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -76,6 +77,9 @@ class MlpRays {
   // Rearranges the rows, hardest first, by their mean loss on these rays at these radii: proofs then stop earlier.
   void learn_order(const Rays& rays, const std::vector<double>& radii);
 
+  // Floating-point operations of all matrix products so far; a product with zeros that are stored counts.
+  std::int64_t operations() const { return operations_; }
+
   const char* instruction_set() const { return kernels_.name; }
   double stored_share() const { return rows_.stored_share(); }
 
@@ -88,6 +92,8 @@ class MlpRays {
   void compute_base();
   void begin(Ray& ray, const Rays& rays, std::size_t i) const;
   void set_radius(Ray& ray, double radius) const;
+  void multiply_inputs(Ray& ray, std::int64_t slot, int num_tiles, const float* packed, const float* start,
+                       float* out) const;
   const float* base(Ray& ray, const Block& block) const;
   const float* shift(Ray& ray, int first_block, int last_block) const;
   double block_loss(Ray& ray, int block, double* per_row) const;
@@ -120,6 +126,7 @@ class MlpRays {
   std::vector<std::int64_t> labels_;  // by slot
   Buffer targets_;                    // by slot
   std::vector<double> center_losses_;
+  mutable std::atomic<std::int64_t> operations_{0};
 };
 
 }  // namespace basinvol

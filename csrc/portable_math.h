@@ -26,7 +26,7 @@ inline double portable_log(double x) {
 inline double portable_exp(double x) {
   x = x < -700.0 ? -700.0 : (x > 700.0 ? 700.0 : x);
   const double power = std::floor(x * 1.4426950408889634 + 0.5);
-  const double r = x - power * 0.6931471805599453;
+  const double r = (x - power * 0.693147180369123816490) - power * 1.90821492927058770002e-10;
   double series = 1.0;
   for (int k = 14; k >= 1; --k) series = series * r / double(k) + 1.0;
   const std::int64_t bits = (static_cast<std::int64_t>(power) + 1023) << 52;

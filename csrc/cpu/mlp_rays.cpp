@@ -27,6 +27,7 @@ struct MlpRays::Ray {
   Buffer current, next;         // activations of a block
   double unit = 1.0;            // norm of the Gaussian vector
   double radius = 0.0;
+  std::int64_t operations = 0;
 };
 
 MlpRays::MlpRays(std::vector<Layer> layers, Loss loss, Examples examples, std::vector<std::int64_t> levels,
@@ -136,6 +137,7 @@ void MlpRays::for_each_ray(std::size_t count, Body body) const {
         failure = std::current_exception();
       }
     }
+    operations_ += ray.operations;
   }
   if (failure) std::rethrow_exception(failure);
 }
@@ -296,9 +298,17 @@ const float* MlpRays::base(Ray& ray, const Block& block) const {
   const int tiles = (block.rows + kTileRows - 1) / kTileRows;
   if (block.slot + tiles * kTileRows <= kept_slots_) return base_.data() + block.slot * first_width_;
   ray.base_scratch.reserve(static_cast<std::size_t>(kBlockRows) * first_width_);
-  kernels_.multiply_tiles(rows_.tiles(block.slot), tiles, first_center_.data(), layers_.front().inputs, first_width_,
-                          start_.data(), ray.base_scratch.data());
+  multiply_inputs(ray, block.slot, tiles, first_center_.data(), start_.data(), ray.base_scratch.data());
   return ray.base_scratch.data();
+}
+
+// The inputs of some tiles x a packed first weight.
+void MlpRays::multiply_inputs(Ray& ray, std::int64_t slot, int num_tiles, const float* packed, const float* start,
+                              float* out) const {
+  const Tile* tiles = rows_.tiles(slot);
+  for (int t = 0; t < num_tiles; ++t)
+    ray.operations += std::int64_t{2} * kTileRows * tiles[t].num_columns * first_width_;
+  kernels_.multiply_tiles(tiles, num_tiles, packed, layers_.front().inputs, first_width_, start, out);
 }
 
 // Makes the shifts of blocks first .. last - 1 that are kept ready, and returns that of `first`, kept or not.
@@ -307,8 +317,7 @@ const float* MlpRays::shift(Ray& ray, int first_block, int last_block) const {
   const auto tiles_of = [](const Block& block) { return (block.rows + kTileRows - 1) / kTileRows; };
   const auto is_kept = [&](int b) { return blocks[b].slot + tiles_of(blocks[b]) * kTileRows <= kept_slots_; };
   const auto multiply = [&](int b, int tiles, float* out) {
-    kernels_.multiply_tiles(rows_.tiles(blocks[b].slot), tiles, ray.first_move.data(), layers_.front().inputs,
-                            first_width_, ray.start.data(), out);
+    multiply_inputs(ray, blocks[b].slot, tiles, ray.first_move.data(), ray.start.data(), out);
   };
   for (int b = first_block; b < last_block && is_kept(b);) {
     int end = b, tiles = 0;
@@ -337,6 +346,7 @@ double MlpRays::block_loss(Ray& ray, int b, double* per_row) const {
     const Layer& layer = layers_[l];
     kernels_.layer(ray.current.data(), padded(layer.inputs), rows, layer.inputs, parameters + weight_at_[l],
                    padded(layer.outputs), parameters + bias_at_[l], layer.activation, ray.next.data());
+    ray.operations += std::int64_t{2} * rows * layer.inputs * padded(layer.outputs);
     std::swap(ray.current, ray.next);
   }
   const int outputs = layers_.back().outputs;

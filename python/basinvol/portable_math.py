@@ -13,6 +13,8 @@ from torch import Tensor
 
 _SQRT_HALF = 0.7071067811865476
 _LN_2 = 0.6931471805599453
+_LN_2_HIGH = 0.693147180369123816490  # exact in products with small integers
+_LN_2_LOW = 1.90821492927058770002e-10
 _LOG2_E = 1.4426950408889634
 _EXP_LIMIT = 700.0  # exp beyond it leaves the range of float64
 _LOG_TERMS = 12  # s^2 < 0.0295, so the first dropped term is below 1e-19
@@ -37,7 +39,7 @@ def portable_exp(x: Tensor) -> Tensor:
     """Exponential of float64 values, which are clamped to [-700, 700]."""
     x = x.clamp(-_EXP_LIMIT, _EXP_LIMIT)
     power = torch.floor(x * _LOG2_E + 0.5)
-    r = x - power * _LN_2
+    r = (x - power * _LN_2_HIGH) - power * _LN_2_LOW
     series = torch.ones_like(r)
     for k in range(_EXP_TERMS, 0, -1):
         series = series * r / float(k) + 1.0

@@ -98,11 +98,11 @@ class RaySolver:
         self.num_threads = _check_num_threads(num_threads)
         self.choice: Choice = choose(backend, self.problem)
         resources = Resources(self.num_threads, memory_budget, instruction_set)
-        self._engine = self.choice.backend.prepare(self.problem, resources)
-        rows = [self._engine.levels.index(level) for level in landscape.levels]
-        self.center_losses = self._engine.center_losses[rows]
+        self.engine = self.choice.backend.prepare(self.problem, resources)
+        rows = [self.engine.levels.index(level) for level in landscape.levels]
+        self.center_losses = self.engine.center_losses[rows]
         self._generic = Guess.generic(
-            len(self._engine.levels), len(self.problem.cutoffs), _FIRST_RADIUS_PER_ROOT_DIM * root_dim
+            len(self.engine.levels), len(self.problem.cutoffs), _FIRST_RADIUS_PER_ROOT_DIM * root_dim
         )
         self._first: tuple[Radii, Guess] | None = None
         self._pilot: tuple[Radii, Tensor | None] | None = None
@@ -110,7 +110,7 @@ class RaySolver:
     @property
     def description(self) -> str:
         """What the backend runs with, in a few words."""
-        return self._engine.description
+        return self.engine.description
 
     def solve_all(self, progress: bool = False) -> Radii:
         """The radii of all directions, refined, with a progress bar on a terminal if asked. [L, C, D]"""
@@ -162,7 +162,7 @@ class RaySolver:
             return radii
         known = radii.take(rays)
         status = torch.where(wide[..., rays], RUNNING, known.status_code).to(torch.int8)
-        found = self._engine.refine(rays.tolist(), dataclasses.replace(known, status_code=status), rtol)
+        found = self.engine.refine(rays.tolist(), dataclasses.replace(known, status_code=status), rtol)
         spent = known.num_evaluations + found.num_evaluations
         return radii.replaced(rays, dataclasses.replace(found, num_evaluations=spent))
 
@@ -183,17 +183,17 @@ class RaySolver:
         if stage == 0:
             return first.between(start, stop)
         if self.resolve == "all":
-            return self._engine.solve(range(start, stop), guess)
+            return self.engine.solve(range(start, stop), guess)
         pilot, negligible = self._fly_pilot()
         if stage == 1:
             return pilot.between(start, stop)
-        return self._engine.solve(range(start, stop), guess, negligible)
+        return self.engine.solve(range(start, stop), guess, negligible)
 
     def _learn(self) -> tuple[Radii, Guess]:
         """The first rays, and the guess that they teach."""
         if self._first is None:
             count = min(NUM_FIRST, self.problem.directions.count)
-            first = self._engine.solve(range(count), self._generic)
+            first = self.engine.solve(range(count), self._generic)
             self._first = first, Guess.learned(first, self._generic)
         return self._first
 
@@ -202,7 +202,7 @@ class RaySolver:
         if self._pilot is None:
             first, guess = self._learn()
             count = min(NUM_PILOT, self.problem.directions.count)
-            rest = [self._engine.solve(range(NUM_FIRST, count), guess)] if count > NUM_FIRST else []
+            rest = [self.engine.solve(range(NUM_FIRST, count), guess)] if count > NUM_FIRST else []
             pilot = Radii.concatenate([first, *rest])
             self._learn_order(pilot)
             self._pilot = pilot, self._negligible(pilot)
@@ -223,7 +223,7 @@ class RaySolver:
         last = pilot.at(pilot.levels[-1], pilot.cutoffs[column])
         rays = last.is_status(Status.CROSSED).nonzero().reshape(-1)[:NUM_FIRST].tolist()
         if rays:
-            self._engine.learn_order(rays, last.upper[rays].tolist())
+            self.engine.learn_order(rays, last.upper[rays].tolist())
 
 
 def find_radii(

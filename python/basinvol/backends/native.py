@@ -87,6 +87,11 @@ class NativeEngine:
         """The instruction set, and the share of the inputs that is stored."""
         return f"{self._engine.instruction_set()}, {self._engine.stored_share():.0%} of the inputs stored"
 
+    @property
+    def operations(self) -> int:
+        """Floating-point operations of all matrix products so far, for benchmarks."""
+        return int(self._engine.operations())
+
     def solve(self, indices: Sequence[int], guess: Guess, negligible: Tensor | None = None) -> Radii:
         """See `Engine.solve`."""
         thresholds = [] if negligible is None else negligible.reshape(-1).tolist()
