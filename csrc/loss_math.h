@@ -1,4 +1,4 @@
-// Activations and per-example losses, host and device.
+// The activations and losses there are, and the activations as scalars, host and device.
 #pragma once
 
 #include <cmath>
@@ -22,30 +22,6 @@ BASINVOL_HD inline float activate(Activation activation, float x) {
     default:
       return x;
   }
-}
-
-// ln sum exp(x) - x[label]. Written as ln(1 + the other terms) where the label leads, which keeps the tiny losses of
-// confident networks that float32 log-softmax rounds to 0.
-BASINVOL_HD inline double cross_entropy(const float* x, int num_classes, std::int64_t label) {
-  int best = 0;
-  for (int c = 1; c < num_classes; ++c) {
-    if (x[c] > x[best]) best = c;
-  }
-  double others = 0.0;
-  for (int c = 0; c < num_classes; ++c) {
-    if (c != best) others += std::exp(static_cast<double>(x[c]) - x[best]);
-  }
-  return std::log1p(others) + (static_cast<double>(x[best]) - x[label]);
-}
-
-BASINVOL_HD inline double bce_with_logits(float x, float target) {
-  const double logit = x;
-  return (logit > 0.0 ? logit : 0.0) - logit * target + std::log1p(std::exp(-std::fabs(logit)));
-}
-
-BASINVOL_HD inline double squared_error(float x, float target) {
-  const double difference = static_cast<double>(x) - target;
-  return difference * difference;
 }
 
 }  // namespace basinvol

@@ -7,24 +7,11 @@
 #include <vector>
 
 #include "cpu/buffer.h"
+#include "cpu/packed_mlp.h"
 #include "cpu/rows.h"
-#include "loss_math.h"
 #include "ray_search.h"
 
 namespace basinvol {
-
-// A weight or bias: its values, and where it lies in the flat vector of perturbed parameters.
-struct Parameter {
-  const float* values = nullptr;  // nullptr: the layer has no bias
-  std::int64_t offset = -1;       // -1: not perturbed
-};
-
-struct Layer {
-  int inputs, outputs;
-  Parameter weight;  // [outputs, inputs], row-major as in torch
-  Parameter bias;    // [outputs]
-  Activation activation;
-};
 
 struct Examples {
   const float* inputs;         // [count, features]
@@ -86,8 +73,6 @@ class MlpRays {
  private:
   struct Ray;  // everything one thread needs for one direction
 
-  void pack(const float* values, int outputs, int inputs, float* packed) const;
-  void pack_all(const float* flat_or_null, float* packed) const;
   void gather_examples();
   void compute_base();
   void begin(Ray& ray, const Rays& rays, std::size_t i) const;
@@ -104,25 +89,19 @@ class MlpRays {
   template <typename Body>
   void for_each_ray(std::size_t count, Body body) const;
 
-  std::vector<Layer> layers_;
+  const Kernels& kernels_;
+  PackedMlp mlp_;
   Loss loss_;
   Examples examples_;
   std::vector<std::int64_t> levels_;
   ParameterVector parameters_;
   int num_threads_;
-  const Kernels& kernels_;
   Rows rows_;
   std::vector<int> hardest_first_;  // blocks, in the order in which proofs take them
 
-  int width_ = 0;                                 // of the widest layer, padded
-  int first_width_ = 0;                           // of the first layer, padded
-  std::vector<std::size_t> weight_at_, bias_at_;  // in the packed parameters
-  std::size_t packed_size_ = 0;
-  Buffer first_center_;               // first weight, packed
-  Buffer center_;                     // all biases and later weights, packed
-  Buffer start_;                      // background x first weight [first_width_]
+  Buffer start_;                      // background x first weight [first width]
   std::int64_t kept_slots_ = 0;       // rows whose first-layer products are kept
-  Buffer base_;                       // inputs x first weight [kept_slots_, first_width_]
+  Buffer base_;                       // inputs x first weight [kept_slots_, first width]
   std::vector<std::int64_t> labels_;  // by slot
   Buffer targets_;                    // by slot
   std::vector<double> center_losses_;

@@ -1,7 +1,6 @@
-// Philox4x32-10 and Box-Muller, host and device; python/basinvol/philox.py defines the same numbers.
+// Philox4x32-10, host and device; python/basinvol/philox.py defines the same numbers, and how they become normals.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 
 #if defined(__CUDACC__)
@@ -33,27 +32,6 @@ BASINVOL_HD inline PhiloxWords philox_words(std::uint64_t seed, std::uint32_t bl
     k1 += 0xBB67AE85u;
   }
   return {{c0, c1, c2, c3}};
-}
-
-// Two normals from two words: u = (a + 1/2) 2^-32 and v = b 2^-32 in float32.
-BASINVOL_HD inline void box_muller(std::uint32_t a, std::uint32_t b, float& first, float& second) {
-  const float u = static_cast<float>(a) * 2.3283064365386963e-10f + 1.1641532182693481e-10f;
-  const float angle = static_cast<float>(b) * static_cast<float>(2.3283064365386963e-10 * 6.283185307179586);
-  const float radius = std::sqrt(-2.0f * std::log(u));
-  first = radius * std::cos(angle);
-  second = radius * std::sin(angle);
-}
-
-// The normals of one tensor along one direction, in row-major order.
-inline void philox_normals(std::uint64_t seed, std::uint32_t direction, std::uint32_t tensor, std::int64_t count,
-                           float* out) {
-  float four[4];
-  for (std::int64_t i = 0; i < count; i += 4) {
-    const PhiloxWords words = philox_words(seed, static_cast<std::uint32_t>(i / 4), direction, tensor);
-    box_muller(words.word[0], words.word[1], four[0], four[1]);
-    box_muller(words.word[2], words.word[3], four[2], four[3]);
-    for (std::int64_t j = i; j < i + 4 && j < count; ++j) out[j] = four[j - i];
-  }
 }
 
 }  // namespace basinvol

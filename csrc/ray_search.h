@@ -158,8 +158,11 @@ class RaySearch {
     const double log_rise_upper = portable_log(usable_upper ? rise_upper : 1.0);
 
     double radius;
-    if (!has_lower && !has_upper) {
-      radius = guess(target, b);
+    double guess = target.guess_radius;
+    const bool is_scaled = scale_guess(target, guess);
+    if ((!has_lower && !has_upper) || (is_scaled && b.steps == 0 && guess > b.lower && guess < b.upper)) {
+      if (is_scaled) b.slope = scaled_slope(target);
+      radius = guess;
     } else if (!has_upper) {
       radius = b.lower * portable_exp(stride((log_gap - log_rise_lower) / b.slope, usable_lower, b.steps, target.rtol));
     } else if (!has_lower) {
@@ -176,13 +179,15 @@ class RaySearch {
   // The geometric mean of a bracket; not through sqrt, which torch does not round correctly on every machine.
   static double middle(const Bracket& b) { return portable_exp(0.5 * (portable_log(b.lower) + portable_log(b.upper))); }
 
-  // The typical radius, scaled by how this ray's relative compares with its own typical radius; so is the slope.
-  double guess(const Target& target, Bracket& b) const {
-    if (target.relative < 0 || brackets_[target.relative].status != CROSSED) return target.guess_radius;
-    const Target& relative = targets_[target.relative];
-    const Bracket& solved = brackets_[target.relative];
-    b.slope = target.guess_slope * (solved.slope / relative.guess_slope);
-    return target.guess_radius * (middle(solved) / relative.guess_radius);
+  // Scales the typical radius by how this ray's relative compares with its own typical one; false if it is not solved.
+  bool scale_guess(const Target& target, double& guess) const {
+    if (target.relative < 0 || brackets_[target.relative].status != CROSSED) return false;
+    guess = target.guess_radius * (middle(brackets_[target.relative]) / targets_[target.relative].guess_radius);
+    return true;
+  }
+
+  double scaled_slope(const Target& target) const {
+    return target.guess_slope * (brackets_[target.relative].slope / targets_[target.relative].guess_slope);
   }
 
   double interpolate(Bracket& b, double rtol, double log_gap, double log_rise_lower, double log_rise_upper) const {

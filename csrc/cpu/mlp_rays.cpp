@@ -19,8 +19,8 @@ struct MlpRays::Ray {
   Buffer first_move;     // its part in the first weight, packed
   Buffer packed_move;    // the rest, packed
   Buffer packed;         // center + radius x move of the rest
-  Buffer start;          // background x first_move [first_width_]
-  Buffer shift;          // inputs x first_move [kept_slots_, first_width_]
+  Buffer start;          // background x first_move [mlp_.first_width()]
+  Buffer shift;          // inputs x first_move [kept_slots_, mlp_.first_width()]
   Buffer shift_scratch;  // the same for a block that is not kept
   Buffer base_scratch;
   std::vector<char> has_shift;  // by block
@@ -32,30 +32,15 @@ struct MlpRays::Ray {
 
 MlpRays::MlpRays(std::vector<Layer> layers, Loss loss, Examples examples, std::vector<std::int64_t> levels,
                  ParameterVector parameters, const Resources& resources)
-    : layers_(std::move(layers)),
+    : kernels_(kernels_named(resources.instruction_set)),
+      mlp_(std::move(layers), kernels_.panel),
       loss_(loss),
       examples_(examples),
       levels_(std::move(levels)),
       parameters_(std::move(parameters)),
       num_threads_(resources.num_threads),
-      kernels_(kernels_named(resources.instruction_set)),
-      rows_(examples.inputs, layers_.front().inputs, levels_) {
-  first_width_ = padded(layers_.front().outputs);
-  for (std::size_t l = 0; l < layers_.size(); ++l) {
-    const std::size_t width = padded(layers_[l].outputs);
-    width_ = std::max(width_, static_cast<int>(width));
-    bias_at_.push_back(packed_size_);
-    packed_size_ += width;
-    weight_at_.push_back(packed_size_);
-    if (l > 0) packed_size_ += width * layers_[l].inputs;
-  }
-  const Layer& first = layers_.front();
-  first_center_ = Buffer(static_cast<std::size_t>(first_width_) * first.inputs);
-  pack(first.weight.values, first.outputs, first.inputs, first_center_.data());
-  center_ = Buffer(packed_size_);
-  pack_all(nullptr, center_.data());
-
-  const std::int64_t bytes_per_slot = std::int64_t{4} * first_width_ * (1 + num_threads_);
+      rows_(examples.inputs, mlp_.inputs(), levels_) {
+  const std::int64_t bytes_per_slot = std::int64_t{4} * mlp_.first_width() * (1 + num_threads_);
   kept_slots_ = std::min(rows_.num_slots(), resources.memory_budget / bytes_per_slot);
   hardest_first_.resize(rows_.blocks().size());
   std::iota(hardest_first_.begin(), hardest_first_.end(), 0);
@@ -169,46 +154,8 @@ bool MlpRays::prove(Ray& ray, RaySearch& search, const std::vector<Target>& targ
   return any_matters;
 }
 
-// Packs values [outputs, inputs] into panels: [inputs][panel width], zeros beyond the last output.
-void MlpRays::pack(const float* values, int outputs, int inputs, float* packed) const {
-  const int width = padded(outputs);
-  for (int first = 0; first < width; first += kernels_.panel) {
-    const int panel = std::min(kernels_.panel, width - first);
-    float* out = packed + static_cast<std::size_t>(first) * inputs;
-    for (int k0 = 0; k0 < inputs; k0 += 16) {  // 16 inputs x a panel of outputs stay in L1 while they are transposed
-      const int k1 = std::min(k0 + 16, inputs);
-      for (int j = 0; j < panel; ++j) {
-        const float* row = values + static_cast<std::size_t>(first + j) * inputs;
-        const bool is_real = first + j < outputs;
-        for (int k = k0; k < k1; ++k) out[static_cast<std::size_t>(k) * panel + j] = is_real ? row[k] : 0.0f;
-      }
-    }
-  }
-}
-
-// Biases of all layers and weights of all but the first: the center's, or those of a flat vector.
-void MlpRays::pack_all(const float* flat, float* packed) const {
-  for (std::size_t l = 0; l < layers_.size(); ++l) {
-    const Layer& layer = layers_[l];
-    const auto values = [&](const Parameter& parameter) -> const float* {
-      if (flat == nullptr || parameter.values == nullptr) return parameter.values;
-      return parameter.offset < 0 ? nullptr : flat + parameter.offset;
-    };
-    const std::size_t width = padded(layer.outputs);
-    float* bias = packed + bias_at_[l];
-    std::fill(bias, bias + width, 0.0f);
-    if (const float* b = values(layer.bias)) std::copy(b, b + layer.outputs, bias);
-    if (l == 0) continue;
-    float* weight = packed + weight_at_[l];
-    if (const float* w = values(layer.weight))
-      pack(w, layer.outputs, layer.inputs, weight);
-    else
-      std::fill(weight, weight + width * layer.inputs, 0.0f);
-  }
-}
-
 void MlpRays::gather_examples() {
-  const int outputs = layers_.back().outputs;
+  const int outputs = mlp_.outputs();
   if (loss_ == Loss::cross_entropy)
     labels_.assign(rows_.num_slots(), 0);
   else
@@ -224,35 +171,34 @@ void MlpRays::gather_examples() {
 }
 
 void MlpRays::compute_base() {
-  const int inputs = layers_.front().inputs;
-  start_.reserve(first_width_);
-  std::fill_n(start_.data(), first_width_, 0.0f);
+  const int inputs = mlp_.inputs();
+  start_.reserve(mlp_.first_width());
+  std::fill_n(start_.data(), mlp_.first_width(), 0.0f);
   if (!rows_.background().empty()) {
     std::vector<float> rows(static_cast<std::size_t>(kTileRows) * inputs);
     for (int i = 0; i < kTileRows; ++i) std::copy_n(rows_.background().data(), inputs, rows.data() + i * inputs);
-    Buffer out(static_cast<std::size_t>(kTileRows) * first_width_);
-    kernels_.layer(rows.data(), inputs, kTileRows, inputs, first_center_.data(), first_width_, start_.data(),
+    Buffer out(static_cast<std::size_t>(kTileRows) * mlp_.first_width());
+    kernels_.layer(rows.data(), inputs, kTileRows, inputs, mlp_.first(), mlp_.first_width(), start_.data(),
                    Activation::identity, out.data());
-    std::copy_n(out.data(), first_width_, start_.data());
+    std::copy_n(out.data(), mlp_.first_width(), start_.data());
   }
-  base_.reserve(static_cast<std::size_t>(kept_slots_) * first_width_);
+  base_.reserve(static_cast<std::size_t>(kept_slots_) * mlp_.first_width());
   const std::int64_t num_tiles = kept_slots_ / kTileRows;
 #pragma omp parallel for schedule(static) num_threads(num_threads_)
   for (std::int64_t t = 0; t < num_tiles; t += kChunkBlocks) {
     const int tiles = static_cast<int>(std::min<std::int64_t>(kChunkBlocks, num_tiles - t));
-    kernels_.multiply_tiles(rows_.tiles(t * kTileRows), tiles, first_center_.data(), inputs, first_width_,
-                            start_.data(), base_.data() + t * kTileRows * first_width_);
+    kernels_.multiply_tiles(rows_.tiles(t * kTileRows), tiles, mlp_.first(), inputs, mlp_.first_width(), start_.data(),
+                            base_.data() + t * kTileRows * mlp_.first_width());
   }
 }
 
 void MlpRays::begin(Ray& ray, const Rays& rays, std::size_t i) const {
-  const Layer& first = layers_.front();
   ray.move.reserve(parameters_.dim);
-  ray.first_move.reserve(first_center_.size());
-  ray.packed_move.reserve(packed_size_);
-  ray.packed.reserve(packed_size_);
-  ray.start.reserve(first_width_);
-  ray.shift.reserve(static_cast<std::size_t>(kept_slots_) * first_width_);
+  ray.first_move.reserve(mlp_.first_size());
+  ray.packed_move.reserve(mlp_.rest_size());
+  ray.packed.reserve(mlp_.rest_size());
+  ray.start.reserve(mlp_.first_width());
+  ray.shift.reserve(static_cast<std::size_t>(kept_slots_) * mlp_.first_width());
   ray.has_shift.assign(rows_.blocks().size(), 0);
 
   const float* normals = ray.move.data();
@@ -267,15 +213,11 @@ void MlpRays::begin(Ray& ray, const Rays& rays, std::size_t i) const {
   }
   ray.unit = kernels_.normalize(normals, parameters_.scale, parameters_.dim, ray.move.data());
 
-  pack_all(ray.move.data(), ray.packed_move.data());
-  std::fill_n(ray.start.data(), first_width_, 0.0f);
-  if (first.weight.offset < 0) {
-    std::fill_n(ray.first_move.data(), first_center_.size(), 0.0f);
-    return;
-  }
+  mlp_.pack(ray.move.data(), ray.first_move.data(), ray.packed_move.data());
+  const Layer& first = mlp_.layers().front();
+  std::fill_n(ray.start.data(), mlp_.first_width(), 0.0f);
+  if (rows_.background().empty() || first.weight.offset < 0) return;
   const float* move = ray.move.data() + first.weight.offset;
-  pack(move, first.outputs, first.inputs, ray.first_move.data());
-  if (rows_.background().empty()) return;
   for (int j = 0; j < first.outputs; ++j) {
     const float* row = move + static_cast<std::size_t>(j) * first.inputs;
     double sum = 0.0;
@@ -286,19 +228,19 @@ void MlpRays::begin(Ray& ray, const Rays& rays, std::size_t i) const {
 
 void MlpRays::set_radius(Ray& ray, double radius) const {
   ray.radius = radius;
-  ray.packed.reserve(packed_size_);
-  ray.current.reserve(static_cast<std::size_t>(kBlockRows) * width_);
-  ray.next.reserve(static_cast<std::size_t>(kBlockRows) * width_);
+  ray.packed.reserve(mlp_.rest_size());
+  ray.current.reserve(static_cast<std::size_t>(kBlockRows) * mlp_.width());
+  ray.next.reserve(static_cast<std::size_t>(kBlockRows) * mlp_.width());
   if (radius != 0.0)
-    kernels_.perturb(center_.data(), ray.packed_move.data(), static_cast<float>(radius),
-                     static_cast<std::int64_t>(packed_size_), ray.packed.data());
+    kernels_.perturb(mlp_.rest(), ray.packed_move.data(), static_cast<float>(radius),
+                     static_cast<std::int64_t>(mlp_.rest_size()), ray.packed.data());
 }
 
 const float* MlpRays::base(Ray& ray, const Block& block) const {
   const int tiles = (block.rows + kTileRows - 1) / kTileRows;
-  if (block.slot + tiles * kTileRows <= kept_slots_) return base_.data() + block.slot * first_width_;
-  ray.base_scratch.reserve(static_cast<std::size_t>(kBlockRows) * first_width_);
-  multiply_inputs(ray, block.slot, tiles, first_center_.data(), start_.data(), ray.base_scratch.data());
+  if (block.slot + tiles * kTileRows <= kept_slots_) return base_.data() + block.slot * mlp_.first_width();
+  ray.base_scratch.reserve(static_cast<std::size_t>(kBlockRows) * mlp_.first_width());
+  multiply_inputs(ray, block.slot, tiles, mlp_.first(), start_.data(), ray.base_scratch.data());
   return ray.base_scratch.data();
 }
 
@@ -307,8 +249,8 @@ void MlpRays::multiply_inputs(Ray& ray, std::int64_t slot, int num_tiles, const 
                               float* out) const {
   const Tile* tiles = rows_.tiles(slot);
   for (int t = 0; t < num_tiles; ++t)
-    ray.operations += std::int64_t{2} * kTileRows * tiles[t].num_columns * first_width_;
-  kernels_.multiply_tiles(tiles, num_tiles, packed, layers_.front().inputs, first_width_, start, out);
+    ray.operations += std::int64_t{2} * kTileRows * tiles[t].num_columns * mlp_.first_width();
+  kernels_.multiply_tiles(tiles, num_tiles, packed, mlp_.inputs(), mlp_.first_width(), start, out);
 }
 
 // Makes the shifts of blocks first .. last - 1 that are kept ready, and returns that of `first`, kept or not.
@@ -325,11 +267,11 @@ const float* MlpRays::shift(Ray& ray, int first_block, int last_block) const {
       tiles += tiles_of(blocks[end]);
       ray.has_shift[end++] = 1;
     }
-    if (end > b) multiply(b, tiles, ray.shift.data() + blocks[b].slot * first_width_);
+    if (end > b) multiply(b, tiles, ray.shift.data() + blocks[b].slot * mlp_.first_width());
     b = std::max(end, b + 1);
   }
-  if (is_kept(first_block)) return ray.shift.data() + blocks[first_block].slot * first_width_;
-  ray.shift_scratch.reserve(static_cast<std::size_t>(kBlockRows) * first_width_);
+  if (is_kept(first_block)) return ray.shift.data() + blocks[first_block].slot * mlp_.first_width();
+  ray.shift_scratch.reserve(static_cast<std::size_t>(kBlockRows) * mlp_.first_width());
   multiply(first_block, tiles_of(blocks[first_block]), ray.shift_scratch.data());
   return ray.shift_scratch.data();
 }
@@ -339,17 +281,18 @@ double MlpRays::block_loss(Ray& ray, int b, double* per_row) const {
   const Block& block = rows_.blocks()[b];
   const int rows = (block.rows + kTileRows - 1) / kTileRows * kTileRows;
   const bool moves = ray.radius != 0.0;
-  const float* parameters = moves ? ray.packed.data() : center_.data();
+  const float* parameters = moves ? ray.packed.data() : mlp_.rest();
   kernels_.first_layer(base(ray, block), moves ? shift(ray, b, b + 1) : nullptr, static_cast<float>(ray.radius),
-                       parameters + bias_at_[0], rows, first_width_, layers_[0].activation, ray.current.data());
-  for (std::size_t l = 1; l < layers_.size(); ++l) {
-    const Layer& layer = layers_[l];
-    kernels_.layer(ray.current.data(), padded(layer.inputs), rows, layer.inputs, parameters + weight_at_[l],
-                   padded(layer.outputs), parameters + bias_at_[l], layer.activation, ray.next.data());
+                       mlp_.bias(0, parameters), rows, mlp_.first_width(), mlp_.layers()[0].activation,
+                       ray.current.data());
+  for (std::size_t l = 1; l < mlp_.layers().size(); ++l) {
+    const Layer& layer = mlp_.layers()[l];
+    kernels_.layer(ray.current.data(), padded(layer.inputs), rows, layer.inputs, mlp_.weight(l, parameters),
+                   padded(layer.outputs), mlp_.bias(l, parameters), layer.activation, ray.next.data());
     ray.operations += std::int64_t{2} * rows * layer.inputs * padded(layer.outputs);
     std::swap(ray.current, ray.next);
   }
-  const int outputs = layers_.back().outputs;
+  const int outputs = mlp_.outputs();
   return kernels_.losses(loss_,
                          {ray.current.data(), block.rows, padded(outputs), outputs, labels_.data() + block.slot,
                           targets_.data() + block.slot * outputs},
@@ -359,7 +302,7 @@ double MlpRays::block_loss(Ray& ray, int b, double* per_row) const {
 // Mean losses of the first `num_levels` levels, blocks added in their order.
 void MlpRays::evaluate(Ray& ray, double radius, int num_levels, double* losses) const {
   set_radius(ray, radius);
-  const int terms = loss_ == Loss::cross_entropy ? 1 : layers_.back().outputs;
+  const int terms = loss_ == Loss::cross_entropy ? 1 : mlp_.outputs();
   double per_row[kBlockRows], total = 0.0;
   int b = 0;
   for (int level = 0; level < num_levels; ++level) {
@@ -376,7 +319,7 @@ void MlpRays::evaluate(Ray& ray, double radius, int num_levels, double* losses) 
 // proof; `mean` is the mean loss if the answer is no, and a lower bound of it otherwise.
 bool MlpRays::is_outside(Ray& ray, double radius, const Target& target, double& mean) const {
   set_radius(ray, radius);
-  const int terms = loss_ == Loss::cross_entropy ? 1 : layers_.back().outputs;
+  const int terms = loss_ == Loss::cross_entropy ? 1 : mlp_.outputs();
   const double count = static_cast<double>(levels_[target.level]) * terms;
   double per_row[kBlockRows], total = 0.0;
   for (int b : hardest_first_) {

@@ -1,11 +1,10 @@
 // Philox4x32-10 and Box-Muller on vectors. Compiled without contraction: the same bits on every instruction set.
-// philox.h defines the numbers; polynomials are those of Cephes (Moshier 1989), float32, within 1e-7.
+// python/basinvol/philox.py defines the numbers; polynomials are those of Cephes (Moshier 1989), float32, within 1e-7.
 #include <cmath>
 #include <cstddef>
 
 #include "cpu/kernels.h"
 #include "cpu/simd.h"
-#include "philox.h"
 
 namespace basinvol {
 namespace BASINVOL_ISA {

@@ -31,7 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], None] = options.command
     try:
         command(options)
-    except (ValueError, ImportError) as error:
+    except ModuleNotFoundError as error:
+        print(f"basinvol: {error.name} is not installed: pip install 'basinvol[data]'.", file=sys.stderr)
+        return BAD_INPUT
+    except ValueError as error:
         message = " ".join(str(error).split())
         print(f"basinvol: {message}", file=sys.stderr)
         return BAD_INPUT
@@ -85,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_execution(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", default="auto", help="auto, native or reference (auto)")
+    parser.add_argument("--resolve", default="all", help="all radii, or decisive: only those that can matter (all)")
     parser.add_argument("--threads", type=int, help="default torch's number; changes no result")
 
 
@@ -112,6 +116,7 @@ def _estimate(options: argparse.Namespace) -> None:
         method=options.method,
         rtol=options.rtol,
         radius_max=options.radius_max,
+        resolve=options.resolve,
         on_censored=options.on_censored,
         backend=options.backend,
         device=options.device,
@@ -156,7 +161,7 @@ def _reproduce(options: argparse.Namespace) -> None:
 
     from .experiments.sweep import Sweep
 
-    Sweep(experiment, out, options.backend, options.threads, progress=True).run()
+    Sweep(experiment, out, options.backend, options.resolve, options.threads, progress=True).run()
     _show(out, options.json)
 
 
@@ -190,6 +195,7 @@ def _info(options: argparse.Namespace) -> None:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
+        "instruction sets": ", ".join(_native.instruction_sets()) + " (the first is used)",
         "extension": f"{build['compiler']}, {cuda}, {devices}",
         "backends": {
             name: backend.unusable(torch.device("cpu")) or "usable on the cpu" for name, backend in backends().items()

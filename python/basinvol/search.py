@@ -224,41 +224,38 @@ class RaySearch:
         outward = self._stride((log_gap - log_rise_lower) / slope, usable_lower, steps, rtol)
         inward = self._stride((log_rise_upper - log_gap) / slope, usable_upper, steps, rtol)
 
-        width = log_upper - log_lower
         can_interpolate = has_lower & has_upper & usable_lower & usable_upper & (steps < _MAX_INTERPOLATIONS)
         can_interpolate &= log_rise_upper > log_rise_lower
-        secant = (log_rise_upper - log_rise_lower) / torch.where(can_interpolate, width, 1.0)
-        learns = can_interpolate & (width > _MIN_SLOPE_WIDTH)
-        self.slope[rays, target] = torch.where(learns, secant, slope)
+        width = torch.where(can_interpolate, log_upper - log_lower, 1.0)
         rise = torch.where(can_interpolate, log_rise_upper - log_rise_lower, 1.0)
-        estimate = log_lower + (log_gap - log_rise_lower) / rise * width
-        past = _AIM * rtol
-        # Move the side that is farther from the estimate.
-        aim = torch.where(estimate - log_lower > log_upper - estimate, estimate - past, estimate + past)
-        aim = torch.maximum(aim, log_lower + 0.1 * rtol)
-        aim = torch.minimum(aim, log_upper - 0.1 * rtol)
+        slope = torch.where(can_interpolate & (width > _MIN_SLOPE_WIDTH), rise / width, slope)
+        aim = _aim(log_lower, log_upper, log_lower + (log_gap - log_rise_lower) / rise * width, rtol)
 
         # Bisection; not through sqrt, which torch does not round correctly on every machine.
         radius = portable_exp(0.5 * (log_lower + log_upper))
         radius = torch.where(can_interpolate, portable_exp(aim), radius)
         radius = torch.where(has_lower & ~has_upper, lower * portable_exp(outward), radius)
         radius = torch.where(~has_lower & has_upper, upper * portable_exp(-inward), radius)
-        knows_nothing = ~has_lower & ~has_upper
-        radius = torch.where(knows_nothing, self._guess(rays, target, knows_nothing), radius)
-        return radius.clamp(max=self.settings.radius_max)
+        guess, is_scaled = self._guess(rays, target)
+        takes_guess = ~has_lower & ~has_upper
+        takes_guess |= is_scaled & (steps == 0) & (guess > lower) & (guess < upper)
+        self.slope[rays, target] = torch.where(takes_guess & is_scaled, self._scaled_slope(rays, target), slope)
+        return torch.where(takes_guess, guess, radius).clamp(max=self.settings.radius_max)
 
-    def _guess(self, rays: Tensor, target: Tensor, takes_it: Tensor) -> Tensor:
-        """The typical radius, scaled by how this ray's relative compares with its own typical one; so is the slope."""
+    def _guess(self, rays: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The typical radius, scaled by how this ray's relative compares with its own typical one; and if it was."""
         targets = self.targets
         relative = targets.relative[target].clamp(min=0)
         is_solved = (targets.relative[target] != NO_RELATIVE) & (self.status[rays, relative] == Status.CROSSED.code)
         lower = torch.where(is_solved, self.lower[rays, relative], 1.0)
         upper = torch.where(is_solved, self.upper[rays, relative], 1.0)
         middle = portable_exp(0.5 * (portable_log(lower) + portable_log(upper)))
-        slope = targets.guess_slope[target] * (self.slope[rays, relative] / targets.guess_slope[relative])
-        self.slope[rays, target] = torch.where(is_solved & takes_it, slope, self.slope[rays, target])
         radius = targets.guess_radius[target]
-        return torch.where(is_solved, radius * (middle / targets.guess_radius[relative]), radius)
+        return torch.where(is_solved, radius * (middle / targets.guess_radius[relative]), radius), is_solved
+
+    def _scaled_slope(self, rays: Tensor, target: Tensor) -> Tensor:
+        relative = self.targets.relative[target].clamp(min=0)
+        return self.targets.guess_slope[target] * (self.slope[rays, relative] / self.targets.guess_slope[relative])
 
     def _stride(self, distance: Tensor, is_usable: Tensor, steps: Tensor, rtol: Tensor) -> Tensor:
         """How far to step in ln radius while one side is missing: past the extrapolation, more so each time."""
@@ -268,3 +265,10 @@ class RaySearch:
         least = 2.0 * _AIM * rtol * tries * tries
         informed = torch.maximum(distance * (1.0 + 0.2 * tries), least).clamp(max=_LOG_MAX_STEP)
         return torch.where(is_usable, informed, _LOG_BLIND_STEP)
+
+
+def _aim(log_lower: Tensor, log_upper: Tensor, estimate: Tensor, rtol: Tensor) -> Tensor:
+    """Past the estimated crossing, to move the side of the bracket that is farther from it."""
+    past = _AIM * rtol
+    aim = torch.where(estimate - log_lower > log_upper - estimate, estimate - past, estimate + past)
+    return torch.minimum(torch.maximum(aim, log_lower + 0.1 * rtol), log_upper - 0.1 * rtol)

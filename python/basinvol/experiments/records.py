@@ -90,7 +90,7 @@ class RunDirectory:
                     "use another `out`, or the same options to continue it."
                 )
             return
-        config = {"settings": wanted, "versions": _versions(), "machine": _machine(), "commit": _commit()}
+        config = {"settings": wanted, "versions": _versions(), "machine": machine(), "commit": _commit()}
         write_atomically(path, json.dumps(config, indent=2).encode() + b"\n")
 
     def model_path(self, name: str) -> Path:
@@ -100,6 +100,10 @@ class RunDirectory:
     def block_path(self, name: str, block: int) -> Path:
         """Radii of one block of directions."""
         return self.path / "radii" / f"{name}-block{block:04d}.parquet"
+
+    def refined_path(self, name: str) -> Path:
+        """Radii of the directions that decide, narrowed further than in their blocks."""
+        return self.path / "radii" / f"{name}-refined.parquet"
 
     def add_timing(self, part: str, seconds: float) -> None:
         """Notes how long a part took; timings are the only bytes that differ between two equal runs."""
@@ -153,7 +157,8 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in ("basinvol", "torch", "numpy")}
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """Operating system, processor and cores."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

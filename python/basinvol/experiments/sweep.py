@@ -46,7 +46,7 @@ class Sweep:
     Args:
         experiment: what to run.
         out: the run directory.
-        backend, num_threads: see `basinvol.find_radii`; the numbers do not depend on the threads.
+        backend, resolve, num_threads: see `basinvol.find_radii`; the numbers do not depend on the threads.
         progress: show bars, if standard error is a terminal.
     """
 
@@ -55,13 +55,15 @@ class Sweep:
         experiment: Experiment,
         out: Path,
         backend: str = "auto",
+        resolve: str = "all",
         num_threads: int | None = None,
         progress: bool = False,
     ) -> None:
         self.experiment = experiment
         self.directory = RunDirectory(out)
-        self.directory.claim({**experiment.settings(), "backend": backend})
+        self.directory.claim({**experiment.settings(), "backend": backend, "resolve": resolve})
         self._backend = backend
+        self._resolve = resolve
         self._num_threads = num_threads
         self._progress = progress
 
@@ -101,6 +103,7 @@ class Sweep:
             directions,
             experiment.cutoffs,
             scaling=experiment.scaling,
+            resolve=self._resolve,
             backend=self._backend,
             num_threads=self._num_threads,
         )
@@ -146,12 +149,24 @@ class Sweep:
                 if not path.exists():
                     started = time.perf_counter()
                     radii = solver.solve(start, stop, on_done=bar.update)
-                    write_block(path, radii, start, experiment.levels)
+                    write_block(path, radii, range(start, stop), experiment.levels)
                     self.directory.add_timing(f"radii/{path.stem}", time.perf_counter() - started)
                 else:
                     bar.update(stop - start)
-                parts.append(read_block(path, experiment.sizes, experiment.cutoffs))
-        return Radii.concatenate(parts)
+                parts.append(read_block(path, experiment.sizes, experiment.cutoffs)[0])
+        return self._refined(model, solver, Radii.concatenate(parts))
+
+    def _refined(self, model: TrainedModel, solver: RaySolver, radii: Radii) -> Radii:
+        """The rays that decide a volume are known once all blocks are: they are a part of their own."""
+        path = self.directory.refined_path(model.name)
+        if not path.exists():
+            started = time.perf_counter()
+            refined = solver.refine(radii)
+            changed = (refined.num_evaluations != radii.num_evaluations).nonzero().reshape(-1)
+            write_block(path, refined.take(changed), changed.tolist(), self.experiment.levels)
+            self.directory.add_timing(f"radii/{path.stem}", time.perf_counter() - started)
+        refined, rays = read_block(path, self.experiment.sizes, self.experiment.cutoffs)
+        return radii.replaced(torch.tensor(rays, dtype=torch.int64), refined)
 
     def _bar(self, total: int, description: str, unit: str) -> Any:
         return tqdm(total=total, desc=description, unit=unit, leave=False, disable=None if self._progress else True)

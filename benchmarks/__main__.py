@@ -1,0 +1,166 @@
+"""Measures every case against the baselines and adds a line for each to benchmarks/results/<machine>.jsonl."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import basinvol as bv
+from basinvol import _native
+from basinvol.experiments.records import machine
+
+from .baselines import Perturbed, batched_bisection, bisection, paper_grid
+from .cases import CASES, Case
+from .table import write_table
+
+RESULTS = Path(__file__).parent / "results"
+NUM_CHECKED = 8  # rays whose brackets are recomputed in float64 before anything is timed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("cases", nargs="*", help=f"default all: {', '.join(CASES)}")
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved repetitions (3)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    RESULTS.mkdir(exist_ok=True)
+    target = RESULTS / f"{machine_name()}.jsonl"
+    for name in options.cases or CASES:
+        line = measure(CASES[name](), options.rounds, options.threads)
+        with target.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        print(json.dumps(line), flush=True)
+    print(write_table(target))
+
+
+def machine_name() -> str:
+    """A file name for this machine: processor and cores."""
+    found = machine()
+    return f"{found['cpu']}-{found['cores']}-cores".lower().replace(" ", "-").replace("(r)", "")
+
+
+def measure(case: Case, rounds: int, threads: int) -> dict[str, Any]:
+    """Checks the answers, then times ours and the baselines in turn."""
+    space = bv.ParameterSpace.of(case.model)
+    directions = bv.Directions(space, case.num_directions)
+    radii = solver_of(case, directions, threads, "all").solve_all()
+    moves, norms = moves_of(case, directions)
+    check(case, radii, moves)
+
+    times: dict[str, list[float]] = {}
+    operations = 0.0
+    peak = max(_native.measure_peak(threads, 0.5) for _ in range(3))
+    for _ in range(rounds):
+        for mode in ("all", "decisive"):
+            started = time.perf_counter()
+            solver = solver_of(case, directions, threads, mode)
+            solver.solve_all()
+            times.setdefault(mode, []).append(time.perf_counter() - started)
+            if mode == "all":
+                operations = solver.engine.operations
+        for name, seconds in time_baselines(case, moves, norms, radii).items():
+            times.setdefault(name, []).append(seconds)
+
+    median = {name: statistics.median(values) for name, values in times.items()}
+    baselines = [name for name in median if name not in ("all", "decisive")]
+    return {
+        "case": case.name,
+        "title": case.title,
+        "machine": machine(),
+        "versions": {"basinvol": bv.__version__, "torch": torch.__version__, "python": platform.python_version()},
+        "engine": solver_of(case, directions, threads, "all").description,
+        "threads": threads,
+        "num_params": case.num_params,
+        "levels": case.levels,
+        "cutoffs": case.cutoffs,
+        "num_directions": case.num_directions,
+        "baseline_directions": case.baseline_directions,
+        "evaluations": float(radii.num_evaluations.double().mean()),
+        "seconds": {name: {"median": median[name], "min": min(v), "max": max(v)} for name, v in times.items()},
+        "ratio_all": {name: median[name] / median["all"] for name in baselines},
+        "ratio_decisive": {name: median[name] / median["decisive"] for name in baselines},
+        "gflops": operations / median["all"] / 1e9,
+        "peak_gflops": peak / 1e9,
+        "fraction_of_peak": operations / median["all"] / peak,
+        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def solver_of(case: Case, directions: bv.Directions, threads: int, mode: str) -> bv.RaySolver:
+    """Preparation is part of what is timed."""
+    landscape = bv.Landscape(case.model, case.loss_fn, (case.inputs, case.targets), case.levels)
+    return bv.RaySolver(landscape, directions, case.cutoffs, resolve=mode, backend="native", num_threads=threads)
+
+
+def moves_of(case: Case, directions: bv.Directions) -> tuple[list[list[torch.Tensor]], list[float]]:
+    """scale x direction as tensors like the parameters, and the norms of the Gaussian vectors."""
+    indices = range(max(case.baseline_directions, NUM_CHECKED))
+    scale = directions.space.scale(case.model)
+    moves = [list(directions.space.unflatten(u * scale).values()) for u in directions.materialize(indices)]
+    return moves, directions.norms(indices).tolist()
+
+
+def check(case: Case, radii: bv.Radii, moves: list[list[torch.Tensor]]) -> None:
+    """Every bracket of some rays, recomputed in float64: inside below, outside above, to float32 noise."""
+    import copy
+
+    model = copy.deepcopy(case.model).double()
+    targets = case.targets.double() if case.targets.is_floating_point() else case.targets
+    for row, size in enumerate(case.levels):
+        perturbed = Perturbed(model, case.loss_fn, case.inputs[:size].double(), targets[:size])
+        for column, cutoff in enumerate(case.cutoffs):
+            for ray in range(NUM_CHECKED):
+                with torch.no_grad():
+                    move = [part.double() for part in moves[ray]]
+                    below = perturbed.loss(move, float(radii.lower[row, column, ray]))
+                    above = perturbed.loss(move, float(radii.upper[row, column, ray]))
+                    perturbed.restore()
+                noise = 2e-6 * cutoff
+                if not (below <= cutoff + noise and above > cutoff - noise):
+                    raise SystemExit(f"{case.name}: direction {ray} is not bracketed: {below}, {cutoff}, {above}")
+
+
+def time_baselines(
+    case: Case, moves: list[list[torch.Tensor]], norms: list[float], radii: bv.Radii
+) -> dict[str, float]:
+    """Seconds for all directions, levels and cutoffs of the case, from the baseline directions on every level.
+
+    Brackets must agree with ours, or nothing is reported.
+    """
+    totals = {"grid": 0.0, "bisection": 0.0, "vmap": 0.0}
+    count = case.baseline_directions
+    share = case.num_directions / count
+    for row, size in enumerate(case.levels):
+        inputs, targets = case.inputs[:size], case.targets[:size]
+        perturbed = Perturbed(case.model, case.loss_fn, inputs, targets)
+        for column, cutoff in enumerate(case.cutoffs):
+            start = float(radii.radius[row, column].mean()) / 4
+            runs = {
+                "grid": lambda c=cutoff, p=perturbed: paper_grid(p, moves[:count], c, norms[:count]),
+                "bisection": lambda c=cutoff, p=perturbed, s=start: bisection(p, moves[:count], c, s),
+                "vmap": lambda c=cutoff, x=inputs, y=targets, s=start: batched_bisection(
+                    case.model, case.loss_fn, x, y, moves[:count], c, s
+                ),
+            }
+            for name, run in runs.items():
+                started = time.perf_counter()
+                brackets = run()
+                totals[name] += (time.perf_counter() - started) * share
+                for ray, (lower, upper) in enumerate(brackets):
+                    ours = (float(radii.lower[row, column, ray]), float(radii.upper[row, column, ray]))
+                    if not (lower <= ours[1] * (1 + 1e-5) and upper >= ours[0] * (1 - 1e-5)):
+                        raise SystemExit(f"{case.name}: {name} has {lower, upper} on direction {ray}, we {ours}")
+    return totals
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""How radii are found today, written plainly in PyTorch. All take directions that are given, and time nothing.
+
+Each returns a bracket [inside, outside] for every direction, in units of the (scaled) unit direction.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+Bracket = tuple[float, float]
+
+LOSS_TOLERANCE = 0.01  # bisection stops when the loss is this close to the cutoff, relatively
+
+
+class Perturbed:
+    """A model whose parameters are set in place to center + radius x move."""
+
+    def __init__(self, model: nn.Module, loss_fn: LossFunction, inputs: Tensor, targets: Tensor) -> None:
+        self._model, self._loss_fn, self._inputs, self._targets = model, loss_fn, inputs, targets
+        self._parameters = list(model.parameters())
+        self._center = [p.detach().clone() for p in self._parameters]
+
+    def loss(self, move: list[Tensor], radius: float) -> float:
+        """Mean loss on all the data."""
+        for parameter, center, part in zip(self._parameters, self._center, move, strict=True):
+            parameter.copy_(center + radius * part)
+        return float(self._loss_fn(self._model(self._inputs), self._targets))
+
+    def restore(self) -> None:
+        """Back to the center."""
+        for parameter, center in zip(self._parameters, self._center, strict=True):
+            parameter.copy_(center)
+
+
+@torch.no_grad()
+def paper_grid(perturbed: Perturbed, moves: list[list[Tensor]], cutoff: float, norms: list[float]) -> list[Bracket]:
+    """The paper's pipeline: 100 coefficients linspace(0, 1)^2, full data at each, one direction at a time."""
+    coefficients = torch.linspace(0, 1, 100, dtype=torch.float64) ** 2
+    brackets = []
+    for move, norm in zip(moves, norms, strict=True):
+        losses = [perturbed.loss(move, float(c) * norm) for c in coefficients]
+        outside = [k for k, loss in enumerate(losses) if loss > cutoff]
+        k = outside[0] if outside else None
+        brackets.append(
+            (math.inf, math.inf) if k is None else (float(coefficients[k - 1]) * norm, float(coefficients[k]) * norm)
+        )
+    perturbed.restore()
+    return brackets
+
+
+@torch.no_grad()
+def bisection(perturbed: Perturbed, moves: list[list[Tensor]], cutoff: float, start: float) -> list[Bracket]:
+    """Doubling, then bisection until the loss is within 1 % of the cutoff, one direction at a time."""
+    brackets = []
+    for move in moves:
+        lower, upper = 0.0, start
+        while perturbed.loss(move, upper) <= cutoff:
+            lower, upper = upper, 2 * upper
+        while True:
+            middle = 0.5 * (lower + upper)
+            loss = perturbed.loss(move, middle)
+            lower, upper = (middle, upper) if loss <= cutoff else (lower, middle)
+            if abs(loss - cutoff) <= LOSS_TOLERANCE * cutoff:
+                break
+        brackets.append((lower, upper))
+    perturbed.restore()
+    return brackets
+
+
+@torch.no_grad()
+def batched_bisection(
+    model: nn.Module,
+    loss_fn: LossFunction,
+    inputs: Tensor,
+    targets: Tensor,
+    moves: list[list[Tensor]],
+    cutoff: float,
+    start: float,
+) -> list[Bracket]:
+    """torch.func.vmap over all the directions at once, doubling and bisection in step until all are done."""
+    names = [name for name, _ in model.named_parameters()]
+    center = {name: p.detach() for name, p in model.named_parameters()}
+    stacked = {name: torch.stack([move[i] for move in moves]) for i, name in enumerate(names)}
+
+    def loss_at(move: dict[str, Tensor], radius: Tensor) -> Tensor:
+        parameters = {name: center[name] + radius * move[name] for name in names}
+        return loss_fn(functional_call(model, parameters, (inputs,)), targets)
+
+    losses_at = vmap(loss_at)
+    lower, upper = torch.zeros(len(moves)), torch.full((len(moves),), start)
+    while (inside := losses_at(stacked, upper) <= cutoff).any():
+        lower, upper = torch.where(inside, upper, lower), torch.where(inside, 2 * upper, upper)
+    done = torch.zeros(len(moves), dtype=torch.bool)
+    while not done.all():
+        middle = 0.5 * (lower + upper)
+        losses = losses_at(stacked, middle)
+        inside = losses <= cutoff
+        lower = torch.where(inside & ~done, middle, lower)
+        upper = torch.where(~inside & ~done, middle, upper)
+        done |= (losses - cutoff).abs() <= LOSS_TOLERANCE * cutoff
+    return list(zip(lower.tolist(), upper.tolist(), strict=True))

@@ -1,0 +1,47 @@
+"""The README's table of results, from the lines of benchmarks/results."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
+
+
+def write_table(results: Path) -> str:
+    """Puts the newest line of every case into the README, between the two marks; returns the table."""
+    newest: dict[str, dict[str, Any]] = {}
+    for line in results.read_text().splitlines():
+        record = json.loads(line)
+        newest[record["case"]] = record
+    table = format_table(list(newest.values()))
+    text = README.read_text()
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    README.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}")
+    return table
+
+
+def format_table(records: list[dict[str, Any]]) -> str:
+    """A Markdown table; ratios are to the baseline of the same run."""
+    first = records[0]
+    machine = first["machine"]
+    lines = [
+        f"{machine['cpu']}, {first['threads']} threads, torch {first['versions']['torch']}, "
+        f"engine {first['engine'].split(',')[0]}, measured peak {first['peak_gflops']:.0f} GFLOP/s in float32. "
+        "Seconds for all directions; ratios to the time of each baseline in the same run.",
+        "",
+        "| case | directions | all radii | vs grid | vs bisection | vs vmap | of peak | decisive | vs grid |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for record in records:
+        seconds, ratio = record["seconds"], record["ratio_all"]
+        lines.append(
+            f"| {record['title']} | {record['num_directions']} | {seconds['all']['median']:.2f} s "
+            f"| {ratio['grid']:,.0f}x | {ratio['bisection']:,.0f}x | {ratio['vmap']:,.0f}x "
+            f"| {record['fraction_of_peak']:.0%} | {seconds['decisive']['median']:.2f} s "
+            f"| {record['ratio_decisive']['grid']:,.0f}x |"
+        )
+    return "\n".join(lines)
