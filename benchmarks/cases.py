@@ -59,11 +59,11 @@ def fit(model: nn.Module, loss_fn: LossFunction, inputs: Tensor, targets: Tensor
     for _ in range(5000):
         optimizer.zero_grad()
         loss = loss_fn(model(inputs), targets)
-        if float(loss) < below:
+        if float(loss.detach()) < below:
             return
         loss.backward()
         optimizer.step()
-    raise RuntimeError(f"the loss stayed at {float(loss):.4g}, above {below}")
+    raise RuntimeError(f"the loss stayed at {float(loss.detach()):.4g}, above {below}")
 
 
 def _digits() -> tuple[nn.Sequential, Tensor, Tensor]:

@@ -79,6 +79,7 @@ class MlpRays {
   void set_radius(Ray& ray, double radius) const;
   void multiply_inputs(Ray& ray, std::int64_t slot, int num_tiles, const float* packed, const float* start,
                        float* out) const;
+  bool is_kept(const Block& block) const;
   const float* base(Ray& ray, const Block& block) const;
   const float* shift(Ray& ray, int first_block, int last_block) const;
   double block_loss(Ray& ray, int block, double* per_row) const;

@@ -91,17 +91,24 @@ class RaySearch {
 
   void count_evaluation() { ++num_evaluations_; }
 
-  // Where the loss is wanted next; false when every target is finished.
+  // Where the loss is wanted next; false when every wanted target is finished.
   bool ask(Probe& probe) {
+    int next = -1, highest = -1;
+    bool is_needed = false;
     for (int t : order_) {
       if (brackets_[t].status != RUNNING) continue;
-      probe.level = targets_[t].level;
-      probe.radius =
-          settings_.method == Search::grid ? settings_.grid[grid_index_] * unit_ : propose(targets_[t], brackets_[t]);
-      ++brackets_[t].steps;
-      return true;
+      if (next < 0) next = t;
+      is_needed |= targets_[t].is_wanted;
+      if (targets_[t].is_wanted) highest = std::max(highest, targets_[t].level);
     }
-    return false;
+    if (!is_needed) return false;
+    if (settings_.method == Search::grid) {  // every target sees every point
+      probe = {settings_.grid[grid_index_] * unit_, highest};
+    } else {
+      probe = {propose(targets_[next], brackets_[next]), targets_[next].level};
+    }
+    ++brackets_[next].steps;
+    return true;
   }
 
   // The losses of levels 0 .. probe.level at the probe.

@@ -103,12 +103,22 @@ def test_loss_that_returns_a_float(model, data):
 
 
 def test_loss_that_sums_over_examples_on_levels(model, data):
-    with pytest.raises(ValueError, match=r'the loss is not a mean over examples: .*Use reduction="mean"'):
+    with pytest.raises(
+        ValueError, match=r"not a mean over examples: `loss_fn` has reduction='sum'; use reduction='mean'"
+    ):
         bv.Landscape(model, nn.CrossEntropyLoss(reduction="sum"), data, levels=[10, 20])
 
 
+def test_plain_function_that_sums_over_examples_on_levels(model, data):
+    def summed(outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(outputs, targets, reduction="sum")
+
+    with pytest.raises(ValueError, match=r'the loss is not a mean over examples: .*Use reduction="mean"'):
+        bv.Landscape(model, summed, data, levels=[10, 20])
+
+
 def test_loss_that_sums_over_examples_in_one_batch(model, data):
-    with pytest.raises(ValueError, match='reduction="mean"'):
+    with pytest.raises(ValueError, match="the loss is not a mean over examples: `loss_fn` has reduction='sum'"):
         estimate(model, data, nn.CrossEntropyLoss(reduction="sum"), cutoff=100.0)
 
 

@@ -146,5 +146,17 @@ def test_empty_basin_and_unperturbed_parameters_are_invalid():
     assert "0.weight (3)" in flat.reason
 
 
+def test_rays_that_are_dropped_do_not_shift_the_spread_onto_skipped_ones():
+    """32 solved, one censored and dropped, the rest proved too short: z is that of the 32."""
+    radius = (0.01 * torch.randn(80, dtype=torch.float64)).exp()
+    statuses = [Status.CROSSED] * 32 + [Status.CENSORED] + [Status.NEGLIGIBLE] * 47
+    radii = radii_of(radius, status=statuses)
+    used = ~radii.is_status(Status.CENSORED)
+    found = diagnose(radii, used, torch.where(radii.is_status(Status.NEGLIGIBLE), 0.0, radius), 100)
+    assert found.num_spread == 32
+    deviation = float((100 * radius[:32].log()).std())
+    assert found.z == pytest.approx(deviation / math.sqrt(2 * math.log(79)), rel=1e-10)
+
+
 def test_verdict_prints_as_the_word_users_see():
     assert [str(verdict) for verdict in Verdict] == ["trustworthy", "lower bound", "censored", "invalid"]

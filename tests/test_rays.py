@@ -32,8 +32,12 @@ def test_reference_gives_the_same_bytes_for_any_blocks_in_any_order(trained, blo
     whole, blocks = solver().solve(0, 11), list(itertools.pairwise(cuts))
     engine = solver()
     solved = {block: engine.solve(*block) for block in reversed(blocks)}
-    assert bytes_of(bv.Radii.concatenate([solved[block] for block in blocks])) == bytes_of(whole)
-    assert bytes_of(solver().solve_all()) == bytes_of(whole)
+    joined = bv.Radii.concatenate([solved[block] for block in blocks])
+    assert bytes_of(joined) == bytes_of(whole)
+    # The rays that decide are refined together, by the solver that found them or by another.
+    everything = bytes_of(solver().solve_all())
+    assert everything == bytes_of(engine.refine(joined))
+    assert everything == bytes_of(solver().refine(joined))
 
 
 @pytest.mark.parametrize("backend", ["native", "reference"])
@@ -107,3 +111,61 @@ def test_progress_is_quiet_where_there_is_no_terminal(body, body_loss, one_examp
     landscape, directions = bv.Landscape(model, body_loss, one_example), bv.Directions(bv.ParameterSpace.of(model), 3)
     bv.find_radii(landscape, directions, [1.0], progress=True)
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+@pytest.mark.parametrize("resolve", ["all", "decisive"])
+def test_refinement_does_not_depend_on_what_the_solver_did_before(trained, blobs, resolve, backend):
+    """Radii may come from blocks that another process solved."""
+    landscape = bv.Landscape(trained, F.cross_entropy, blobs)
+    directions = bv.Directions(bv.ParameterSpace.of(trained), 60)
+
+    def solver() -> bv.RaySolver:
+        return bv.RaySolver(landscape, directions, [0.1], rtol=1e-2, resolve=resolve, backend=backend)
+
+    first = solver()
+    found = first.solve(0, 60)
+    refined = first.refine(found)
+    assert bytes_of(refined) != bytes_of(found), "nothing was refined, so nothing is tested"
+    assert bytes_of(solver().refine(found)) == bytes_of(refined)
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+@pytest.mark.parametrize("search", ["interpolate", "bisect"])
+def test_refinement_that_runs_out_of_steps_keeps_the_certified_radius(trained, blobs, search, backend):
+    landscape = bv.Landscape(trained, F.cross_entropy, blobs)
+    directions = bv.Directions(bv.ParameterSpace.of(trained), 30)
+    solver = bv.RaySolver(landscape, directions, [0.1], search=search, rtol=0.5, max_steps=6, backend=backend)
+    found = solver.solve(0, 30)
+    crossed = found.is_status(bv.Status.CROSSED)
+    assert bool(crossed.any())
+    refined = solver.refine(found)
+    assert bool(refined.is_status(bv.Status.CROSSED)[crossed].all())
+    assert bool((refined.lower >= found.lower)[crossed].all())
+    assert bool((refined.upper <= found.upper)[crossed].all())
+
+
+# With seed 65, direction 32, the first after the pilot, is long enough to be solved.
+@pytest.mark.parametrize("backend", ["native", "reference"])
+@pytest.mark.parametrize(("seed", "next_is_solved"), [(0, False), (65, True)])
+def test_spread_of_a_decisive_run_is_the_pilots(trained, blobs, seed, next_is_solved, backend):
+    est = bv.estimate_volume(trained, F.cross_entropy, blobs, 0.1, 60, seed, resolve="decisive", backend=backend)
+    skipped = est.radii.is_status(bv.Status.NEGLIGIBLE)
+    assert bool(skipped.any())
+    assert bool(skipped[32]) != next_is_solved
+    assert est.diagnostics.negligible == float(skipped.double().mean())
+    assert est.diagnostics.num_spread == 32
+    log_weights = est.dim * est.radii.radius[:32].log()
+    assert est.diagnostics.z == pytest.approx(float(log_weights.std()) / math.sqrt(2 * math.log(60)), rel=1e-12)
+    assert "of the first 32 directions" in str(est)
+
+
+def test_every_ray_of_a_full_run_enters_the_spread(trained, blobs):
+    est = bv.estimate_volume(trained, F.cross_entropy, blobs, 0.1, 60, resolve="all")
+    assert est.diagnostics.num_spread == est.diagnostics.num_used == 60
+    assert est.diagnostics.negligible == 0
+
+
+def test_unknown_way_to_resolve_is_refused(trained, blobs):
+    with pytest.raises(ValueError, match="`resolve` must be one of 'all', 'decisive', got 'some'"):
+        bv.estimate_volume(trained, F.cross_entropy, blobs, 0.1, 3, resolve="some")

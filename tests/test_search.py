@@ -24,6 +24,7 @@ def solve(
     guess: float = 1.0,
     slope: float = 2.0,
     unit: Tensor | None = None,
+    rtol: float = 1e-4,
     **options,
 ) -> tuple[Radii, list[float]]:
     """One ray on one level: its radii [1, C, 1] and the radii that were evaluated."""
@@ -33,6 +34,7 @@ def solve(
         cutoffs,
         (1,),
         Guess(generic.radius, torch.full_like(generic.slope, slope)),
+        rtol,
     )
     search = RaySearch(targets, SearchSettings(**options), 1, unit)
     asked: list[float] = []
@@ -89,19 +91,46 @@ def test_several_cutoffs_share_the_evaluations_of_a_ray():
         assert float(together.at(cutoff=cutoff).radius) == pytest.approx(math.sqrt(cutoff - CENTER), rel=1e-4)
 
 
-def test_evaluation_serves_smaller_levels_only():
-    """The largest level is asked for first; a smaller one that is solved by then costs nothing more."""
-    targets = Targets.of(torch.full((2,), CENTER, dtype=torch.float64), (0.1,), (10, 20), Guess.generic(2, 1, 0.3))
+def solve_levels(scouts: tuple[int, ...] = ()) -> tuple[Radii, list[tuple[int, float]]]:
+    """Two levels, on the second of which the loss is four times as steep: radii, and the (level, radius) asked."""
+    targets = Targets.of(
+        torch.full((2,), CENTER, dtype=torch.float64),
+        (0.1,),
+        (10, 20),
+        Guess.generic(2, 1, 0.15),
+        1e-4,
+        scouts,
+    )
     search, asked = RaySearch(targets, SearchSettings(), 1), []
     while (probes := search.ask()) is not None:
-        asked.append(int(probes.level[0]))
-        r = float(probes.radius[0])
-        above = CENTER + 4 * r**2 if asked[-1] == 1 else math.nan  # not read below its level
+        level, r = int(probes.level[0]), float(probes.radius[0])
+        asked.append((level, r))
+        above = CENTER + 4 * r**2 if level == 1 else math.nan  # not read below its level
         search.tell(probes, torch.tensor([[CENTER + r**2, above]], dtype=torch.float64))
-    radii = search.radii()
-    assert asked == sorted(asked, reverse=True)
+    return search.radii(), asked
+
+
+def test_levels_are_solved_from_the_smallest_up_and_each_predicts_the_next():
+    radii, asked = solve_levels()
+    levels = [level for level, _ in asked]
+    assert levels == sorted(levels)
+    assert levels[0] == 0
     assert radii.radius.reshape(-1).tolist() == pytest.approx([0.3, 0.15], rel=1e-4)
     assert (radii.status == Status.CROSSED).all()
+    # Twice the typical radius on the small level, so twice the typical one is tried first on the large one.
+    assert asked[levels.index(1)][1] == pytest.approx(2 * 0.15, rel=1e-4)
+
+
+def test_scout_is_solved_loosely_and_only_where_a_larger_level_has_use_of_it():
+    radii, asked = solve_levels(scouts=(10,))
+    width = 1 - (radii.lower / radii.upper).reshape(-1)
+    assert 1e-4 < float(width[0]) <= 1e-2
+    assert float(width[1]) <= 1e-4
+    assert len(asked) <= len(solve_levels()[1])
+
+    nothing, asked = solve_levels(scouts=(10, 20))
+    assert asked == []
+    assert bool(torch.isnan(nothing.radius).all())
 
 
 def test_first_crossing_wins_once_it_was_seen():
@@ -164,6 +193,27 @@ def test_grid_rounds_up_to_its_first_point_outside(crossing):
     else:
         assert radii.at().status[0] is Status.CENSORED
         assert asked == points
+
+
+@given(crossings=st.lists(st.floats(0.01, 1.3), min_size=3, max_size=3))
+@settings(max_examples=25)
+def test_every_level_of_a_grid_sees_every_point(crossings):
+    """Levels whose rays end in any order: each has the first point outside, by a loop over the points."""
+    grid = tuple((k / 19) ** 2 for k in range(1, 20))
+    center, levels = torch.full((3,), CENTER, dtype=torch.float64), (1, 2, 3)
+    search = RaySearch(
+        Targets.of(center, (0.1,), levels, Guess.generic(3, 1, 1.0), 1e-4), SearchSettings("grid", grid=grid), 1
+    )
+    while (probes := search.ask()) is not None:
+        r, level = float(probes.radius[0]), int(probes.level[0])
+        losses = [
+            (0.05 if r <= crossing else 0.2) if row <= level else math.nan for row, crossing in enumerate(crossings)
+        ]
+        search.tell(probes, torch.tensor([losses], dtype=torch.float64))
+    expected = [min((point for point in grid if point > crossing), default=math.inf) for crossing in crossings]
+    assert search.radii().upper.reshape(-1).tolist() == expected
+    inside = [max((point for point in grid if point <= crossing), default=0.0) for crossing in crossings]
+    assert search.radii().lower.reshape(-1).tolist() == inside
 
 
 @given(x=st.floats(2.3e-308, 1.7e308))

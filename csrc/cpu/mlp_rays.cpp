@@ -12,6 +12,8 @@ namespace {
 
 constexpr int kChunkBlocks = 10;  // blocks multiplied together, so that a panel of the first weight is reused from L2
 
+int num_tiles(const Block& block) { return (block.rows + kTileRows - 1) / kTileRows; }
+
 }  // namespace
 
 struct MlpRays::Ray {
@@ -23,9 +25,10 @@ struct MlpRays::Ray {
   Buffer shift;          // inputs x first_move [kept_slots_, mlp_.first_width()]
   Buffer shift_scratch;  // the same for a block that is not kept
   Buffer base_scratch;
-  std::vector<char> has_shift;  // by block
-  Buffer current, next;         // activations of a block
-  double unit = 1.0;            // norm of the Gaussian vector
+  std::vector<char> has_shift;     // by block
+  Buffer current, next;            // activations of a block
+  std::vector<double> row_losses;  // by row
+  double unit = 1.0;               // norm of the Gaussian vector
   double radius = 0.0;
   std::int64_t operations = 0;
 };
@@ -236,9 +239,11 @@ void MlpRays::set_radius(Ray& ray, double radius) const {
                      static_cast<std::int64_t>(mlp_.rest_size()), ray.packed.data());
 }
 
+bool MlpRays::is_kept(const Block& block) const { return block.slot + num_tiles(block) * kTileRows <= kept_slots_; }
+
 const float* MlpRays::base(Ray& ray, const Block& block) const {
-  const int tiles = (block.rows + kTileRows - 1) / kTileRows;
-  if (block.slot + tiles * kTileRows <= kept_slots_) return base_.data() + block.slot * mlp_.first_width();
+  const int tiles = num_tiles(block);
+  if (is_kept(block)) return base_.data() + block.slot * mlp_.first_width();
   ray.base_scratch.reserve(static_cast<std::size_t>(kBlockRows) * mlp_.first_width());
   multiply_inputs(ray, block.slot, tiles, mlp_.first(), start_.data(), ray.base_scratch.data());
   return ray.base_scratch.data();
@@ -256,30 +261,28 @@ void MlpRays::multiply_inputs(Ray& ray, std::int64_t slot, int num_tiles, const 
 // Makes the shifts of blocks first .. last - 1 that are kept ready, and returns that of `first`, kept or not.
 const float* MlpRays::shift(Ray& ray, int first_block, int last_block) const {
   const auto& blocks = rows_.blocks();
-  const auto tiles_of = [](const Block& block) { return (block.rows + kTileRows - 1) / kTileRows; };
-  const auto is_kept = [&](int b) { return blocks[b].slot + tiles_of(blocks[b]) * kTileRows <= kept_slots_; };
   const auto multiply = [&](int b, int tiles, float* out) {
     multiply_inputs(ray, blocks[b].slot, tiles, ray.first_move.data(), ray.start.data(), out);
   };
-  for (int b = first_block; b < last_block && is_kept(b);) {
+  for (int b = first_block; b < last_block && is_kept(blocks[b]);) {
     int end = b, tiles = 0;
-    while (end < last_block && end < b + kChunkBlocks && is_kept(end) && !ray.has_shift[end]) {
-      tiles += tiles_of(blocks[end]);
+    while (end < last_block && end < b + kChunkBlocks && is_kept(blocks[end]) && !ray.has_shift[end]) {
+      tiles += num_tiles(blocks[end]);
       ray.has_shift[end++] = 1;
     }
     if (end > b) multiply(b, tiles, ray.shift.data() + blocks[b].slot * mlp_.first_width());
     b = std::max(end, b + 1);
   }
-  if (is_kept(first_block)) return ray.shift.data() + blocks[first_block].slot * mlp_.first_width();
+  if (is_kept(blocks[first_block])) return ray.shift.data() + blocks[first_block].slot * mlp_.first_width();
   ray.shift_scratch.reserve(static_cast<std::size_t>(kBlockRows) * mlp_.first_width());
-  multiply(first_block, tiles_of(blocks[first_block]), ray.shift_scratch.data());
+  multiply(first_block, num_tiles(blocks[first_block]), ray.shift_scratch.data());
   return ray.shift_scratch.data();
 }
 
 // The summed loss of one block at the ray's radius; per_row [kBlockRows].
 double MlpRays::block_loss(Ray& ray, int b, double* per_row) const {
   const Block& block = rows_.blocks()[b];
-  const int rows = (block.rows + kTileRows - 1) / kTileRows * kTileRows;
+  const int rows = num_tiles(block) * kTileRows;
   const bool moves = ray.radius != 0.0;
   const float* parameters = moves ? ray.packed.data() : mlp_.rest();
   kernels_.first_layer(base(ray, block), moves ? shift(ray, b, b + 1) : nullptr, static_cast<float>(ray.radius),
@@ -299,18 +302,25 @@ double MlpRays::block_loss(Ray& ray, int b, double* per_row) const {
                          per_row);
 }
 
-// Mean losses of the first `num_levels` levels, blocks added in their order.
+// Mean losses of the first `num_levels` levels. Rows are added in the order of the data, however they are arranged.
 void MlpRays::evaluate(Ray& ray, double radius, int num_levels, double* losses) const {
   set_radius(ray, radius);
   const int terms = loss_ == Loss::cross_entropy ? 1 : mlp_.outputs();
-  double per_row[kBlockRows], total = 0.0;
-  int b = 0;
+  const int num_blocks = rows_.num_blocks(num_levels);
+  ray.row_losses.resize(static_cast<std::size_t>(levels_[num_levels - 1]));
+  double per_row[kBlockRows];
+  for (int b = 0; b < num_blocks; ++b) {
+    const Block& block = rows_.blocks()[b];
+    if (radius != 0.0 && b % kChunkBlocks == 0 && is_kept(block)) shift(ray, b, std::min(b + kChunkBlocks, num_blocks));
+    block_loss(ray, b, per_row);
+    for (int j = 0; j < block.rows; ++j) ray.row_losses[rows_.row(block.slot + j)] = per_row[j];
+  }
+  double total = 0.0;
+  std::int64_t row = 0;
   for (int level = 0; level < num_levels; ++level) {
-    for (const int end = rows_.num_blocks(level + 1); b < end; ++b) {
-      if (radius != 0.0 && b % kChunkBlocks == 0)
-        shift(ray, b, std::min(b + kChunkBlocks, rows_.num_blocks(num_levels)));
-      total += block_loss(ray, b, per_row);
-    }
+    double partial[8] = {};
+    for (; row < levels_[level]; ++row) partial[row % 8] += ray.row_losses[row];
+    for (double sum : partial) total += sum;
     losses[level] = total / (static_cast<double>(levels_[level]) * terms);
   }
 }

@@ -3,6 +3,10 @@
 #include <cmath>
 #include <cstddef>
 
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
 #include "cpu/kernels.h"
 #include "cpu/simd.h"
 
@@ -13,10 +17,22 @@ namespace {
 
 typedef std::uint64_t Wide __attribute__((vector_size(4 * kLanes)));  // half as many 64-bit lanes
 
+// Products of the low words of 64-bit lanes. Compilers do not find the one instruction that there is for it on x86.
+inline Wide multiply_low_words(Wide x, std::uint32_t multiplier) {
+#if defined(__AVX512F__)
+  return (Wide)_mm512_mul_epu32((__m512i)x, _mm512_set1_epi64(multiplier));
+#elif defined(__AVX2__)
+  return (Wide)_mm256_mul_epu32((__m256i)x, _mm256_set1_epi64x(multiplier));
+#elif defined(__SSE2__)
+  return (Wide)_mm_mul_epu32((__m128i)x, _mm_set1_epi64x(multiplier));
+#else
+  return (x & 0xFFFFFFFFull) * multiplier;
+#endif
+}
+
 // The products of 32-bit lanes with a constant, as high and low words.
 inline void multiply_words(Word x, std::uint32_t multiplier, Word& high, Word& low) {
-  const Wide even = (Wide)x & 0xFFFFFFFFull, odd = (Wide)x >> 32;
-  const Wide p = even * multiplier, q = odd * multiplier;
+  const Wide p = multiply_low_words((Wide)x, multiplier), q = multiply_low_words((Wide)x >> 32, multiplier);
   low = (Word)((p & 0xFFFFFFFFull) | (q << 32));
   high = (Word)((p >> 32) | (q & 0xFFFFFFFF00000000ull));
 }

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .radii import Radii, Status
+from .radii import NUM_PILOT, Radii, Status
 from .volume import log_mean_power, standard_error, weights
 
 # An effective sample size below this leaves standard errors near 0.2 nats that are themselves poorly known.
@@ -86,9 +86,9 @@ def diagnose(
     entering = radius[used]
     count = len(entering)
     is_empty = bool((entering == 0).all())
-    # Up to the first ray that was skipped: after it the solved ones are a selection of the longest.
-    skipped = radii.is_status(Status.NEGLIGIBLE)
-    spread = entering[: int(skipped.int().argmax())] if bool(skipped.any()) else entering
+    # Where rays were skipped, those that were solved after the pilot are a selection of the longest.
+    skips = bool(radii.is_status(Status.NEGLIGIBLE).any())
+    spread = radius[:NUM_PILOT][used[:NUM_PILOT]] if skips else entering
     found = {
         **_weight_statistics(entering, spread, dim, is_empty),
         "bracket_nats": math.nan if is_empty else _bracket_nats(radii, used, dim),

@@ -12,6 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+# With resolve="decisive", directions solved in full: they give the distribution, and the length that others must reach
+# to matter. 500 directions then have about 14 more that do.
+NUM_PILOT = 32
+
 DEFAULT_SLOPE = 2.0  # of a quadratic basin
 _SLOPE_RANGE = (0.5, 50.0)
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from .backends import Choice, RayProblem, Resources, choose
 from .directions import Directions
 from .landscape import Landscape
-from .radii import Guess, Radii, Status
+from .radii import NUM_PILOT, Guess, Radii, Status
 from .search import RUNNING, SearchSettings
 
 RESOLVES = ("all", "decisive")
@@ -21,10 +21,6 @@ RESOLVES = ("all", "decisive")
 # The first directions of a seed are solved from a generic guess, and all others from what these teach. The guess is a
 # function of the problem alone, so blocks may run anywhere, in any order, and give the same bytes.
 NUM_FIRST = 4
-# With resolve="decisive", directions solved in full: they give the distribution, and the length that others must reach
-# to matter. 500 directions then have about 14 more that do.
-NUM_PILOT = 32
-
 # All rays that are skipped together are worth less than this, in nats.
 _SKIPPED_NATS = 1e-6
 # Rays within this of the largest weight decide the volume, together with it; their brackets are refined ...
@@ -101,7 +97,7 @@ class RaySolver:
         self.engine = self.choice.backend.prepare(self.problem, resources)
         rows = [self.engine.levels.index(level) for level in landscape.levels]
         self.center_losses = self.engine.center_losses[rows]
-        self._generic = Guess.generic(
+        self.generic_guess = Guess.generic(
             len(self.engine.levels), len(self.problem.cutoffs), _FIRST_RADIUS_PER_ROOT_DIM * root_dim
         )
         self._first: tuple[Radii, Guess] | None = None
@@ -193,8 +189,8 @@ class RaySolver:
         """The first rays, and the guess that they teach."""
         if self._first is None:
             count = min(NUM_FIRST, self.problem.directions.count)
-            first = self.engine.solve(range(count), self._generic)
-            self._first = first, Guess.learned(first, self._generic)
+            first = self.engine.solve(range(count), self.generic_guess)
+            self._first = first, Guess.learned(first, self.generic_guess)
         return self._first
 
     def _fly_pilot(self) -> tuple[Radii, Tensor | None]:

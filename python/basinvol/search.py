@@ -10,6 +10,7 @@ csrc/ray_search.h is the same algorithm for one ray; a test holds the two togeth
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ RUNNING = -1  # status code of a ray that is not finished
 _LOG_MAX_STEP = math.log(16.0)  # farthest a single step goes while a side is missing
 _LOG_BLIND_STEP = math.log(4.0)  # when the loss does not say how far
 _MAX_INTERPOLATIONS = 12  # then plain bisection, which can not stall
+_REFINEMENT_STEPS = 200  # bisection alone halves a bracket to 1e-12 in 40
 _AIM = 0.45  # of rtol past the estimate: two such points, one on each side, close the bracket
 _MIN_SLOPE_WIDTH = 1e-3  # brackets narrower than this say more about rounding than about the slope
 
@@ -58,6 +60,10 @@ class SearchSettings:
             raise ValueError(f"`radius_max` must be positive, got {self.radius_max}.")
         if self.max_steps < 1:
             raise ValueError(f"`max_steps` must be at least 1, got {self.max_steps}.")
+
+    def for_refinement(self) -> SearchSettings:
+        """The same with enough steps to narrow any bracket as far as it goes: a certified radius is never lost."""
+        return dataclasses.replace(self, max_steps=max(self.max_steps, _REFINEMENT_STEPS))
 
 
 @dataclass(frozen=True)
@@ -141,12 +147,14 @@ class RaySearch:
         if len(rays) == 0:
             return None
         target = order[running[rays].int().argmax(dim=1)]
-        if self.settings.method == "grid":
+        level = self.targets.level[target]
+        if self.settings.method == "grid":  # every target sees every point
             radius = self._grid[self._grid_index[rays]] * self._unit[rays]
+            level = torch.where(needed[rays], self.targets.level[order], 0).amax(dim=1)
         else:
             radius = self._propose(rays, target)
         self.steps[rays, target] += 1
-        return Probes(rays, radius, self.targets.level[target])
+        return Probes(rays, radius, level)
 
     def tell(self, probes: Probes, losses: Tensor) -> None:
         """Take the losses [A, L] at the probes; columns above a probe's level are not read."""

@@ -47,9 +47,12 @@ def test_a_run_has_a_row_for_every_model_and_landscape(finished: Path) -> None:
 def test_volumes_follow_from_the_radii_on_disk(finished: Path) -> None:
     volumes = read_volumes(finished).set_index(["model_level", "landscape_size"])
     parts = [pd.read_parquet(finished / "radii" / f"m0-level140-block{block:04d}.parquet") for block in range(2)]
-    radii = pd.concat(parts)
+    radii = pd.concat(parts).set_index(["landscape_size", "direction"])
+    radii.update(
+        pd.read_parquet(finished / "radii" / "m0-level140-refined.parquet").set_index(["landscape_size", "direction"])
+    )
     row = volumes.loc[(140, 200)]
-    log_weights = row["num_params"] * np.log(radii[radii["landscape_size"] == 200]["radius"])
+    log_weights = row["num_params"] * np.log(radii.loc[200, "radius"])
     expected = np.logaddexp.reduce(log_weights) - np.log(SMOKE.num_directions)
     assert row["log_mean_power"] == pytest.approx(expected, abs=1e-6)
 
@@ -61,6 +64,7 @@ def test_a_run_that_lost_some_files_ends_with_the_same_bytes(finished: Path, tmp
     assert before == {name: text for name, text in contents(finished).items() if name in before}
     (out / "radii" / "m0-level140-block0001.parquet").unlink()
     (out / "radii" / "m0-level0-block0000.parquet").unlink()
+    (out / "radii" / "m0-level0-refined.parquet").unlink()
     (out / "volumes.csv").unlink()
     Sweep(SMOKE, out).run()
     assert contents(out) == before
@@ -74,12 +78,12 @@ def test_another_configuration_is_refused_and_nothing_is_changed(finished: Path)
 
 
 def test_blocks_read_back_as_they_were_written(finished: Path) -> None:
-    radii = read_block(finished / "radii" / "m0-level140-block0001.parquet", SMOKE.sizes, SMOKE.cutoffs)
+    radii, directions = read_block(finished / "radii" / "m0-level140-block0001.parquet", SMOKE.sizes, SMOKE.cutoffs)
+    assert directions == [BLOCK, BLOCK + 1]
     assert radii.lower.shape == (2, 1, 2)
     table = pd.read_parquet(finished / "radii" / "m0-level140-block0001.parquet")
     np.testing.assert_array_equal(radii.upper.numpy().ravel(), table["upper"])
     assert [status.name for status in radii.status.ravel()] == list(table["status"])
-    assert list(table["direction"][:2]) == [BLOCK, BLOCK + 1]
 
 
 def test_the_report_is_one_page_made_from_the_records(finished: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -13,14 +14,15 @@ from hypothesis import strategies as st
 
 from basinvol import _native
 from basinvol.backends.native import native_settings, native_targets
-from basinvol.radii import Guess, Status
-from basinvol.search import RaySearch, SearchSettings
+from basinvol.radii import Guess, Radii, Status
+from basinvol.search import RUNNING, RaySearch, SearchSettings
 from basinvol.targets import Targets
 
 # Loss at (ray, radius) on one level; python floats, so that both searches are told the same bits.
 LossAt = Callable[[int, float], float]
 CENTER = 0.01
-NUM_RAYS = 6
+NUM_RAYS = 4
+BRACKET = ("lower", "upper", "value_lower", "value_upper", "slope", "status_code")
 
 LOSSES: dict[str, LossAt] = {
     "quadratic": lambda ray, r: CENTER + (1 + ray) * r**2,
@@ -56,8 +58,12 @@ def level_losses(loss_at: LossAt, ray: int, radius: float, num_levels: int) -> l
     return [loss_at(ray, radius / (1 + 0.25 * level)) for level in range(num_levels)]
 
 
-def run_torch(targets: Targets, settings_: SearchSettings, loss_at: LossAt, unit: torch.Tensor):
+def run_torch(
+    targets: Targets, settings_: SearchSettings, loss_at: LossAt, unit: torch.Tensor, known: Radii | None = None
+):
     search = RaySearch(targets, settings_, NUM_RAYS, unit)
+    if known is not None:
+        search.restore(known)
     asked: list[list[tuple[float, int]]] = [[] for _ in range(NUM_RAYS)]
     while (probes := search.ask()) is not None:
         losses = torch.full((len(probes.rays), len(targets.levels)), math.nan, dtype=torch.float64)
@@ -70,13 +76,22 @@ def run_torch(targets: Targets, settings_: SearchSettings, loss_at: LossAt, unit
     return asked, search.radii()
 
 
-def run_cpp(targets: Targets, settings_: SearchSettings, loss_at: LossAt, ray: int, unit: float):
+def run_cpp(
+    targets: Targets,
+    settings_: SearchSettings,
+    loss_at: LossAt,
+    ray: int,
+    unit: float,
+    known: dict[str, torch.Tensor] | None = None,
+):
     search = _native.RaySearch(
         targets=native_targets(targets),
         order=targets.order.tolist(),
         settings=native_settings(settings_),
         unit=unit,
     )
+    for t in range(len(targets.level) if known is not None else 0):
+        search.restore(t, *(known[name][t].item() for name in BRACKET))
     asked: list[tuple[float, int]] = []
     while (probe := search.ask()) is not None:
         asked.append(probe)
@@ -92,41 +107,101 @@ def assert_identical(targets: Targets, settings_: SearchSettings, loss_at: LossA
         assert all(0.0 <= radius < math.inf for radius, _ in asked[ray]), "proposals are finite"
         assert asked_cpp == asked[ray]
         assert brackets["num_evaluations"].tolist() == [radii.num_evaluations[ray].item()]
-        for name in ("lower", "upper", "value_lower", "value_upper", "slope", "status_code"):
+        for name in BRACKET:
             in_torch = getattr(radii, name).reshape(len(targets.level), NUM_RAYS)[:, ray].numpy()
             assert in_torch.dtype == brackets[name].dtype
             assert np.array_equal(in_torch, brackets[name][:, 0], equal_nan=name != "status_code"), name
 
 
-def targets_of(num_levels: int, cutoffs: tuple[float, ...], center: float = CENTER, guess: float = 0.3) -> Targets:
+def targets_of(
+    num_levels: int,
+    cutoffs: tuple[float, ...],
+    settings_: SearchSettings,
+    center: float = CENTER,
+    scouts: tuple[int, ...] = (),
+) -> Targets:
+    """Guesses that differ, as those learned from rays do, so that relatives scale them by something other than 1."""
+    shape = (num_levels, len(cutoffs))
+    ramp = torch.arange(num_levels * len(cutoffs), dtype=torch.float64).reshape(shape)
     return Targets.of(
         torch.full((num_levels,), center, dtype=torch.float64),
         cutoffs,
         tuple(range(1, num_levels + 1)),
-        Guess.generic(num_levels, len(cutoffs), guess),
+        Guess(0.3 + 0.07 * ramp, 2.0 + 0.3 * ramp),
+        settings_.rtol,
+        scouts,
     )
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_one_target(loss, method):
-    assert_identical(targets_of(1, (0.02,)), METHODS[method], LOSSES[loss])
+    assert_identical(targets_of(1, (0.02,), METHODS[method]), METHODS[method], LOSSES[loss])
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_levels_and_cutoffs_share_a_ray(loss, method):
-    assert_identical(targets_of(3, (0.02, 0.5, 0.011)), METHODS[method], LOSSES[loss])
+    assert_identical(targets_of(3, (0.02, 0.5, 0.011), METHODS[method]), METHODS[method], LOSSES[loss])
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("center", [0.1, math.nan, math.inf, 0.02])
 def test_center_outside_or_on_the_boundary(center, method):
-    targets = targets_of(2, (0.02, 0.3), center)
+    targets = targets_of(2, (0.02, 0.3), METHODS[method], center)
     assert_identical(targets, METHODS[method], LOSSES["quadratic"])
     _, radii = run_torch(targets, METHODS[method], LOSSES["quadratic"], torch.ones(NUM_RAYS, dtype=torch.float64))
     outside = radii.is_status(Status.CENTER_OUTSIDE)[:, 0]
     assert bool(outside.all()) == (center != 0.02), "a loss equal to the cutoff is inside"
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_scouts_and_relatives_share_a_ray(loss, method):
+    settings_ = METHODS[method]
+    targets = targets_of(4, (0.02, 0.5), settings_, scouts=(1, 3))
+    # The smaller cutoff follows the larger one of its level, and that one follows itself on the level below.
+    assert targets.relative.tolist() == [1, -1, 3, 1, 5, 3, 7, 5]
+    assert targets.is_wanted.tolist() == [False, False, True, True] * 2
+    assert_identical(targets, settings_, LOSSES[loss])
+
+
+def test_relative_moves_the_first_proposal_of_the_next_level():
+    """Otherwise the test above would compare searches without relatives."""
+    settings_ = METHODS["interpolate"]
+    targets = targets_of(2, (0.02,), settings_)
+    asked, _ = run_cpp(targets, settings_, LOSSES["quadratic"], 3, 1.0)
+    first = next(radius for radius, level in asked if level == 1)
+    truth = math.sqrt(0.01 / 4)
+    assert first == pytest.approx(0.37 * truth / 0.3, rel=1e-3)
+
+
+@pytest.mark.parametrize("loss", [*LOSSES])
+@pytest.mark.parametrize("method", ["interpolate", "interpolate, few steps", "bisect"])
+def test_restored_brackets_are_narrowed_alike(loss, method):
+    """Loose brackets are closed further, those of every third ray and of CENTER_OUTSIDE are kept."""
+    tight = METHODS[method]
+    loose = dataclasses.replace(tight, rtol=0.05, max_steps=100)
+    cutoffs, unit = (0.02, 0.5, 0.001), torch.ones(NUM_RAYS, dtype=torch.float64)
+    _, known = run_torch(targets_of(2, cutoffs, loose), loose, LOSSES[loss], unit)
+    again = known.is_status(Status.CROSSED) & (torch.arange(NUM_RAYS) % 3 != 0)
+    known = dataclasses.replace(known, status_code=torch.where(again, RUNNING, known.status_code).to(torch.int8))
+
+    targets = targets_of(2, cutoffs, tight)
+    asked, radii = run_torch(targets, tight, LOSSES[loss], unit, known)
+    flat = {name: getattr(known, name).flatten(0, 1) for name in BRACKET}
+    for ray in range(NUM_RAYS):
+        asked_cpp, brackets = run_cpp(targets, tight, LOSSES[loss], ray, 1.0, {n: v[:, ray] for n, v in flat.items()})
+        assert asked_cpp == asked[ray]
+        for name in BRACKET:
+            in_torch = getattr(radii, name).flatten(0, 1)[:, ray].numpy()
+            assert np.array_equal(in_torch, brackets[name][:, 0], equal_nan=name != "status_code"), name
+    for name in BRACKET:
+        kept, before = getattr(radii, name)[~again].numpy(), getattr(known, name)[~again].numpy()
+        assert np.array_equal(kept, before, equal_nan=name != "status_code"), name
+    closed = again & radii.is_status(Status.CROSSED)
+    assert bool((radii.upper - radii.lower <= tight.rtol * radii.upper)[closed].all())
+    assert not bool(again.any()) or bool(radii.num_evaluations.sum() > 0)
 
 
 @given(
@@ -154,5 +229,6 @@ def test_any_power_law_with_waves_and_holes(exponent, stretch, wave, frequency, 
         (0.02, 1.0),
         (1, 2),
         Guess(generic.radius, torch.full_like(generic.slope, slope)),
+        rtol,
     )
     assert_identical(targets, SearchSettings(method, rtol=rtol, radius_max=1e9), loss_at)

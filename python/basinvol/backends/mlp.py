@@ -118,6 +118,8 @@ def read_loss(loss_fn: Callable[[Tensor, Tensor], Tensor], targets: Tensor, mlp:
         raise Unsupported(
             f"targets must be float32 {list(expected)} as the outputs, got {targets.dtype} {list(targets.shape)}"
         )
+    if name == "bce_with_logits" and (float(targets.min()) < 0.0 or float(targets.max()) > 1.0):
+        raise Unsupported("some targets are not between 0 and 1, so that losses may be negative")
     return name
 
 

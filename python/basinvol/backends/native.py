@@ -95,13 +95,15 @@ class NativeEngine:
     def solve(self, indices: Sequence[int], guess: Guess, negligible: Tensor | None = None) -> Radii:
         """See `Engine.solve`."""
         thresholds = [] if negligible is None else negligible.reshape(-1).tolist()
-        return self._search(indices, self._targets(guess, self._problem.settings.rtol), thresholds, None)
+        settings = self._problem.settings
+        return self._search(indices, self._targets(guess, settings.rtol), settings, thresholds, None)
 
     def refine(self, indices: Sequence[int], known: Radii, rtol: float) -> Radii:
         """See `Engine.refine`."""
         guess = Guess.generic(len(self.levels), len(self._problem.cutoffs), 1.0)  # not used: brackets are known
         brackets = {name: self._on_all_levels(getattr(known, name), name) for name in _BRACKET_FIELDS}
-        found = self._search(indices, self._targets(guess, rtol), [], brackets)
+        settings = self._problem.settings.for_refinement()
+        found = self._search(indices, self._targets(guess, rtol), settings, [], brackets)
         return found.only(known.levels)
 
     def _targets(self, guess: Guess, rtol: float) -> Targets:
@@ -120,6 +122,7 @@ class NativeEngine:
         self,
         indices: Sequence[int],
         targets: Targets,
+        settings: SearchSettings,
         negligible: list[float],
         known: dict[str, NDArray[Any]] | None,
     ) -> Radii:
@@ -130,12 +133,12 @@ class NativeEngine:
             normals=self._legacy_normals(indices),
             targets=native_targets(targets),
             order=targets.order.tolist(),
-            settings=native_settings(problem.settings),
+            settings=native_settings(settings),
             negligible=negligible,
             known=known,
         )
         state = {name: torch.from_numpy(array) for name, array in found.items()}
-        return targets.radii(state, rounds_up=problem.settings.method == "grid")
+        return targets.radii(state, rounds_up=settings.method == "grid")
 
     def learn_order(self, indices: Sequence[int], radii: Sequence[float]) -> None:
         """See `Engine.learn_order`."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..radii import Guess, Radii
-from ..search import Probes, RaySearch
+from ..search import Probes, RaySearch, SearchSettings
 from ..targets import Targets
 from . import RayProblem, Resources
 
@@ -53,7 +53,7 @@ class ReferenceEngine:
         """See `Engine.solve`."""
         parts = []
         for block in self._blocks(indices):
-            search = self._start(block, guess, self._problem.settings.rtol)
+            search = self._start(block, guess, self._problem.settings, self._problem.settings.rtol)
             with self._measuring():
                 moves = self._moves(block)
                 if negligible is not None:
@@ -67,7 +67,7 @@ class ReferenceEngine:
         guess = Guess.generic(len(self.levels), len(self._problem.cutoffs), 1.0)  # not used: brackets are known
         parts = []
         for position, block in zip(self._blocks(range(len(indices))), self._blocks(indices), strict=True):
-            search = self._start(block, guess, rtol)
+            search = self._start(block, guess, self._problem.settings.for_refinement(), rtol)
             search.restore(known.take(torch.tensor(position)))
             with self._measuring():
                 self._run(search, self._moves(block))
@@ -77,11 +77,11 @@ class ReferenceEngine:
     def learn_order(self, indices: Sequence[int], radii: Sequence[float]) -> None:
         """Nothing: a loss of the user's may be negative, and then a partial sum proves nothing."""
 
-    def _start(self, block: Sequence[int], guess: Guess, rtol: float) -> RaySearch:
+    def _start(self, block: Sequence[int], guess: Guess, settings: SearchSettings, rtol: float) -> RaySearch:
         problem = self._problem
         targets = Targets.of(self.center_losses, problem.cutoffs, self.levels, guess, rtol)
-        unit = problem.directions.norms(block) if problem.settings.method == "grid" else None
-        return RaySearch(targets, problem.settings, len(block), unit)
+        unit = problem.directions.norms(block) if settings.method == "grid" else None
+        return RaySearch(targets, settings, len(block), unit)
 
     def _prove(self, search: RaySearch, moves: Tensor, negligible: Tensor) -> None:
         """One evaluation of each ray where it would begin to matter; rays outside there are not solved."""

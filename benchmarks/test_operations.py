@@ -1,0 +1,70 @@
+"""The operations one by one, for pytest-benchmark: `python -m pytest benchmarks`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import basinvol as bv
+from basinvol import _native
+
+from .cases import Case, mnist_5000
+
+INSTRUCTION_SETS = _native.instruction_sets()
+
+
+@pytest.fixture(scope="module")
+def case() -> Case:
+    return mnist_5000()
+
+
+def solver(case: Case, instruction_set: str, resolve: str = "all", count: int = 500) -> bv.RaySolver:
+    landscape = bv.Landscape(case.model, case.loss_fn, (case.inputs, case.targets))
+    directions = bv.Directions(bv.ParameterSpace.of(case.model), count)
+    return bv.RaySolver(landscape, directions, case.cutoffs, resolve=resolve, instruction_set=instruction_set)
+
+
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+def test_generator(benchmark: Any, instruction_set: str) -> None:
+    """A million normals, one thread."""
+    found = benchmark(_native.philox_normals, 0, 0, 0, 10**6, instruction_set)
+    assert abs(float(found.std()) - 1.0) < 0.01
+
+
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+def test_preparation(benchmark: Any, case: Case, instruction_set: str) -> None:
+    """Arrange the inputs, multiply them by the first layer, evaluate the center."""
+    prepared = benchmark(solver, case, instruction_set)
+    assert float(prepared.center_losses[0]) < case.cutoffs[0]
+
+
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+def test_first_layer_along_16_directions(benchmark: Any, case: Case, instruction_set: str) -> None:
+    """One evaluation a direction: the generator and the product of the inputs, which later evaluations share."""
+    landscape = bv.Landscape(case.model, case.loss_fn, (case.inputs, case.targets))
+    directions = bv.Directions(bv.ParameterSpace.of(case.model), 16)
+    grid = bv.RaySolver(
+        landscape, directions, case.cutoffs, search="grid", grid=[1e-9], instruction_set=instruction_set
+    )
+    radii = benchmark(grid.engine.solve, range(16), grid.generic_guess)
+    assert bool(radii.is_status(bv.Status.CENSORED).all())
+
+
+@pytest.mark.parametrize("num_evaluations", [1, 11])
+def test_evaluations_along_16_directions(benchmark: Any, case: Case, num_evaluations: int) -> None:
+    """The difference of the two is what ten further evaluations cost, without the first layer."""
+    landscape = bv.Landscape(case.model, case.loss_fn, (case.inputs, case.targets))
+    directions = bv.Directions(bv.ParameterSpace.of(case.model), 16)
+    points = [1e-9 * (1 + k) for k in range(num_evaluations)]
+    grid = bv.RaySolver(landscape, directions, case.cutoffs, search="grid", grid=points)
+    radii = benchmark(grid.engine.solve, range(16), grid.generic_guess)
+    assert radii.num_evaluations.tolist() == [num_evaluations] * 16
+
+
+@pytest.mark.parametrize("resolve", ["all", "decisive"])
+def test_whole_search(benchmark: Any, case: Case, resolve: str) -> None:
+    """100 directions from the model to the radii."""
+    radii = benchmark.pedantic(lambda: solver(case, "", resolve, 100).solve_all(), rounds=3)
+    assert not bool(torch.isnan(radii.lower).any())
