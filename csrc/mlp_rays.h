@@ -82,6 +82,7 @@ class MlpRays {
   bool is_kept(const Block& block) const;
   const float* base(Ray& ray, const Block& block) const;
   const float* shift(Ray& ray, int first_block, int last_block) const;
+  Ahead after(const Ray& ray, int block) const;
   double block_loss(Ray& ray, int block, double* per_row) const;
   void evaluate(Ray& ray, double radius, int num_levels, double* losses) const;
   bool is_outside(Ray& ray, double radius, const Target& target, double& mean_so_far) const;

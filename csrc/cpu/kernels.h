@@ -22,6 +22,13 @@ struct Tile {
   int num_columns;
 };
 
+// Two streams of memory that are read next, of the same length.
+struct Ahead {
+  const float* first = nullptr;
+  const float* second = nullptr;
+  std::int64_t count = 0;  // floats of each
+};
+
 // What the losses of a block are computed from. Rows of `x` have `width` values, of which `outputs` count.
 struct Outputs {
   const float* x;
@@ -48,9 +55,10 @@ struct Kernels {
   void (*multiply_tiles)(const Tile* tiles, int num_tiles, const float* packed, int inputs, int width,
                          const float* start, float* c);
 
-  // c [rows, width] = activation(bias + a x packed); a is row-major with `stride`, rows a multiple of 6.
+  // c [rows, width] = activation(bias + a x packed); a is row-major with `stride`, rows a multiple of 6. Memory that
+  // the next block will read is fetched meanwhile.
   void (*layer)(const float* a, int stride, int rows, int inputs, const float* packed, int width, const float* bias,
-                Activation activation, float* c);
+                Activation activation, float* c, const Ahead& ahead);
 
   // c [rows, width] = activation(base + radius x shift + bias); `shift` may be nullptr.
   void (*first_layer)(const float* base, const float* shift, float radius, const float* bias, int rows, int width,

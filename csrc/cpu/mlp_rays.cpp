@@ -10,7 +10,7 @@ namespace basinvol {
 
 namespace {
 
-constexpr int kChunkBlocks = 10;  // blocks multiplied together, so that a panel of the first weight is reused from L2
+constexpr int kChunkBlocks = 3;  // blocks multiplied together: their inputs and a panel of the first weight stay in L2
 
 int num_tiles(const Block& block) { return (block.rows + kTileRows - 1) / kTileRows; }
 
@@ -182,7 +182,7 @@ void MlpRays::compute_base() {
     for (int i = 0; i < kTileRows; ++i) std::copy_n(rows_.background().data(), inputs, rows.data() + i * inputs);
     Buffer out(static_cast<std::size_t>(kTileRows) * mlp_.first_width());
     kernels_.layer(rows.data(), inputs, kTileRows, inputs, mlp_.first(), mlp_.first_width(), start_.data(),
-                   Activation::identity, out.data());
+                   Activation::identity, out.data(), {});
     std::copy_n(out.data(), mlp_.first_width(), start_.data());
   }
   base_.reserve(static_cast<std::size_t>(kept_slots_) * mlp_.first_width());
@@ -279,6 +279,15 @@ const float* MlpRays::shift(Ray& ray, int first_block, int last_block) const {
   return ray.shift_scratch.data();
 }
 
+// What the block after `b` will read from memory, if its first-layer products are ready.
+Ahead MlpRays::after(const Ray& ray, int b) const {
+  const auto& blocks = rows_.blocks();
+  const std::size_t next = static_cast<std::size_t>(b) + 1;
+  if (ray.radius == 0.0 || next >= blocks.size() || !is_kept(blocks[next]) || !ray.has_shift[next]) return {};
+  const std::int64_t at = blocks[next].slot * mlp_.first_width();
+  return {base_.data() + at, ray.shift.data() + at, std::int64_t{blocks[next].rows} * mlp_.first_width()};
+}
+
 // The summed loss of one block at the ray's radius; per_row [kBlockRows].
 double MlpRays::block_loss(Ray& ray, int b, double* per_row) const {
   const Block& block = rows_.blocks()[b];
@@ -291,7 +300,8 @@ double MlpRays::block_loss(Ray& ray, int b, double* per_row) const {
   for (std::size_t l = 1; l < mlp_.layers().size(); ++l) {
     const Layer& layer = mlp_.layers()[l];
     kernels_.layer(ray.current.data(), padded(layer.inputs), rows, layer.inputs, mlp_.weight(l, parameters),
-                   padded(layer.outputs), mlp_.bias(l, parameters), layer.activation, ray.next.data());
+                   padded(layer.outputs), mlp_.bias(l, parameters), layer.activation, ray.next.data(),
+                   l == 1 ? after(ray, b) : Ahead{});
     ray.operations += std::int64_t{2} * rows * layer.inputs * padded(layer.outputs);
     std::swap(ray.current, ray.next);
   }
