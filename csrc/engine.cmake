@@ -1,0 +1,39 @@
+# The CPU engine, for the extension and for the programs that test it without Python.
+
+function(basinvol_add_engine target)
+  set(directory ${CMAKE_CURRENT_FUNCTION_LIST_DIR})
+  set(warnings -Wall -Wextra $<$<BOOL:${BASINVOL_WERROR}>:-Werror>)
+  target_sources(${target} PRIVATE
+    ${directory}/cpu/dispatch.cpp
+    ${directory}/cpu/mlp_rays.cpp
+    ${directory}/cpu/packed_mlp.cpp
+    ${directory}/cpu/rows.cpp)
+  target_include_directories(${target} PRIVATE ${directory})
+  target_link_libraries(${target} PRIVATE OpenMP::OpenMP_CXX)
+  # Contraction would let the radius search round differently from the torch reference.
+  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:${warnings} -ffp-contract=off>)
+
+  # The arithmetic once per instruction set, in a namespace of its own; dispatch.cpp chooses at run time.
+  set(isas baseline)
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
+    list(APPEND isas v3 v4)
+    set(flags_v3 -march=x86-64-v3)
+    set(flags_v4 -march=x86-64-v4 -mprefer-vector-width=512)
+    target_compile_definitions(${target} PRIVATE BASINVOL_X86_LEVELS)
+  endif()
+  foreach(isa IN LISTS isas)
+    foreach(source kernels normals)
+      set(library ${target}_${source}_${isa})
+      add_library(${library} OBJECT ${directory}/cpu/${source}.cpp)
+      set_target_properties(${library} PROPERTIES POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden)
+      target_include_directories(${library} PRIVATE ${directory})
+      target_compile_definitions(${library} PRIVATE BASINVOL_ISA=${isa})
+      target_compile_options(${library} PRIVATE ${warnings} -Wno-psabi -fno-math-errno ${flags_${isa}})
+      target_sources(${target} PRIVATE $<TARGET_OBJECTS:${library}>)
+    endforeach()
+    # The generator gives the same bits everywhere; the products may use FMA.
+    # GCC 12 warns of its own header for AVX-512 products (GCC bug 105593).
+    target_compile_options(${target}_normals_${isa} PRIVATE -ffp-contract=off -Wno-maybe-uninitialized)
+    target_compile_options(${target}_kernels_${isa} PRIVATE -ffp-contract=fast)
+  endforeach()
+endfunction()
