@@ -1,6 +1,7 @@
 """The Gaussian numbers of one parameter tensor along many directions, on the device.
 
-Reference: `basinvol.philox.philox_normals`; integers equal bit for bit, normals to 1e-6.
+Reference: `basinvol.philox.philox_normals`; integers equal bit for bit, normals to 1e-6. The same operations as the CPU
+engine's generator, without fusion: the same bits as its.
 """
 
 from __future__ import annotations
@@ -35,8 +36,49 @@ def _normals_kernel(out, directions, seed, tensor, size, BLOCK: tl.constexpr):
 def _box_muller(a, b):
     u = a.to(tl.float32) * 2.3283064365386963e-10 + 1.1641532182693481e-10
     angle = b.to(tl.float32) * (2.3283064365386963e-10 * 6.283185307179586)
-    radius = tl.sqrt(-2.0 * tl.log(u))
-    return radius * tl.cos(angle), radius * tl.sin(angle)
+    radius = tl.sqrt_rn(-2.0 * _log(u))
+    sine, cosine = _sincos(angle)
+    return radius * cosine, radius * sine
+
+
+# The polynomials of csrc/cpu/normals.cpp, in the same order. The device library's own sine keeps a path for huge
+# arguments that needs a stack, and rounds differently.
+@triton.jit
+def _log(x):
+    bits = x.to(tl.int32, bitcast=True)
+    exponent = (bits >> 23) - 126
+    m = ((bits & 0x007FFFFF) | 0x3F000000).to(tl.float32, bitcast=True)
+    small = m < 0.70710678
+    exponent = tl.where(small, exponent - 1, exponent)
+    m = m + tl.where(small, m, 0.0) - 1.0
+    z = m * m
+    p = m * 7.0376836292e-2 - 1.1514610310e-1
+    p = p * m + 1.1676998740e-1
+    p = p * m - 1.2420140846e-1
+    p = p * m + 1.4249322787e-1
+    p = p * m - 1.6668057665e-1
+    p = p * m + 2.0000714765e-1
+    p = p * m - 2.4999993993e-1
+    p = p * m + 3.3333331174e-1
+    e = exponent.to(tl.float32)
+    y = m * z * p + e * -2.12194440e-4
+    y = y - 0.5 * z
+    return (m + y) + e * 0.693359375
+
+
+@triton.jit
+def _sincos(x):
+    turns = (x * 0.63661977 + 12582912.0) - 12582912.0  # to the nearest integer, 0 to 4
+    quadrant = turns.to(tl.int32)
+    y = ((x - turns * 1.5703125) - turns * 4.837512969970703125e-4) - turns * 7.549789948768648e-8
+    z = y * y
+    s = ((-1.9515295891e-4 * z + 8.3321608736e-3) * z - 1.6666654611e-1) * z * y + y
+    c = ((2.443315711809948e-5 * z - 1.388731625493765e-3) * z + 4.166664568298827e-2) * z * z - 0.5 * z + 1.0
+    swaps = (quadrant & 1) != 0
+    sine, cosine = tl.where(swaps, c, s), tl.where(swaps, s, c)
+    sine = tl.where((quadrant & 2) != 0, -sine, sine)
+    cosine = tl.where(((quadrant + 1) & 2) != 0, -cosine, cosine)
+    return sine, cosine
 
 
 def normals(seed: int, directions: Tensor, tensor: int, size: int) -> Tensor:
@@ -59,5 +101,5 @@ def normals(seed: int, directions: Tensor, tensor: int, size: int) -> Tensor:
     if len(directions):
         grid = (triton.cdiv(size, 4 * _BLOCK), len(directions))
         signed = seed - 2**64 if seed >= 2**63 else seed
-        _normals_kernel[grid](out, directions, signed, tensor, size, BLOCK=_BLOCK)
+        _normals_kernel[grid](out, directions, signed, tensor, size, BLOCK=_BLOCK, enable_fp_fusion=False)
     return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ if not torch.cuda.is_available():
 pytest.importorskip("triton", reason="triton is not installed on this platform")
 
 from basin_triton import normals
+from basinvol import _native
 from basinvol.philox import philox_normals
 
 _DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -24,6 +26,11 @@ def test_the_kernel_gives_the_normals_of_the_reference(seed: int, size: int) -> 
     found = normals(seed, directions, tensor=5, size=size).cpu()
     for row, direction in enumerate(directions.tolist()):
         torch.testing.assert_close(found[row], philox_normals(seed, direction, 5, size), rtol=0, atol=1e-6)
+
+
+def test_the_kernel_gives_the_bits_of_the_cpu_engine() -> None:
+    found = normals(3, torch.tensor([11], device=_DEVICE), tensor=2, size=4096).cpu()
+    assert np.array_equal(found[0].numpy(), _native.philox_normals(3, 11, 2, 4096))
 
 
 def test_directions_of_another_type_are_refused() -> None:
