@@ -66,10 +66,11 @@ def _parser() -> argparse.ArgumentParser:
 
     reproduce = commands.add_parser("reproduce", help="one of the paper's experiments, from data to report")
     reproduce.add_argument("name", help="for example mnist-data-scaling")
-    reproduce.add_argument("--preset", default="small", help="smoke or small (small)")
+    reproduce.add_argument("--preset", default="small", help="smoke, small or paper, where there is one (small)")
     reproduce.add_argument("--out", type=Path, help="run directory; default runs/NAME-PRESET")
     reproduce.add_argument("--seeds", type=_integers, help="model seeds, for example 0,1,2")
     reproduce.add_argument("--directions", type=int, help="number of random directions")
+    reproduce.add_argument("--method", help="star, or paper: the published grid, rounding and generators (star)")
     reproduce.add_argument("--cutoffs", type=_floats, help="for example 0.05,0.1")
     _add_execution(reproduce)
     reproduce.add_argument("--json", action="store_true", help="print volumes.csv as JSON instead of the table")
@@ -153,6 +154,7 @@ def _reproduce(options: argparse.Namespace) -> None:
             ("seeds", options.seeds),
             ("num_directions", options.directions),
             ("cutoffs", options.cutoffs),
+            ("method", options.method),
         )
         if value is not None
     }

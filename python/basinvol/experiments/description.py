@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-PRESETS = ("smoke", "small")
+METHODS = ("star", "paper")
 
 
 @dataclass(frozen=True)
 class Training:
-    """AdamW on the full batch, weights of the last epoch kept."""
+    """AdamW on the full batch, weights of the last epoch kept.
+
+    Attributes:
+        num_threads: torch's while training; one where the last bits must repeat on every machine, None to leave it.
+    """
 
     epochs: int = 500
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
+    num_threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -27,10 +32,12 @@ class Experiment:
 
     Attributes:
         data: name of a data set, see `data.load`.
+        loss: "cross_entropy" or "bce_with_logits".
         widths: of the perceptron, input to output; ReLU between layers.
         base: number of examples that every model sees.
         levels: increasing numbers of further examples from the pool; a size is base + level.
         seeds: model seeds m; the data seed is 10 + m.
+        method: "star" or "paper", see `basinvol.estimate_volume`.
     """
 
     name: str
@@ -43,7 +50,13 @@ class Experiment:
     num_directions: int
     seeds: tuple[int, ...] = (0,)
     training: Training = Training()
+    loss: str = "cross_entropy"
     scaling: str = "filter"
+    method: str = "star"
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"`method` must be one of {', '.join(map(repr, METHODS))}, got {self.method!r}.")
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -55,7 +68,21 @@ class Experiment:
         return dataclasses.asdict(self)
 
 
-# Each family by preset: `smoke` for seconds in the test suite, `small` for two cores and packaged data.
+_SWISS_ROLL = Experiment(
+    name="swiss-roll",
+    title="two interleaved spirals, perceptron 2-32x5-1",
+    data="swiss-roll",
+    loss="bce_with_logits",
+    widths=(2, 32, 32, 32, 32, 32, 1),
+    base=20,
+    levels=(0, 30, 80, 180, 380, 780),
+    cutoffs=(0.1,),
+    num_directions=1000,
+    training=Training(num_threads=1),
+)
+
+# Each family by preset: `smoke` for seconds in the test suite, `small` for two cores and packaged data, `paper` for the
+# full protocol.
 FAMILIES: dict[str, dict[str, Experiment]] = {
     "mnist-data-scaling": {
         "smoke": Experiment(
@@ -79,6 +106,11 @@ FAMILIES: dict[str, dict[str, Experiment]] = {
             cutoffs=(0.1,),
             num_directions=100,
         ),
+    },
+    "swiss-roll": {
+        "smoke": replace(_SWISS_ROLL, levels=(0, 80), num_directions=12, training=Training(epochs=100, num_threads=1)),
+        "small": replace(_SWISS_ROLL, num_directions=200),
+        "paper": replace(_SWISS_ROLL, seeds=tuple(range(10))),
     },
 }
 

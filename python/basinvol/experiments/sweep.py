@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from safetensors.torch import load_model, save
 from torch import Tensor, nn
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from ..directions import Directions
@@ -24,7 +23,7 @@ from .blocks import read_block, write_block
 from .data import Split, load
 from .description import Experiment
 from .records import RunDirectory, write_atomically
-from .training import accuracy, build_perceptron, per_example_losses, train
+from .training import accuracy, build_perceptron, loss_function, per_example_losses, train
 
 BLOCK = 50  # directions to a Parquet part: what a kill can cost
 
@@ -88,7 +87,8 @@ class Sweep:
             else:
                 started = time.perf_counter()
                 with self._bar(experiment.training.epochs, f"train {name}", "epoch") as bar:
-                    train(network, split.inputs[:size], split.targets[:size], experiment.training, bar.update)
+                    loss_fn, examples = loss_function(experiment.loss), (split.inputs[:size], split.targets[:size])
+                    train(network, loss_fn, *examples, experiment.training, bar.update)
                 write_atomically(path, save(network.state_dict()))
                 self.directory.add_timing(f"train/{name}", time.perf_counter() - started)
             yield TrainedModel(name, seed, level, size, network)
@@ -96,13 +96,17 @@ class Sweep:
     def _measure(self, model: TrainedModel, split: Split) -> list[dict[str, Any]]:
         experiment = self.experiment
         space = ParameterSpace.of(model.network)
-        directions = Directions(space, experiment.num_directions, seed=0)
-        landscape = Landscape(model.network, F.cross_entropy, (split.inputs, split.targets), experiment.sizes)
+        is_paper = experiment.method == "paper"
+        generator = "legacy" if is_paper else "philox"
+        directions = Directions(space, experiment.num_directions, seed=0, generator=generator)
+        loss_fn, examples = loss_function(experiment.loss), (split.inputs, split.targets)
+        landscape = Landscape(model.network, loss_fn, examples, experiment.sizes)
         solver = RaySolver(
             landscape,
             directions,
             experiment.cutoffs,
             scaling=experiment.scaling,
+            search="grid" if is_paper else "interpolate",
             resolve=self._resolve,
             backend=self._backend,
             num_threads=self._num_threads,
@@ -110,7 +114,8 @@ class Sweep:
         radii = self._radii(model, solver)
         seconds = self.directory.timings()
         spent = sum(time for part, time in seconds.items() if part.startswith(f"radii/{model.name}-"))
-        losses = per_example_losses(model.network, split.inputs, split.targets)
+        losses = per_example_losses(model.network, experiment.loss, *examples)
+        test = (split.test_inputs, split.test_targets)
         shared = {
             "experiment": experiment.name,
             "model_seed": model.seed,
@@ -120,8 +125,8 @@ class Sweep:
             "num_params": space.dim,
             "num_directions": experiment.num_directions,
             "train_loss": float(losses[: model.size].mean()),
-            "test_loss": float(per_example_losses(model.network, split.test_inputs, split.test_targets).mean()),
-            "test_accuracy": accuracy(model.network, split.test_inputs, split.test_targets),
+            "test_loss": float(per_example_losses(model.network, experiment.loss, *test).mean()),
+            "test_accuracy": accuracy(model.network, *test),
             "backend": solver.choice.backend.name,
             # One pass serves all landscapes and cutoffs of a model; each row carries its equal part.
             "seconds": round(spent / (len(experiment.levels) * len(experiment.cutoffs)), 6),
@@ -134,7 +139,7 @@ class Sweep:
                 "cutoff": cutoff,
                 "landscape_loss": float(solver.center_losses[row]),
                 "ends_at": _end(losses, experiment.base, cutoff),
-                **_volume_columns(radii.at(size, cutoff), space, solver.problem.scale),
+                **_volume_columns(radii.at(size, cutoff), space, solver.problem.scale, drops=is_paper),
             }
             for row, (level, size) in enumerate(zip(experiment.levels, experiment.sizes, strict=True))
             for cutoff in experiment.cutoffs
@@ -172,8 +177,10 @@ class Sweep:
         return tqdm(total=total, desc=description, unit=unit, leave=False, disable=None if self._progress else True)
 
 
-def _volume_columns(radii: Radii, space: ParameterSpace, scale: Tensor) -> dict[str, Any]:
-    volume = Volume.of(radii, space, scale, on_censored="bound")
+def _volume_columns(radii: Radii, space: ParameterSpace, scale: Tensor, drops: bool) -> dict[str, Any]:
+    """The volume of one row; `drops`: rays that never cross are left out, as published, if any ray crosses."""
+    any_left = not bool(radii.is_status(Status.CENSORED).all())
+    volume = Volume.of(radii, space, scale, on_censored="drop" if drops and any_left else "bound")
     found = volume.diagnostics
     return {
         "num_crossed": int(radii.is_status(Status.CROSSED).sum()),
