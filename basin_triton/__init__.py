@@ -3,6 +3,23 @@
 One operation per file, the kernel first, then its checked wrapper.
 """
 
+from .linear import First, linear
+from .loss_head import BLOCK_ROWS, MAX_OUTPUTS, RowBlocks, loss_head
+from .materialize import materialize, square_norms
 from .normals import normals
+from .reduce import reduce
+from .search_step import search_step
 
-__all__ = ["normals"]
+__all__ = [
+    "BLOCK_ROWS",
+    "MAX_OUTPUTS",
+    "First",
+    "RowBlocks",
+    "linear",
+    "loss_head",
+    "materialize",
+    "normals",
+    "reduce",
+    "search_step",
+    "square_norms",
+]

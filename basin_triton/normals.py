@@ -17,19 +17,20 @@ _BLOCK = 1024  # blocks of four normals to a program
 @triton.jit
 def _normals_kernel(out, directions, seed, tensor, size, BLOCK: tl.constexpr):
     row = tl.program_id(1)
-    direction = tl.load(directions + row)
-    block = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    counter = block.to(tl.uint32)
+    element = tl.program_id(0).to(tl.int64) * 4 * BLOCK + tl.arange(0, 4 * BLOCK)
+    values = gaussians(seed, tl.load(directions + row), tensor, tl.program_id(0), BLOCK)
+    tl.store(out + row.to(tl.int64) * size + element, values, mask=element < size)
+
+
+@triton.jit
+def gaussians(seed, direction, tensor, program, BLOCK: tl.constexpr):
+    """Elements 4 BLOCK program .. 4 BLOCK (program + 1) - 1 of a tensor's standard normals. [4 BLOCK] float32"""
+    counter = (program * BLOCK + tl.arange(0, BLOCK)).to(tl.uint32)
     zero = counter * 0
     a, b, c, d = tl.philox(seed, counter, zero + direction.to(tl.uint32), zero + tensor, zero)
-    first = row.to(tl.int64) * size + block.to(tl.int64) * 4
-    left = size - block.to(tl.int64) * 4
-    x, y = _box_muller(a, b)
-    tl.store(out + first, x, mask=left > 0)
-    tl.store(out + first + 1, y, mask=left > 1)
-    x, y = _box_muller(c, d)
-    tl.store(out + first + 2, x, mask=left > 2)
-    tl.store(out + first + 3, y, mask=left > 3)
+    first, second = _box_muller(a, b)
+    third, fourth = _box_muller(c, d)
+    return tl.interleave(tl.interleave(first, third), tl.interleave(second, fourth))
 
 
 @triton.jit
@@ -100,6 +101,10 @@ def normals(seed: int, directions: Tensor, tensor: int, size: int) -> Tensor:
     out = torch.empty((len(directions), size), dtype=torch.float32, device=directions.device)
     if len(directions):
         grid = (triton.cdiv(size, 4 * _BLOCK), len(directions))
-        signed = seed - 2**64 if seed >= 2**63 else seed
-        _normals_kernel[grid](out, directions, signed, tensor, size, BLOCK=_BLOCK, enable_fp_fusion=False)
+        _normals_kernel[grid](out, directions, as_signed(seed), tensor, size, BLOCK=_BLOCK, enable_fp_fusion=False)
     return out
+
+
+def as_signed(seed: int) -> int:
+    """The same 64 bits as a signed integer, which a launch can pass."""
+    return seed - 2**64 if seed >= 2**63 else seed

@@ -11,9 +11,12 @@ import platform
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
+
+if TYPE_CHECKING:
+    from .backends import Backend
 
 BAD_INPUT = 2
 
@@ -59,7 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     estimate.add_argument("--rtol", type=float, default=1e-4, help="relative width of the brackets (1e-4)")
     estimate.add_argument("--radius-max", type=float, help="rays still inside there are censored")
     estimate.add_argument("--on-censored", default="raise", help="raise, drop or bound (raise)")
-    estimate.add_argument("--device", help="where the reference backend evaluates; default the model's")
+    estimate.add_argument("--device", help="where to evaluate, for example cuda; default the model's")
+    estimate.add_argument("--precision", help="of the products: fp32, tf32x3 or tf32 (as exact as float32)")
     _add_execution(estimate)
     estimate.add_argument("--json", action="store_true", help="print one JSON object")
     estimate.set_defaults(command=_estimate)
@@ -88,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_execution(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--backend", default="auto", help="auto, native or reference (auto)")
+    parser.add_argument("--backend", default="auto", help="auto, native, triton or reference (auto)")
     parser.add_argument("--resolve", default="all", help="all radii, or decisive: only those that can matter (all)")
     parser.add_argument("--threads", type=int, help="default torch's number; changes no result")
 
@@ -122,6 +126,7 @@ def _estimate(options: argparse.Namespace) -> None:
         backend=options.backend,
         device=options.device,
         num_threads=options.threads,
+        precision=options.precision,
         progress=True,
     )
     print(json.dumps(estimate.to_dict(), indent=2) if options.json else estimate)
@@ -183,6 +188,16 @@ def _show(out: Path, as_json: bool) -> None:
         print(f"report: {page}")
 
 
+def _where(backend: Backend) -> str:
+    """On which devices of this machine it is usable, or why on none."""
+    import torch
+
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    refusals = {device: backend.unusable(torch.device(device)) for device in devices}
+    usable = [device for device, refusal in refusals.items() if refusal is None]
+    return f"usable on {' and '.join(usable)}" if usable else str(refusals[devices[-1]])
+
+
 def _info(options: argparse.Namespace) -> None:
     import torch
 
@@ -199,9 +214,7 @@ def _info(options: argparse.Namespace) -> None:
         "threads": torch.get_num_threads(),
         "instruction sets": ", ".join(_native.instruction_sets()) + " (the first is used)",
         "extension": f"{build['compiler']}, {cuda}, {devices}",
-        "backends": {
-            name: backend.unusable(torch.device("cpu")) or "usable on the cpu" for name, backend in backends().items()
-        },
+        "backends": {name: _where(backend) for name, backend in backends().items()},
     }
     if options.json:
         print(json.dumps(found, indent=2))

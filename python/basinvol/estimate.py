@@ -236,6 +236,7 @@ def estimate_volume(
     backend: str = "auto",
     device: torch.device | str | None = None,
     num_threads: int | None = None,
+    precision: str | None = None,
     on_censored: str = "raise",
     progress: bool = False,
 ) -> VolumeEstimate:
@@ -265,9 +266,10 @@ def estimate_volume(
         radius_max: rays still inside there are censored; default 1e6 sqrt(P).
         max_steps: most evaluations per ray.
         include, exclude, trainable_only: which parameters are perturbed, see `ParameterSpace.of`.
-        backend: "auto", "native" (C++) or "reference" (torch).
-        device: where the reference evaluates; default the model's.
+        backend: "auto", "native" (C++, on the CPU), "triton" (on a CUDA device) or "reference" (torch, anywhere).
+        device: where to evaluate; default the model's.
         num_threads: default torch's number.
+        precision: of the products, see `find_radii`.
         on_censored: what to do with rays that never cross: "raise", "drop" or "bound".
         progress: show a bar, if standard error is a terminal.
 
@@ -299,6 +301,7 @@ def estimate_volume(
         max_steps=max_steps,
         backend=backend,
         num_threads=num_threads,
+        precision=precision,
     )
     center_loss = float(solver.center_losses[0])
     if not cutoff > center_loss:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .backends import Choice, RayProblem, Resources, choose
+from .backends import PRECISIONS, Choice, RayProblem, Resources, choose
 from .directions import Directions
 from .landscape import Landscape
 from .radii import NUM_PILOT, Guess, Radii, Status
@@ -32,7 +32,6 @@ _RADIUS_NOISE = 4 * torch.finfo(torch.float32).eps
 # Rays still inside here are censored: a million times the scale of every parameter.
 _RADIUS_MAX_PER_ROOT_DIM = 1e6
 _FIRST_RADIUS_PER_ROOT_DIM = 0.1
-_STEP_PER_THREAD = 8  # directions between two updates of the progress bar, or two chances to interrupt
 
 PAPER_GRID = tuple((k / 99) ** 2 for k in range(1, 100))  # linspace(0, 1, 100)^2 without the center
 
@@ -49,7 +48,8 @@ class RaySolver:
     """A problem on its backend, ready to give the radii of any range of directions.
 
     Args: as `find_radii`, and
-        memory_budget: bytes that the backend may keep between evaluations; changes no result.
+        memory_budget: bytes that the backend may keep between evaluations; changes no result. Default 1 GiB, and on a
+            device most of what is free.
         instruction_set: of the native backend, one of those that `basinvol info` lists; default the best.
     """
 
@@ -68,7 +68,8 @@ class RaySolver:
         grid: Sequence[float] | None = None,
         backend: str = "auto",
         num_threads: int | None = None,
-        memory_budget: int = 2**30,
+        precision: str | None = None,
+        memory_budget: int | None = None,
         instruction_set: str = "",
     ) -> None:
         if resolve not in RESOLVES:
@@ -89,6 +90,7 @@ class RaySolver:
             scale=space.scale(landscape.model, scaling).to(landscape.device),
             cutoffs=_check_cutoffs(cutoffs),
             settings=settings,
+            precision=_check_precision(precision),
         )
         self.resolve = resolve
         self.num_threads = _check_num_threads(num_threads)
@@ -123,7 +125,7 @@ class RaySolver:
         Raises:
             RaySearchFailed: an evaluation failed; carries the radii found so far.
         """
-        step = _STEP_PER_THREAD * self.num_threads
+        step = self.engine.step
         parts: list[Radii] = []
         for first in range(start, stop, step):
             last = min(first + step, stop)
@@ -236,6 +238,7 @@ def find_radii(
     grid: Sequence[float] | None = None,
     backend: str = "auto",
     num_threads: int | None = None,
+    precision: str | None = None,
     progress: bool = False,
 ) -> Radii:
     """Boundary radii for every level, cutoff and direction, in one pass. [L, C, D]
@@ -256,8 +259,10 @@ def find_radii(
         max_steps: most evaluations for one level and cutoff of one ray.
         grid: coefficients for search="grid", default linspace(0, 1, 100)^2; a ray's radii are these times the norm of
             its Gaussian vector, about sqrt(P).
-        backend: "auto", "native" or "reference".
+        backend: "auto", "native" (C++, on the CPU), "triton" (on a CUDA device) or "reference" (torch, anywhere).
         num_threads: default torch's number; the result does not depend on it.
+        precision: of the products: "fp32", "tf32x3" (tensor cores, as exact) or "tf32" (proposes radii that tf32x3
+            certifies); default the backend's best that is as exact as float32.
         progress: show a bar, if standard error is a terminal.
 
     Raises:
@@ -278,6 +283,7 @@ def find_radii(
         grid=grid,
         backend=backend,
         num_threads=num_threads,
+        precision=precision,
     )
     return solver.solve_all(progress)
 
@@ -295,6 +301,12 @@ def _check_grid(grid: Sequence[float] | None) -> tuple[float, ...]:
     if not checked or not increasing or not math.isfinite(checked[-1]):
         raise ValueError("`grid` must be increasing positive coefficients; the center, 0, is always evaluated.")
     return checked
+
+
+def _check_precision(precision: str | None) -> str | None:
+    if precision is not None and precision not in PRECISIONS:
+        raise ValueError(f"`precision` must be one of {', '.join(map(repr, PRECISIONS))}, got {precision!r}.")
+    return precision
 
 
 def _check_num_threads(num_threads: int | None) -> int:

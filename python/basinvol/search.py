@@ -79,7 +79,7 @@ class RaySearch:
     """The state of D searches with T targets each, as tensors [D, T]. One evaluation of a ray serves all its targets.
 
     Args:
-        targets: what is looked for.
+        targets: what is looked for; the state is on the device of its tensors.
         settings: how.
         num_rays: D.
         unit: length of each ray's grid unit, [D] float64; for "grid" only.
@@ -88,19 +88,20 @@ class RaySearch:
     def __init__(self, targets: Targets, settings: SearchSettings, num_rays: int, unit: Tensor | None = None) -> None:
         self.targets = targets
         self.settings = settings
-        self._grid = torch.tensor(settings.grid, dtype=torch.float64)
+        self._grid = torch.tensor(settings.grid, dtype=torch.float64, device=targets.center.device)
         self._unit = torch.ones(num_rays, dtype=torch.float64) if unit is None else unit
+        self._unit = self._unit.to(targets.center.device)
 
-        shape = (num_rays, len(targets.level))
-        self.lower = torch.zeros(shape, dtype=torch.float64)
-        self.upper = torch.full(shape, math.inf, dtype=torch.float64)
-        self.value_lower = targets.center.expand(shape).clone()
-        self.value_upper = torch.full(shape, math.nan, dtype=torch.float64)
-        self.slope = targets.guess_slope.expand(shape).clone()
-        self.steps = torch.zeros(shape, dtype=torch.int64)
-        self.status = torch.full(shape, RUNNING, dtype=torch.int8)
-        self.num_evaluations = torch.zeros(num_rays, dtype=torch.int64)
-        self._grid_index = torch.zeros(num_rays, dtype=torch.int64)
+        shape, device = (num_rays, len(targets.level)), targets.center.device
+        self.lower = torch.zeros(shape, dtype=torch.float64, device=device)
+        self.upper = torch.full(shape, math.inf, dtype=torch.float64, device=device)
+        self.value_lower = targets.center.expand(shape).clone(memory_format=torch.contiguous_format)
+        self.value_upper = torch.full(shape, math.nan, dtype=torch.float64, device=device)
+        self.slope = targets.guess_slope.expand(shape).clone(memory_format=torch.contiguous_format)
+        self.steps = torch.zeros(shape, dtype=torch.int64, device=device)
+        self.status = torch.full(shape, RUNNING, dtype=torch.int8, device=device)
+        self.num_evaluations = torch.zeros(num_rays, dtype=torch.int64, device=device)
+        self._grid_index = torch.zeros(num_rays, dtype=torch.int64, device=device)
 
         outside = ~(targets.center <= targets.cutoff)
         self.status[:, outside] = Status.CENTER_OUTSIDE.code
@@ -111,7 +112,7 @@ class RaySearch:
         """Continue from brackets found before; status RUNNING for those that are to be narrowed. [L, C, D]"""
 
         def by_ray(values: Tensor) -> Tensor:
-            return values.flatten(0, 1).T.clone()
+            return values.flatten(0, 1).T.to(self.lower.device).clone(memory_format=torch.contiguous_format)
 
         self.lower, self.upper = by_ray(known.lower), by_ray(known.upper)
         self.value_lower, self.value_upper = by_ray(known.value_lower), by_ray(known.value_upper)
@@ -120,7 +121,7 @@ class RaySearch:
     def candidates(self, target: int, negligible: float) -> tuple[Tensor, Tensor]:
         """Rays that may be negligible, and where to test them: at `negligible`, or the grid point below. [n] each"""
         rays = (self.status[:, target] == RUNNING).nonzero().reshape(-1)
-        radius = torch.full((len(rays),), negligible, dtype=torch.float64)
+        radius = torch.full((len(rays),), negligible, dtype=torch.float64, device=rays.device)
         if self.settings.method == "grid":
             below = torch.searchsorted(self._grid, radius / self._unit[rays], right=True) - 1
             radius = torch.where(below >= 0, self._grid[below.clamp(min=0)], 0.0) * self._unit[rays]
@@ -161,7 +162,7 @@ class RaySearch:
         rays, radius = probes.rays, probes.radius[:, None]
         self.num_evaluations[rays] += 1
         self._grid_index[rays] += 1
-        value = losses.double().cpu()[:, self.targets.level]
+        value = losses.double().to(self.lower.device)[:, self.targets.level]
         lower, upper = self.lower[rays], self.upper[rays]
         value_lower, value_upper = self.value_lower[rays], self.value_upper[rays]
         seen = (self.status[rays] == RUNNING) & (self.targets.level <= probes.level[:, None])
@@ -180,15 +181,15 @@ class RaySearch:
     def radii(self) -> Radii:
         """The result, [L, C, D], once `ask` has returned None."""
         state = {
-            "lower": self.lower.T,
-            "upper": self.upper.T,
-            "value_lower": self.value_lower.T,
-            "value_upper": self.value_upper.T,
-            "slope": self.slope.T,
-            "status_code": self.status.T,
-            "num_evaluations": self.num_evaluations,
+            "lower": self.lower.T.cpu(),
+            "upper": self.upper.T.cpu(),
+            "value_lower": self.value_lower.T.cpu(),
+            "value_upper": self.value_upper.T.cpu(),
+            "slope": self.slope.T.cpu(),
+            "status_code": self.status.T.cpu(),
+            "num_evaluations": self.num_evaluations.cpu(),
         }
-        return self.targets.radii(state, rounds_up=self.settings.method == "grid")
+        return self.targets.to(torch.device("cpu")).radii(state, rounds_up=self.settings.method == "grid")
 
     def _finish(self, rays: Tensor) -> None:
         lower, upper = self.lower[rays], self.upper[rays]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -84,6 +86,12 @@ class Targets:
             is_wanted=is_wanted,
             order=_order(center <= cutoff, is_wanted, cutoffs),
         )
+
+    def to(self, device: torch.device) -> Targets:
+        """The same with its tensors on `device`."""
+        fields: dict[str, Any] = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        moved = {name: value.to(device) for name, value in fields.items() if isinstance(value, Tensor)}
+        return Targets(**{**fields, **moved})
 
     def radii(self, state: Mapping[str, Tensor], rounds_up: bool) -> Radii:
         """The radii [L, C, D] of finished searches.

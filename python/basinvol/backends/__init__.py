@@ -19,6 +19,11 @@ class BackendUnavailable(ValueError):
     """A backend that was asked for by name can not do this; the message says why and what to do."""
 
 
+# fp32: float32 products. tf32x3: tensor cores with split operands, as exact. tf32: proposes radii that the others
+# certify.
+PRECISIONS = ("fp32", "tf32x3", "tf32")
+
+
 @dataclass(frozen=True)
 class RayProblem:
     """Everything that determines the radii, and nothing that does not (threads, blocks, backend).
@@ -26,6 +31,7 @@ class RayProblem:
     Attributes:
         center: the trained parameters. [P]
         scale: the positive factor of each parameter. [P]
+        precision: of the products, one of the backend's `precisions`; None for its first.
     """
 
     landscape: Landscape
@@ -34,6 +40,7 @@ class RayProblem:
     scale: Tensor
     cutoffs: tuple[float, ...]
     settings: SearchSettings
+    precision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -42,12 +49,12 @@ class Resources:
 
     Attributes:
         num_threads: of the CPU.
-        memory_budget: bytes for intermediate products that are kept between evaluations; beyond it they are recomputed.
+        memory_budget: bytes for what is kept between evaluations; None for 1 GiB, or on a device most of what is free.
         instruction_set: of the native backend; empty for the best this machine has.
     """
 
     num_threads: int
-    memory_budget: int = 2**30
+    memory_budget: int | None = None
     instruction_set: str = ""
 
 
@@ -60,6 +67,11 @@ class Engine(Protocol):
     @property
     def description(self) -> str:
         """What it runs with, in a few words."""
+        ...
+
+    @property
+    def step(self) -> int:
+        """How many directions are best solved by one call of `solve`."""
         ...
 
     def solve(self, indices: Sequence[int], guess: Guess, negligible: Tensor | None = None) -> Radii:
@@ -87,6 +99,7 @@ class Backend(Protocol):
     """One way to execute the radius search."""
 
     name: str
+    precisions: tuple[str, ...]  # of its products; the first is the default
 
     def unusable(self, device: torch.device) -> str | None:
         """Why it can not run on this device, or None."""
@@ -113,8 +126,9 @@ def backends() -> dict[str, Backend]:
     """All backends by name, in the order in which "auto" tries them."""
     from .native import NativeBackend
     from .reference import ReferenceBackend
+    from .triton import TritonBackend
 
-    return {backend.name: backend for backend in (NativeBackend(), ReferenceBackend())}
+    return {backend.name: backend for backend in (NativeBackend(), TritonBackend(), ReferenceBackend())}
 
 
 def choose(name: str, problem: RayProblem) -> Choice:
@@ -146,4 +160,7 @@ def choose(name: str, problem: RayProblem) -> Choice:
 
 
 def _refusal(backend: Backend, problem: RayProblem) -> str | None:
-    return backend.unusable(problem.landscape.device) or backend.unsupported(problem)
+    refusal = backend.unusable(problem.landscape.device) or backend.unsupported(problem)
+    if refusal is None and problem.precision not in (None, *backend.precisions):
+        return f"it computes in {', '.join(backend.precisions)}, not in {problem.precision}"
+    return refusal

@@ -23,6 +23,9 @@ NOT_PERTURBED = -1  # offset of a parameter outside the space
 _SCOUT_SHARE = 16
 _MIN_SCOUT = 240  # examples; smaller ones predict badly and are not worth a pass
 
+_MEMORY_BUDGET = 2**30
+_STEP_PER_THREAD = 8  # directions between two updates of the progress bar, or two chances to interrupt
+
 _BRACKET_FIELDS = ("lower", "upper", "value_lower", "value_upper", "slope", "status_code")
 
 
@@ -30,6 +33,7 @@ class NativeBackend:
     """The compiled engine (csrc)."""
 
     name = "native"
+    precisions: tuple[str, ...] = ("fp32",)
 
     def unusable(self, device: torch.device) -> str | None:
         """It runs on the CPU only."""
@@ -53,6 +57,7 @@ class NativeEngine:
 
     def __init__(self, problem: RayProblem, resources: Resources) -> None:
         self._problem = problem
+        self.step = _STEP_PER_THREAD * resources.num_threads
         mlp, loss = _read(problem)
         landscape, space = problem.landscape, problem.directions.space
         self._scouts = _scouts(landscape.levels)
@@ -78,7 +83,9 @@ class NativeEngine:
             levels=list(self.levels),
             scale=_array(problem.scale.float()),
             sizes=list(space.sizes),
-            resources=_extension().Resources(resources.num_threads, resources.memory_budget, resources.instruction_set),
+            resources=_extension().Resources(
+                resources.num_threads, resources.memory_budget or _MEMORY_BUDGET, resources.instruction_set
+            ),
         )
         self.center_losses = torch.tensor(self._engine.center_losses(), dtype=torch.float64)
 

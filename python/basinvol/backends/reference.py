@@ -21,6 +21,7 @@ class ReferenceBackend:
     """The torch implementation that every other backend is tested against."""
 
     name = "reference"
+    precisions: tuple[str, ...] = ("fp32",)
 
     def unusable(self, device: torch.device) -> str | None:
         """It runs wherever torch does."""
@@ -37,6 +38,8 @@ class ReferenceBackend:
 
 class ReferenceEngine:
     """Solves rays with `Landscape.evaluate`, direction by direction in each round of the search."""
+
+    step = 8  # directions between two updates of the progress bar, or two chances to interrupt
 
     def __init__(self, problem: RayProblem, num_threads: int) -> None:
         self._problem = problem

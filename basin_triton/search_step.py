@@ -1,0 +1,381 @@
+"""One step of the radius search of every active ray, on the device: take the losses, judge, propose, compact.
+
+Reference: `basinvol.search.RaySearch.tell` and `ask`, the same bit for bit: change both or neither. The state of D rays
+with T targets each is the tensors of `RaySearch`, [D, T]; they stay on the device for the whole search.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .portable_math import portable_exp, portable_log
+
+METHODS = ("interpolate", "bisect", "grid")
+
+# Positions in basinvol's Status.
+_RUNNING = tl.constexpr(-1)
+_CROSSED = tl.constexpr(0)
+_CENSORED = tl.constexpr(1)
+_NON_FINITE = tl.constexpr(3)
+_MAX_STEPS = tl.constexpr(4)
+
+_LOG_2 = tl.constexpr(0.6931471805599453)
+_LOG_MAX_STEP = tl.constexpr(2.772588722239781)
+_LOG_BLIND_STEP = tl.constexpr(1.3862943611198906)
+_MAX_INTERPOLATIONS = tl.constexpr(12)
+_AIM = tl.constexpr(0.45)
+_MIN_SLOPE_WIDTH = tl.constexpr(1e-3)
+
+# Rays that one program compacts: more would not fit its registers.
+MAX_RAYS = 4096
+
+_COMPACT_WARPS = 8
+
+# One warp to a program: what a lane stores, the same lane reads again.
+_RAYS = 32
+
+
+@dataclass(frozen=True)
+class State:
+    """The searches of D rays. [D, T] contiguous each, unless stated
+
+    Attributes:
+        lower, upper, value_lower, value_upper, slope: float64
+        steps: int64
+        status: int8
+        num_evaluations, grid_index: [D] int64
+        unit: [D] float64
+    """
+
+    lower: Tensor
+    upper: Tensor
+    value_lower: Tensor
+    value_upper: Tensor
+    slope: Tensor
+    steps: Tensor
+    status: Tensor
+    num_evaluations: Tensor
+    grid_index: Tensor
+    unit: Tensor
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is searched for, and how.
+
+    Attributes:
+        level, relative: [T] int64
+        cutoff, center, guess_radius, guess_slope, rtol: [T] float64
+        is_wanted: [T] bool
+        order: targets in the order in which they are solved. int64
+        method: "interpolate", "bisect" or "grid".
+        radius_max: rays inside there are censored. [1] float64 (a launch would round a float to 32 bits)
+        max_steps: most evaluations for one target of one ray.
+        grid: [G] float64
+    """
+
+    level: Tensor
+    relative: Tensor
+    cutoff: Tensor
+    center: Tensor
+    guess_radius: Tensor
+    guess_slope: Tensor
+    rtol: Tensor
+    is_wanted: Tensor
+    order: Tensor
+    method: str
+    radius_max: Tensor
+    max_steps: int
+    grid: Tensor
+
+
+@triton.jit
+def _search_step_kernel(
+    active,
+    num_active,
+    losses,
+    num_levels,
+    radius,
+    probe_level,
+    lower,
+    upper,
+    value_lower,
+    value_upper,
+    slope,
+    steps,
+    status,
+    num_evaluations,
+    grid_index,
+    unit,
+    level,
+    relative,
+    cutoff,
+    center,
+    guess_radius,
+    guess_slope,
+    rtol,
+    is_wanted,
+    order,
+    num_ordered,
+    radius_max,
+    max_steps,
+    grid,
+    grid_size,
+    num_targets,
+    HAS_LOSSES: tl.constexpr,
+    METHOD: tl.constexpr,
+    RAYS: tl.constexpr,
+):
+    position = tl.program_id(0) * RAYS + tl.arange(0, RAYS)
+    ray = tl.load(active + position, mask=position < num_active, other=-1).to(tl.int64)
+    is_active = ray >= 0
+    ray = tl.where(is_active, ray, 0)
+    index = tl.load(grid_index + ray, mask=is_active, other=0)
+    farthest = tl.load(radius_max)
+
+    if HAS_LOSSES:
+        index += 1
+        tl.store(grid_index + ray, index, mask=is_active)
+        count = tl.load(num_evaluations + ray, mask=is_active, other=0)
+        tl.store(num_evaluations + ray, count + 1, mask=is_active)
+        at = tl.load(radius + ray, mask=is_active, other=1.0)
+        told = tl.load(probe_level + ray, mask=is_active, other=-1)
+        for t in range(num_targets):
+            b = ray * num_targets + t
+            running = is_active & (tl.load(status + b, mask=is_active, other=0) == _RUNNING)
+            target_level = tl.load(level + t)
+            target_center = tl.load(center + t)
+            is_seen = running & (target_level <= told)
+            value = tl.load(losses + position * num_levels + target_level, mask=is_seen, other=0.0)
+            low = tl.load(lower + b, mask=running, other=0.0)
+            high = tl.load(upper + b, mask=running, other=1.0)
+            is_inside = value <= tl.load(cutoff + t)  # false for NaN: such points count as outside
+            raises = is_seen & is_inside & (at > low) & (at < high)
+            lowers = is_seen & (is_inside == 0) & (at < high)
+            # Outside below a radius that was inside: the first crossing is earlier; only the center is known inside.
+            restart = lowers & (at <= low)
+            low = tl.where(raises, at, tl.where(restart, 0.0, low))
+            high = tl.where(lowers, at, high)
+            value_low = tl.load(value_lower + b, mask=running, other=0.0)
+            value_low = tl.where(raises, value, tl.where(restart, target_center, value_low))
+            value_high = tl.load(value_upper + b, mask=running, other=0.0)
+            value_high = tl.where(lowers, value, value_high)
+            tl.store(lower + b, low, mask=running)
+            tl.store(upper + b, high, mask=running)
+            tl.store(value_lower + b, value_low, mask=running)
+            tl.store(value_upper + b, value_high, mask=running)
+
+            has_left = high < float("inf")
+            if METHOD == "grid":
+                closed = has_left
+                censored = (has_left == 0) & (index == grid_size)
+                exhausted = running & (index < 0)
+            else:
+                closed = has_left & (high - low <= tl.load(rtol + t) * high)
+                censored = low >= farthest
+                exhausted = tl.load(steps + b, mask=running, other=0) >= max_steps
+            is_finite = tl.abs(value_high) < float("inf")
+            code = tl.where(exhausted, _MAX_STEPS, _RUNNING)
+            code = tl.where(censored, _CENSORED, code)
+            code = tl.where(closed, tl.where(is_finite, _CROSSED, _NON_FINITE), code)
+            tl.store(status + b, code.to(tl.int8), mask=running)
+        tl.debug_barrier()
+
+    target = tl.zeros((RAYS,), dtype=tl.int64) - 1
+    highest = tl.zeros((RAYS,), dtype=tl.int64) - 1
+    for i in range(num_ordered):
+        candidate = tl.load(order + i)
+        is_open = is_active & (tl.load(status + ray * num_targets + candidate, mask=is_active, other=0) == _RUNNING)
+        target = tl.where(is_open & (target < 0), candidate, target)
+        is_asked = is_open & (tl.load(is_wanted + candidate) != 0)
+        highest = tl.where(is_asked & (tl.load(level + candidate) > highest), tl.load(level + candidate), highest)
+    asks = highest >= 0
+    target = tl.where(asks, target, 0)
+    b = ray * num_targets + target
+
+    step = tl.load(steps + b, mask=asks, other=0)
+    if METHOD == "grid":  # every target sees every point
+        point = tl.load(grid + index, mask=asks, other=1.0)
+        where = point * tl.load(unit + ray, mask=asks, other=1.0)
+    else:
+        highest = tl.load(level + target)
+        low = tl.load(lower + b, mask=asks, other=1.0)
+        high = tl.load(upper + b, mask=asks, other=1.0)
+        target_center = tl.load(center + target)
+        gap = tl.load(cutoff + target) - target_center
+        rise_low = tl.load(value_lower + b, mask=asks, other=0.0) - target_center
+        rise_high = tl.load(value_upper + b, mask=asks, other=0.0) - target_center
+        tolerance = tl.load(rtol + target)
+        old_slope = tl.load(slope + b, mask=asks, other=2.0)
+
+        # This ray's relative compared with its own typical one scales the typical radius.
+        other = tl.load(relative + target)
+        has_relative = asks & (other >= 0)
+        other = tl.where(has_relative, other, 0)
+        other_b = ray * num_targets + other
+        is_scaled = has_relative & (tl.load(status + other_b, mask=has_relative, other=1) == _CROSSED)
+        other_low = tl.load(lower + other_b, mask=is_scaled, other=1.0)
+        other_high = tl.load(upper + other_b, mask=is_scaled, other=1.0)
+        middle = portable_exp(0.5 * (portable_log(other_low) + portable_log(other_high)))
+        guess = tl.load(guess_radius + target)
+        guess = tl.where(is_scaled, guess * (middle / tl.load(guess_radius + other)), guess)
+        other_slope = tl.load(slope + other_b, mask=is_scaled, other=1.0)
+        scaled_slope = tl.load(guess_slope + target) * (other_slope / tl.load(guess_slope + other))
+
+        where, new_slope = _propose(low, high, gap, rise_low, rise_high, old_slope, step, tolerance, METHOD)
+        takes_guess = (low <= 0.0) & (high == float("inf"))
+        takes_guess = takes_guess | (is_scaled & (step == 0) & (guess > low) & (guess < high))
+        new_slope = tl.where(takes_guess & is_scaled, scaled_slope, new_slope)
+        where = tl.where(takes_guess, guess, where)
+        where = tl.where(where > farthest, farthest, where)
+        tl.store(slope + b, new_slope, mask=asks)
+    tl.store(steps + b, step + 1, mask=asks)
+    tl.store(radius + ray, where, mask=asks)
+    tl.store(probe_level + ray, tl.where(asks, highest, -1), mask=is_active)
+
+
+@triton.jit
+def _propose(low, high, gap, rise_low, rise_high, slope, step, rtol, METHOD: tl.constexpr):
+    """Radius and slope from a bracket of which at least one side is known."""
+    has_low, has_high = low > 0.0, high < float("inf")
+    usable_low = (rise_low > 0.0) & (gap > 0.0)
+    usable_high = (rise_high < float("inf")) & (gap > 0.0)  # false for NaN
+    if METHOD == "bisect":
+        usable_low = usable_low & (step < 0)
+        usable_high = usable_high & (step < 0)
+    log_low = portable_log(tl.where(has_low, low, 1.0))
+    log_high = portable_log(tl.where(has_high, high, 1.0))
+    log_gap = portable_log(tl.where(gap > 0.0, gap, 1.0))
+    log_rise_low = portable_log(tl.where(usable_low, rise_low, 1.0))
+    log_rise_high = portable_log(tl.where(usable_high, rise_high, 1.0))
+
+    outward = _stride((log_gap - log_rise_low) / slope, usable_low, step, rtol, METHOD)
+    inward = _stride((log_rise_high - log_gap) / slope, usable_high, step, rtol, METHOD)
+    interpolates = has_low & has_high & usable_low & usable_high & (step < _MAX_INTERPOLATIONS)
+    interpolates = interpolates & (log_rise_high > log_rise_low)
+    width = tl.where(interpolates, log_high - log_low, 1.0)
+    rise = tl.where(interpolates, log_rise_high - log_rise_low, 1.0)
+    slope = tl.where(interpolates & (width > _MIN_SLOPE_WIDTH), rise / width, slope)
+
+    estimate = log_low + (log_gap - log_rise_low) / rise * width
+    past = _AIM * rtol
+    aim = tl.where(estimate - log_low > log_high - estimate, estimate - past, estimate + past)
+    least, most = log_low + 0.1 * rtol, log_high - 0.1 * rtol
+    aim = tl.where(aim < least, least, aim)
+    aim = tl.where(aim > most, most, aim)
+
+    middle = 0.5 * (log_low + log_high)
+    radius = portable_exp(tl.where(interpolates, aim, middle))
+    radius = tl.where(has_low & (has_high == 0), low * portable_exp(outward), radius)
+    radius = tl.where((has_low == 0) & has_high, high * portable_exp(-inward), radius)
+    return radius, slope
+
+
+@triton.jit
+def _stride(distance, is_usable, step, rtol, METHOD: tl.constexpr):
+    """How far to step in ln radius while one side is missing."""
+    if METHOD == "bisect":
+        stride = distance * 0.0 + _LOG_2
+    else:
+        tries = tl.where(step < 1, 1, step).to(tl.float64)
+        least = 2.0 * _AIM * rtol * tries * tries
+        stride = distance * (1.0 + 0.2 * tries)
+        stride = tl.where(stride < least, least, stride)
+        stride = tl.where(stride > _LOG_MAX_STEP, _LOG_MAX_STEP, stride)
+        stride = tl.where(is_usable, stride, _LOG_BLIND_STEP)
+    return stride
+
+
+@triton.jit
+def _compact_kernel(active, num_active, probe_level, still_active, summary, BLOCK: tl.constexpr):
+    position = tl.arange(0, BLOCK)
+    ray = tl.load(active + position, mask=position < num_active, other=-1)
+    level = tl.load(probe_level + ray, mask=ray >= 0, other=-1).to(tl.int32)
+    stays = level >= 0
+    place = tl.cumsum(stays.to(tl.int32), axis=0) - 1
+    tl.store(still_active + position, place * 0 - 1, mask=position < num_active)
+    tl.debug_barrier()
+    tl.store(still_active + place, ray, mask=stays)
+    tl.store(summary, tl.sum(stays.to(tl.int32), axis=0))
+    tl.store(summary + 1, tl.max(level, axis=0))
+
+
+def search_step(
+    state: State,
+    task: Task,
+    active: Tensor,
+    losses: Tensor | None,
+    radius: Tensor,
+    level: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Takes the losses of the active rays, if any, and asks where they want the next.
+
+    Args:
+        state, task: updated, and read.
+        active: rays to advance; -1 are left out. [A] int32
+        losses: of each level at the rays' radii; levels above a ray's own are not read. [A, L] float64; None to only
+            ask
+        radius, level: where each ray was, and is to be, evaluated; level -1 for rays that are finished. [D] float64 and
+            int64
+
+    Returns:
+        The rays that want an evaluation, in order, then -1 [A] int32; and their number and highest level, [2] int32.
+    """
+    if task.method not in METHODS:
+        raise ValueError(f"`method` must be one of {', '.join(map(repr, METHODS))}, got {task.method!r}.")
+    count, num_targets = len(active), len(task.level)
+    if count > MAX_RAYS:
+        raise ValueError(f"`active` must hold at most {MAX_RAYS} rays, got {count}.")
+    if losses is not None and (losses.dtype != torch.float64 or len(losses) != count or not losses.is_contiguous()):
+        raise ValueError(f"`losses` must be contiguous float64 [{count}, L], got {losses.dtype} {list(losses.shape)}.")
+    still_active, summary = torch.empty_like(active), torch.empty(2, dtype=torch.int32, device=active.device)
+    _search_step_kernel[(triton.cdiv(count, _RAYS),)](
+        active,
+        count,
+        radius if losses is None else losses,
+        0 if losses is None else losses.shape[1],
+        radius,
+        level,
+        state.lower,
+        state.upper,
+        state.value_lower,
+        state.value_upper,
+        state.slope,
+        state.steps,
+        state.status,
+        state.num_evaluations,
+        state.grid_index,
+        state.unit,
+        task.level,
+        task.relative,
+        task.cutoff,
+        task.center,
+        task.guess_radius,
+        task.guess_slope,
+        task.rtol,
+        task.is_wanted,
+        task.order,
+        len(task.order),
+        task.radius_max,
+        task.max_steps,
+        task.grid,
+        len(task.grid),
+        num_targets,
+        HAS_LOSSES=losses is not None,
+        METHOD=task.method,
+        RAYS=_RAYS,
+        num_warps=1,
+        enable_fp_fusion=False,
+    )
+    block = _compact_block(count)
+    _compact_kernel[(1,)](active, count, level, still_active, summary, BLOCK=block, num_warps=_COMPACT_WARPS)
+    return still_active, summary
+
+
+def _compact_block(count: int) -> int:
+    return 512 if count <= 512 else MAX_RAYS

@@ -1,0 +1,204 @@
+"""The engine of a perceptron on a device: blocks of directions, proofs, and the search of each block."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from basin_triton.search_step import MAX_RAYS
+
+from ...radii import Guess, Radii
+from ...search import Probes, SearchSettings
+from ...targets import Targets
+from .. import BackendUnavailable, RayProblem
+from ..mlp import Mlp
+from .directions import DeviceDirections
+from .mlp import DeviceMlp, RayBlock
+from .search import DeviceSearch
+
+# Of the memory that is free when the problem is ready; the rest is for scratch and for torch's own allocator.
+_SHARE_OF_FREE = 0.7
+# A proof takes this share of the rows first, then as many again as it has taken. Reasoned from proofs on a CPU, which
+# need 6 to 10 % of the rows.
+_FIRST_SHARE = 32
+# tf32 products are off by up to 5e-3 in a radius: narrower brackets than this say nothing.
+_PROPOSAL_RTOL = 1e-2
+
+
+class DeviceEngine:
+    """See `Engine`.
+
+    Args:
+        problem: on a device, or on the CPU in Triton's interpreter.
+        mlp, loss: what was read from it.
+        precision: "fp32", "tf32x3", or "tf32": tf32 products propose, tf32x3 products certify.
+        memory_budget: bytes for what rays keep between evaluations; None for most of what is free.
+    """
+
+    def __init__(self, problem: RayProblem, mlp: Mlp, loss: str, precision: str, memory_budget: int | None) -> None:
+        self._problem = problem
+        self._precision = precision
+        self._mlp = DeviceMlp(problem, mlp, loss, "tf32x3" if precision == "tf32" else precision)
+        self.levels = problem.landscape.levels
+        self._center = self._mlp.center_losses()
+        self.center_losses = self._center.cpu()
+        self._hardest_first = torch.arange(self.levels[-1], device=problem.landscape.device)
+        self._block_size = self._plan(memory_budget)
+
+    @property
+    def description(self) -> str:
+        """The device, the precision, and how many directions are in flight."""
+        device = self._problem.landscape.device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else "Triton's interpreter"
+        return f"{name}, {self._precision}, up to {self._block_size} directions at a time"
+
+    @property
+    def step(self) -> int:
+        """Directions that are best solved together."""
+        return self._block_size
+
+    def solve(self, indices: Sequence[int], guess: Guess, negligible: Tensor | None = None) -> Radii:
+        """See `Engine.solve`."""
+        settings = self._problem.settings
+        parts = []
+        for block in self._blocks(indices):
+            search, rays = self._start(block, guess, settings.rtol)
+            if negligible is not None:
+                self._prove(search, rays, negligible.reshape(-1))
+                self._run(search, rays)
+            elif self._precision == "tf32" and settings.method == "interpolate":
+                self._certify(search, rays, guess)
+            else:
+                self._run(search, rays)
+            parts.append(search.radii())
+        return Radii.concatenate(parts)
+
+    def refine(self, indices: Sequence[int], known: Radii, rtol: float) -> Radii:
+        """See `Engine.refine`."""
+        guess = Guess.generic(len(self.levels), len(self._problem.cutoffs), 1.0)  # not used: brackets are known
+        parts = []
+        for position, block in zip(self._blocks(range(len(indices))), self._blocks(indices), strict=True):
+            search, rays = self._start(block, guess, rtol, self._problem.settings.for_refinement())
+            search.restore(known.take(torch.tensor(position)))
+            self._run(search, rays)
+            parts.append(search.radii())
+        return Radii.concatenate(parts)
+
+    def learn_order(self, indices: Sequence[int], radii: Sequence[float]) -> None:
+        """See `Engine.learn_order`."""
+        device = self._problem.landscape.device
+        rays = DeviceDirections.of(self._problem.directions, indices, device)
+        losses = torch.empty((len(rays), self.levels[-1]), dtype=torch.float32, device=device)
+        RayBlock(self._mlp, rays).summed_losses(torch.tensor(radii, dtype=torch.float64, device=device), losses)
+        hardness = losses.nan_to_num(nan=torch.finfo(torch.float32).max).double().sum(dim=0)
+        self._hardest_first = hardness.argsort(descending=True, stable=True)
+
+    def _start(
+        self, block: Sequence[int], guess: Guess, rtol: float, settings: SearchSettings | None = None
+    ) -> tuple[DeviceSearch, DeviceDirections]:
+        device = self._problem.landscape.device
+        targets = Targets.of(self.center_losses, self._problem.cutoffs, self.levels, guess, rtol).to(device)
+        rays = DeviceDirections.of(self._problem.directions, block, device)
+        return DeviceSearch(targets, settings or self._problem.settings, len(block), 1.0 / rays.inverse_norm), rays
+
+    def _run(self, search: DeviceSearch, rays: DeviceDirections) -> None:
+        probes = search.ask()
+        if probes is None:
+            return
+        # Rays that a proof settled need no first-layer products.
+        taken = probes.rays
+        block = RayBlock(self._mlp, rays.take(taken))
+        place = torch.zeros(len(rays), dtype=torch.int32, device=taken.device)
+        place[taken] = torch.arange(len(taken), dtype=torch.int32, device=taken.device)
+        while probes is not None:
+            losses = block.losses(place[probes.rays], probes.radius[taken], probes.level[taken], probes.highest)
+            search.tell(probes, losses)
+            probes = search.ask()
+
+    def _certify(self, search: DeviceSearch, rays: DeviceDirections, guess: Guess) -> None:
+        """A search with tf32 products after the first layer, then one in full precision from where it crosses."""
+        rough, _ = self._start(rays.indices, guess, max(self._problem.settings.rtol, _PROPOSAL_RTOL))
+        block = RayBlock(self._mlp, rays)
+        while (probes := rough.ask()) is not None:
+            rough.tell(probes, block.losses(probes.active, probes.radius, probes.level, probes.highest, "tf32"))
+        found = rough.radii()
+        search.num_evaluations += rough.num_evaluations
+        for target in search.targets.order.tolist():
+            level, cutoff = divmod(target, len(self._problem.cutoffs))
+            at, slope = (values[level, cutoff].to(rays.index.device) for values in (found.radius, found.slope))
+            chosen = (torch.isfinite(at) & (at > 0)).nonzero().reshape(-1)
+            if len(chosen):
+                levels = torch.full((len(rays),), level, device=at.device)
+                losses = block.losses(chosen.int(), at.nan_to_num(), levels, level)
+                search.slope[chosen, target] = slope[chosen]
+                search.begin(chosen, target, at[chosen], losses[:, level])
+        while (probes := search.ask()) is not None:
+            search.tell(probes, block.losses(probes.active, probes.radius, probes.level, probes.highest))
+
+    def _prove(self, search: DeviceSearch, rays: DeviceDirections, negligible: Tensor) -> None:
+        """Tests each ray where it would begin to matter; rays outside there are not solved."""
+        tests = []
+        for target in search.targets.order.tolist():
+            chosen, radius = search.candidates(target, float(negligible[target]))
+            if len(chosen):
+                tests.append((target, chosen, radius, *self._test(rays.take(chosen), radius, target, search)))
+        if not tests:
+            return
+        # Proofs stop early; the others are evaluated in full, in data order as every other evaluation.
+        undecided = torch.zeros(len(rays), dtype=torch.bool, device=rays.index.device)
+        for _, chosen, _, is_proved, _ in tests:
+            undecided[chosen[~is_proved]] = True
+        kept = undecided.nonzero().reshape(-1)
+        block = RayBlock(self._mlp, rays.take(kept)) if len(kept) else None
+        place = undecided.cumsum(0) - 1
+        for target, chosen, radius, is_proved, bound in tests:
+            level = int(search.targets.level[target])
+            value = bound
+            left = ~is_proved
+            if block is not None and bool(left.any()):
+                at = torch.zeros(len(kept), dtype=torch.float64, device=kept.device)
+                at[place[chosen[left]]] = radius[left]
+                levels = torch.full((len(kept),), level, device=kept.device)
+                value[left] = block.losses(place[chosen[left]].int(), at, levels, level)[:, level]
+            search.settle(Probes(chosen, radius, torch.full_like(chosen, level)), target, value)
+
+    def _test(self, rays: DeviceDirections, radius: Tensor, target: int, search: DeviceSearch) -> tuple[Tensor, Tensor]:
+        """Which rays a part of the rows proves to be outside at `radius`, and their mean loss so far. [n] each"""
+        level = int(search.targets.level[target])
+        num_examples = self.levels[level]
+        order = self._hardest_first[self._hardest_first < num_examples]
+        terms = num_examples * self._mlp.terms
+        # Not above the cutoff alone: the sum in another order may differ in its last bits.
+        enough = float(search.targets.cutoff[target]) * terms * (1.0 + 1e-12)
+        total = torch.zeros(len(rays), dtype=torch.float64, device=radius.device)
+        is_proved = torch.zeros(len(rays), dtype=torch.bool, device=radius.device)
+        first, chunk = 0, max(1, num_examples // _FIRST_SHARE)
+        while first < num_examples:
+            left = (~is_proved).nonzero().reshape(-1)
+            if len(left) == 0:
+                break
+            rows = order[first : first + chunk]
+            total[left] += RayBlock(self._mlp, rays.take(left), rows).summed_losses(radius[left])
+            is_proved = ~(total <= enough)
+            first += len(rows)
+            chunk = first
+        return is_proved, total / terms
+
+    def _plan(self, memory_budget: int | None) -> int:
+        """Directions in flight."""
+        device, needed = self._problem.landscape.device, self._mlp.bytes_per_ray()
+        if memory_budget is None:
+            memory_budget = 2**30
+            if device.type == "cuda":
+                memory_budget = int(_SHARE_OF_FREE * torch.cuda.mem_get_info(device)[0])
+        if needed > memory_budget:
+            raise BackendUnavailable(
+                f"one direction needs {needed / 2**30:.2f} GiB on {device} and {memory_budget / 2**30:.2f} GiB may be "
+                "used: measure fewer examples, free memory, or choose backend='reference'."
+            )
+        return min(memory_budget // needed, MAX_RAYS)
+
+    def _blocks(self, indices: Sequence[int]) -> list[Sequence[int]]:
+        return [indices[i : i + self._block_size] for i in range(0, len(indices), self._block_size)]

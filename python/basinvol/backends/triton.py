@@ -1,0 +1,49 @@
+"""Multilayer perceptrons on a CUDA device, with the kernels of basin_triton."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+import torch
+
+from . import Engine, RayProblem, Resources
+from .mlp import Mlp, Unsupported, read_loss, read_mlp
+
+
+class TritonBackend:
+    """The search and its state on the device."""
+
+    name = "triton"
+    # Three tf32 products are as exact as one in float32, and run on the tensor cores.
+    precisions: tuple[str, ...] = ("tf32x3", "fp32", "tf32")
+
+    def unusable(self, device: torch.device) -> str | None:
+        """It needs a CUDA device and triton; for tests, Triton's interpreter is a device too."""
+        if importlib.util.find_spec("triton") is None:
+            return "triton is not installed: pip install 'basinvol[triton]'"
+        if device.type == "cuda" or os.environ.get("TRITON_INTERPRET") == "1":
+            return None
+        if torch.cuda.is_available():
+            return f"it computes on a CUDA device, and the landscape is on {device}; pass device='cuda'"
+        return "it needs a CUDA device, and torch finds none on this machine"
+
+    def unsupported(self, problem: RayProblem) -> str | None:
+        """It takes float32 perceptrons with three losses."""
+        try:
+            read_loss(problem.landscape.loss_fn, problem.landscape.targets, self._read(problem))
+        except Unsupported as refusal:
+            return str(refusal)
+        return None
+
+    def prepare(self, problem: RayProblem, resources: Resources) -> Engine:
+        """Copy what is not on the device yet, multiply the inputs by the first layer, evaluate the center."""
+        from .device.engine import DeviceEngine  # imports triton
+
+        mlp = self._read(problem)
+        loss = read_loss(problem.landscape.loss_fn, problem.landscape.targets, mlp)
+        precision = problem.precision or self.precisions[0]
+        return DeviceEngine(problem, mlp, loss, precision, resources.memory_budget)
+
+    def _read(self, problem: RayProblem) -> Mlp:
+        return read_mlp(problem.landscape.model, problem.landscape.inputs)

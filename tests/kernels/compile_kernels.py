@@ -1,0 +1,172 @@
+"""Compiles every variant of every Triton kernel for one compute capability; prints what each uses, a JSON line each.
+
+A program of its own, without TRITON_INTERPRET: the interpreter, once chosen in a process, can not be left.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+linear, loss_head, materialize, normals, reduce, search_step = (
+    importlib.import_module(f"basin_triton.{name}")
+    for name in ("linear", "loss_head", "materialize", "normals", "reduce", "search_step")
+)
+ACTIVATIONS = importlib.import_module("basin_triton.activations").ACTIVATIONS
+
+# Types of the arguments by name; what is not here is a size or a stride.
+_FLOATS = "center scale normals inputs weight bias base shift first_bias per_row"  # float32
+_DOUBLES = (
+    "inverse_norm radius partial terms losses lower upper value_lower value_upper slope unit cutoff guess_radius "
+    "guess_slope rtol radius_max grid"
+)
+_LONGS = "directions level relative order steps num_evaluations grid_index probe_level"
+_INTS = "active num_rows block_first block_count num_blocks ends still_active summary"
+TYPES = {
+    **dict.fromkeys(_FLOATS.split(), "*fp32"),
+    **dict.fromkeys(_DOUBLES.split(), "*fp64"),
+    **dict.fromkeys(_LONGS.split(), "*i64"),
+    **dict.fromkeys(_INTS.split(), "*i32"),
+    "status": "*i8",
+    "is_wanted": "*i1",
+    "seed": "i64",
+}
+_STRIDES = ("depth", "outputs", "inputs_stride", "weight_stride", "bias_stride", "shift_stride", "first_bias_stride")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A kernel as one launch specializes it."""
+
+    name: str
+    kernel: Any
+    constants: dict[str, Any]
+    types: dict[str, str]  # of arguments whose type depends on the kernel
+    options: dict[str, Any] = field(default_factory=dict)
+    aligned: tuple[str, ...] = ()  # sizes that are multiples of sixteen: wide loads, and other code
+
+
+def variants() -> Iterator[Variant]:
+    exact = {"enable_fp_fusion": False}
+    yield Variant("normals", normals._normals_kernel, {"BLOCK": normals._BLOCK}, {"out": "*fp32"}, exact)
+    for center, memory in itertools.product((False, True), repeat=2):
+        constants = {"HAS_CENTER": center, "FROM_MEMORY": memory, "BLOCK": materialize._BLOCK}
+        name = f"materialize center={center} memory={memory}"
+        yield Variant(name, materialize._materialize_kernel, constants, {"out": "*fp32"}, exact)
+    constants = {"BLOCK": materialize._BLOCK}
+    yield Variant("square_norms", materialize._square_norms_kernel, constants, {"out": "*fp64"}, exact)
+    yield Variant(
+        "reduce", reduce._reduce_kernel, {"BLOCK": reduce._BLOCK}, {"out": "*fp64"}, {**exact, "num_warps": 1}
+    )
+    for method, losses in itertools.product(search_step.METHODS, (False, True)):
+        constants = {"HAS_LOSSES": losses, "METHOD": method, "RAYS": search_step._RAYS}
+        name = f"search_step {method} losses={losses}"
+        yield Variant(name, search_step._search_step_kernel, constants, {}, {**exact, "num_warps": 1})
+    for count in (1, search_step.MAX_RAYS):
+        block, options = search_step._compact_block(count), {"num_warps": search_step._COMPACT_WARPS}
+        yield Variant(f"compact {block}", search_step._compact_kernel, {"BLOCK": block}, {}, options)
+    yield from _linear_variants()
+    yield from _head_variants()
+
+
+def _linear_variants() -> Iterator[Variant]:
+    # Every tile with the largest activations, from all three kinds of inputs; then the other activations once.
+    kinds = [("identity", None), ("gelu", None), ("gelu", "tanh")]
+    chosen = {
+        (precision, linear.tile(precision, outputs, kind[1] is not None), *kind)
+        for precision, outputs, kind in itertools.product(linear.PRECISIONS, (16, 64), kinds)
+    }
+    chosen |= {("tf32x3", linear.tile("tf32x3", 64, True), kind, kind) for kind in ACTIVATIONS}
+    for precision, (bm, bn, bk, warps, stages), activation, first in sorted(chosen, key=str):
+        constants = {
+            "BM": bm,
+            "BN": bn,
+            "BK": bk,
+            "PRECISION": linear.PRECISIONS[precision],
+            "HAS_BIAS": activation != "identity" or first is not None,
+            "ACTIVATION": activation,
+            "IS_SECOND": first is not None,
+            "FIRST_HAS_BIAS": first is not None,
+            "FIRST_ACTIVATION": first or "identity",
+        }
+        name = f"linear {precision} {bm}x{bn}x{bk} {activation} after {first}"
+        options = {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True}
+        yield from _aligned_and_not(Variant(name, linear._linear_kernel, constants, {"out": "*fp32"}, options))
+
+
+def _head_variants() -> Iterator[Variant]:
+    kinds = [
+        (precision, loss, True, first, False)
+        for precision, loss, first in itertools.product(linear.PRECISIONS, loss_head.LOSSES, (None, "tanh"))
+    ]
+    kinds += [("tf32x3", loss, False, first, False) for loss in loss_head.LOSSES for first in (None, "identity")]
+    kinds += [("tf32x3", "cross_entropy", True, kind, True) for kind in (None, *ACTIVATIONS)]
+    for precision, loss, has_weight, first, per_row in kinds:
+        constants = {
+            "BM": loss_head.BLOCK_ROWS,
+            "BC": loss_head.MAX_OUTPUTS if has_weight else loss_head._CLASSES,
+            "BK": loss_head._BK,
+            "PRECISION": linear.PRECISIONS[precision],
+            "LOSS": loss,
+            "PER_ROW": per_row,
+            "HAS_WEIGHT": has_weight,
+            "HAS_BIAS": has_weight,
+            "IS_SECOND": first is not None,
+            "FIRST_HAS_BIAS": first is not None,
+            "FIRST_ACTIVATION": first or "identity",
+        }
+        name = f"loss_head {precision} {loss} {'layer' if has_weight else 'logits'} after {first}{' by row' * per_row}"
+        types = {"out": "*fp64", "targets": "*i64" if loss == "cross_entropy" else "*fp32"}
+        options = {"num_warps": loss_head._WARPS, "num_stages": loss_head._STAGES, "enable_fp_fusion": True}
+        yield from _aligned_and_not(Variant(name, loss_head._loss_head_kernel, constants, types, options))
+
+
+def _aligned_and_not(variant: Variant) -> Iterator[Variant]:
+    yield replace(variant, name=f"{variant.name}, any sizes")
+    yield replace(variant, name=f"{variant.name}, sizes in sixteens", aligned=_STRIDES)
+
+
+def compile_variant(variant: Variant, capability: int) -> dict[str, Any]:
+    """Name, registers, bytes of stack, local and shared memory."""
+    names = variant.kernel.arg_names
+    types = {**TYPES, **variant.types}
+    signature = {name: "constexpr" if name in variant.constants else types.get(name, "i32") for name in names}
+    # torch's allocations are aligned, and rows of parameters are, see backends/device/mlp.py.
+    attributes = {
+        (i,): [["tt.divisibility", 16]]
+        for i, name in enumerate(names)
+        if signature[name].startswith("*") or name in variant.aligned
+    }
+    source = ASTSource(variant.kernel, signature, constexprs=variant.constants, attrs=attributes)
+    built = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=variant.options)
+    usage = _resource_usage(built.asm["cubin"])
+    return {"kernel": variant.name, **usage, "SHARED": built.metadata.shared}
+
+
+def _resource_usage(cubin: bytes) -> dict[str, int]:
+    tools = pathlib.Path(triton.__file__).parent / "backends/nvidia/bin"
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "kernel.cubin")
+        path.write_bytes(cubin)
+        command = [tools / "cuobjdump", "--dump-resource-usage", path]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return {name: int(size) for name, size in re.findall(r"(REG|STACK|LOCAL):(\d+)", text)}
+
+
+if __name__ == "__main__":
+    for chosen in variants():
+        if len(sys.argv) < 3 or sys.argv[2] in chosen.name:
+            print(json.dumps(compile_variant(chosen, int(sys.argv[1]))), flush=True)
