@@ -105,7 +105,8 @@ def moves_of(case: Case, directions: bv.Directions) -> tuple[list[list[torch.Ten
     """scale x direction as tensors like the parameters, and the norms of the Gaussian vectors."""
     indices = range(max(case.baseline_directions, NUM_CHECKED))
     scale = directions.space.scale(case.model)
-    moves = [list(directions.space.unflatten(u * scale).values()) for u in directions.materialize(indices)]
+    vectors = directions.materialize(indices, device=scale.device)
+    moves = [list(directions.space.unflatten(u * scale).values()) for u in vectors]
     return moves, directions.norms(indices).tolist()
 
 
@@ -130,13 +131,13 @@ def check(case: Case, radii: bv.Radii, moves: list[list[torch.Tensor]]) -> None:
 
 
 def time_baselines(
-    case: Case, moves: list[list[torch.Tensor]], norms: list[float], radii: bv.Radii
+    case: Case, moves: list[list[torch.Tensor]], norms: list[float], radii: bv.Radii, compiles: bool = False
 ) -> dict[str, float]:
     """Seconds for all directions, levels and cutoffs of the case, from the baseline directions on every level.
 
-    Brackets must agree with ours, or nothing is reported.
+    Brackets must agree with ours, or nothing is reported. `compiles`: torch.compile too, after a run that compiles.
     """
-    totals = {"grid": 0.0, "bisection": 0.0, "vmap": 0.0}
+    totals: dict[str, float] = {}
     count = case.baseline_directions
     share = case.num_directions / count
     for row, size in enumerate(case.levels):
@@ -151,10 +152,15 @@ def time_baselines(
                     case.model, case.loss_fn, x, y, moves[:count], c, s
                 ),
             }
+            if compiles:
+                runs["vmap compiled"] = lambda c=cutoff, x=inputs, y=targets, s=start: batched_bisection(
+                    case.model, case.loss_fn, x, y, moves[:count], c, s, compiles=True
+                )
+                runs["vmap compiled"]()
             for name, run in runs.items():
                 started = time.perf_counter()
                 brackets = run()
-                totals[name] += (time.perf_counter() - started) * share
+                totals[name] = totals.get(name, 0.0) + (time.perf_counter() - started) * share
                 for ray, (lower, upper) in enumerate(brackets):
                     ours = (float(radii.lower[row, column, ray]), float(radii.upper[row, column, ray]))
                     if not (lower <= ours[1] * (1 + 1e-5) and upper >= ours[0] * (1 - 1e-5)):

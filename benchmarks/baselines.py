@@ -82,8 +82,12 @@ def batched_bisection(
     moves: list[list[Tensor]],
     cutoff: float,
     start: float,
+    compiles: bool = False,
 ) -> list[Bracket]:
-    """torch.func.vmap over all the directions at once, doubling and bisection in step until all are done."""
+    """torch.func.vmap over all the directions at once, doubling and bisection in step until all are done.
+
+    `compiles`: through torch.compile, whose own time counts too unless the same shapes were compiled before.
+    """
     names = [name for name, _ in model.named_parameters()]
     center = {name: p.detach() for name, p in model.named_parameters()}
     stacked = {name: torch.stack([move[i] for move in moves]) for i, name in enumerate(names)}
@@ -92,11 +96,11 @@ def batched_bisection(
         parameters = {name: center[name] + radius * move[name] for name in names}
         return loss_fn(functional_call(model, parameters, (inputs,)), targets)
 
-    losses_at = vmap(loss_at)
-    lower, upper = torch.zeros(len(moves)), torch.full((len(moves),), start)
+    losses_at = torch.compile(vmap(loss_at)) if compiles else vmap(loss_at)
+    lower, upper = torch.zeros(len(moves), device=inputs.device), torch.full((len(moves),), start, device=inputs.device)
     while (inside := losses_at(stacked, upper) <= cutoff).any():
         lower, upper = torch.where(inside, upper, lower), torch.where(inside, 2 * upper, upper)
-    done = torch.zeros(len(moves), dtype=torch.bool)
+    done = torch.zeros(len(moves), dtype=torch.bool, device=inputs.device)
     while not done.all():
         middle = 0.5 * (lower + upper)
         losses = losses_at(stacked, middle)
