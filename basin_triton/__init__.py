@@ -3,6 +3,7 @@
 One operation per file, the kernel first, then its checked wrapper.
 """
 
+from .fused_mlp import MAX_WIDTH, LayerTable, fused_mlp
 from .linear import First, linear
 from .loss_head import BLOCK_ROWS, MAX_OUTPUTS, RowBlocks, loss_head
 from .materialize import materialize, square_norms
@@ -13,8 +14,11 @@ from .search_step import search_step
 __all__ = [
     "BLOCK_ROWS",
     "MAX_OUTPUTS",
+    "MAX_WIDTH",
     "First",
+    "LayerTable",
     "RowBlocks",
+    "fused_mlp",
     "linear",
     "loss_head",
     "materialize",

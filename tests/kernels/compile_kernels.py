@@ -21,20 +21,20 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-linear, loss_head, materialize, normals, reduce, search_step = (
+fused_mlp, linear, loss_head, materialize, normals, reduce, search_step = (
     importlib.import_module(f"basin_triton.{name}")
-    for name in ("linear", "loss_head", "materialize", "normals", "reduce", "search_step")
+    for name in ("fused_mlp", "linear", "loss_head", "materialize", "normals", "reduce", "search_step")
 )
 ACTIVATIONS = importlib.import_module("basin_triton.activations").ACTIVATIONS
 
 # Types of the arguments by name; what is not here is a size or a stride.
-_FLOATS = "center scale normals inputs weight bias base shift first_bias per_row"  # float32
+_FLOATS = "center scale normals inputs parameters weight bias base shift first_bias per_row"  # float32
 _DOUBLES = (
     "inverse_norm radius partial terms losses lower upper value_lower value_upper slope unit cutoff guess_radius "
     "guess_slope rtol radius_max grid"
 )
 _LONGS = "directions level relative order steps num_evaluations grid_index probe_level"
-_INTS = "active num_rows block_first block_count num_blocks ends still_active summary"
+_INTS = "active num_rows places block_first block_count num_blocks ends still_active summary"
 TYPES = {
     **dict.fromkeys(_FLOATS.split(), "*fp32"),
     **dict.fromkeys(_DOUBLES.split(), "*fp64"),
@@ -44,7 +44,16 @@ TYPES = {
     "is_wanted": "*i1",
     "seed": "i64",
 }
-_STRIDES = ("depth", "outputs", "inputs_stride", "weight_stride", "bias_stride", "shift_stride", "first_bias_stride")
+_STRIDES = (
+    "depth",
+    "outputs",
+    "inputs_stride",
+    "weight_stride",
+    "bias_stride",
+    "shift_stride",
+    "first_bias_stride",
+    "parameters_stride",
+)
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,7 @@ def variants() -> Iterator[Variant]:
         yield Variant(f"compact {block}", search_step._compact_kernel, {"BLOCK": block}, {}, options)
     yield from _linear_variants()
     yield from _head_variants()
+    yield from _fused_variants()
 
 
 def _linear_variants() -> Iterator[Variant]:
@@ -132,6 +142,26 @@ def _head_variants() -> Iterator[Variant]:
         types = {"out": "*fp64", "targets": "*i64" if loss == "cross_entropy" else "*fp32"}
         options = {"num_warps": loss_head._WARPS, "num_stages": loss_head._STAGES, "enable_fp_fusion": True}
         yield from _aligned_and_not(Variant(name, loss_head._loss_head_kernel, constants, types, options))
+
+
+def _fused_variants() -> Iterator[Variant]:
+    kinds = [(*kind, "tanh") for kind in itertools.product(linear.PRECISIONS, ("cross_entropy",), fused_mlp._TILES)]
+    kinds += [("tf32x3", loss, 32, kind) for loss in loss_head.LOSSES for kind in ACTIVATIONS]
+    for precision, loss, width, activation in kinds:
+        rows, warps = fused_mlp._TILES[width]
+        constants = {
+            "BM": rows,
+            "WIDTH": width,
+            "BC": loss_head.MAX_OUTPUTS,
+            "PRECISION": linear.PRECISIONS[precision],
+            "LOSS": loss,
+            "FIRST_HAS_BIAS": True,
+            "ACTIVATION": activation,
+        }
+        types = {"out": "*fp64", "targets": "*i64" if loss == "cross_entropy" else "*fp32"}
+        options = {"num_warps": warps, "num_stages": 1, "enable_fp_fusion": True}
+        name = f"fused_mlp {precision} {loss} {width} wide {activation}"
+        yield from _aligned_and_not(Variant(name, fused_mlp._fused_mlp_kernel, constants, types, options))
 
 
 def _aligned_and_not(variant: Variant) -> Iterator[Variant]:

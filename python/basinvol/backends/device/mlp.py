@@ -7,7 +7,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from basin_triton import BLOCK_ROWS, MAX_OUTPUTS, First, RowBlocks, linear, loss_head, materialize, reduce
+from basin_triton import (
+    BLOCK_ROWS,
+    MAX_OUTPUTS,
+    MAX_WIDTH,
+    First,
+    LayerTable,
+    RowBlocks,
+    fused_mlp,
+    linear,
+    loss_head,
+    materialize,
+    reduce,
+)
 
 from .. import RayProblem
 from ..mlp import LinearLayer, Mlp
@@ -66,6 +78,7 @@ class DeviceMlp:
         self.level_rows = torch.tensor(self.levels, dtype=torch.int32, device=self.device)
         self.level_terms = self.level_rows.double() * self.terms
         self._place_parameters()
+        self.fused = self._fuse()
         first = self.layers[0].weight.detach().to(self.device, torch.float32).contiguous()
         all_rows = torch.full((1,), len(self.inputs), dtype=torch.int32, device=self.device)
         only = torch.zeros(1, dtype=torch.int32, device=self.device)
@@ -82,6 +95,22 @@ class DeviceMlp:
     def bytes_per_ray(self) -> int:
         """What a ray keeps on the device between evaluations."""
         return 4 * (self.base.numel() + self.row_size)
+
+    def _fuse(self) -> LayerTable | None:
+        """The layers after the first as one kernel takes them; None where it does not."""
+        first, *others = self.layers
+        names = [name for layer in others for name in (layer.weight_name, layer.bias_name) if name is not None]
+        is_small = all(layer.weight.shape[1] <= MAX_WIDTH for layer in others) and not self.has_wide_end
+        is_plain = all(layer.activation == first.activation for layer in others[:-1])
+        # With one layer left, the loss head is the whole rest.
+        if len(others) < 2 or not is_small or not is_plain or any(name not in self.places for name in names):
+            return None
+        places = []
+        for layer in others:
+            bias_at = -1 if layer.bias_name is None else self.places[layer.bias_name].at
+            outputs, inputs = layer.weight.shape
+            places.append((self.places[layer.weight_name].at, bias_at, inputs, outputs))
+        return LayerTable.of(places, first.activation, self.device)
 
     def _place_parameters(self) -> None:
         """All tensors but the first weight go into one row of perturbed parameters, each aligned."""
@@ -172,6 +201,9 @@ class RayBlock:
         for start in range(0, num_blocks, step):
             stop = min(start + step, num_blocks)
             low, high = self._block_rows[start], self._block_rows[stop]
+            if self._mlp.fused is not None and per_row is None:
+                self._evaluate_fused(self._mlp.fused, evaluation, start, stop)
+                continue
             x, last = self._last_inputs(evaluation, low, high)
             loss_head(
                 x,
@@ -188,17 +220,37 @@ class RayBlock:
                 per_row=None if per_row is None else per_row[:, low:high],
             )
 
-    def _last_inputs(self, evaluation: _Evaluation, low: int, high: int) -> tuple[Tensor | First, LinearLayer | None]:
-        """What the loss head reads for rows low to high - 1, and the layer that is left to it, if any."""
-        first, *others = self._mlp.layers
-        last = others.pop() if others and not self._mlp.has_wide_end else None
-        x: Tensor | First = First(
+    def _evaluate_fused(self, layers: LayerTable, evaluation: _Evaluation, start: int, stop: int) -> None:
+        low, high = self._block_rows[start], self._block_rows[stop]
+        fused_mlp(
+            self._first(evaluation, low, high),
+            evaluation.parameters,
+            layers,
+            self._targets[low:high],
+            evaluation.active,
+            evaluation.num_rows,
+            self._blocks.part(start, stop),
+            evaluation.partial[:, start:stop],
+            loss=self._mlp.loss,
+            origin=low,
+            precision=evaluation.precision,
+        )
+
+    def _first(self, evaluation: _Evaluation, low: int, high: int) -> First:
+        layer = self._mlp.layers[0]
+        return First(
             base=self._base[low:high],
             shift=self._shift[:, low:high],
             radius=evaluation.radius,
-            bias=self._bias(first, evaluation.parameters),
-            activation=first.activation,
+            bias=self._bias(layer, evaluation.parameters),
+            activation=layer.activation,
         )
+
+    def _last_inputs(self, evaluation: _Evaluation, low: int, high: int) -> tuple[Tensor | First, LinearLayer | None]:
+        """What the loss head reads for rows low to high - 1, and the layer that is left to it, if any."""
+        _, *others = self._mlp.layers
+        last = others.pop() if others and not self._mlp.has_wide_end else None
+        x: Tensor | First = self._first(evaluation, low, high)
         for layer in others:
             x = linear(
                 x,

@@ -1,0 +1,193 @@
+"""A whole narrow perceptron and its loss, from the first layer's parts to block sums: nothing is stored in between.
+
+Reference: the layers by `torch.nn.functional.linear` and the activation, then the loss with reduction="sum".
+
+For networks no wider than 64: there activations and a layer's weights fit the registers of one program, and one launch
+replaces one for each layer. At 128, tf32x3 needs 7.5 KB of stack on sm_80, and fp32 0.9 KB on sm_90.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .activations import activate
+from .linear import PRECISIONS, First, first_activations, first_arguments
+from .loss_head import MAX_OUTPUTS, RowBlocks, element_losses
+
+MAX_WIDTH = 64
+
+# Width of the program's tiles: rows, warps. Clean of spills on sm_80 and sm_90; no device has timed them yet.
+_TILES = {16: (64, 4), 32: (64, 4), 64: (64, 8)}
+
+
+@dataclass(frozen=True)
+class LayerTable:
+    """Where each layer after the first is in a row of parameters, and its shape.
+
+    Attributes:
+        places: offset of the weight, of the bias (-1 without one), inputs, outputs. [L - 1, 4] int32
+        width: of the widest layer but the last, padded: of every tile.
+        outputs: of the last layer.
+        activation: after every layer but the last, the same for all.
+    """
+
+    places: Tensor
+    width: int
+    outputs: int
+    activation: str
+
+    @classmethod
+    def of(cls, places: list[tuple[int, int, int, int]], activation: str, device: torch.device) -> LayerTable:
+        """From the rows of `places`; no layer may have more than `MAX_WIDTH` inputs."""
+        widest = max(inputs for _, _, inputs, _ in places)
+        width = next(width for width in _TILES if width >= widest)
+        return cls(torch.tensor(places, dtype=torch.int32, device=device), width, places[-1][3], activation)
+
+
+@triton.jit
+def _fused_mlp_kernel(
+    out,
+    out_stride,
+    parameters,
+    parameters_stride,
+    places,
+    num_layers,
+    targets,
+    active,
+    num_rows,
+    origin,
+    block_first,
+    block_count,
+    depth,
+    outputs,
+    base,
+    shift,
+    shift_stride,
+    radius,
+    first_bias,
+    first_bias_stride,
+    LOSS: tl.constexpr,
+    FIRST_HAS_BIAS: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BM: tl.constexpr,
+    WIDTH: tl.constexpr,
+    BC: tl.constexpr,
+):
+    a = tl.program_id(1).to(tl.int64)
+    slot = tl.load(active + a).to(tl.int64)
+    if slot < 0:
+        return
+    start = tl.load(block_first + tl.program_id(0))
+    if start >= tl.load(num_rows + slot):
+        return
+    count = tl.load(block_count + tl.program_id(0))
+    row = tl.minimum(tl.arange(0, BM), count - 1)[:, None]
+    at_first = (start - origin).to(tl.int64)
+    parameters += a * parameters_stride
+    k_row, k_column = tl.arange(0, WIDTH)[None, :], tl.arange(0, WIDTH)[:, None]
+
+    x = first_activations(
+        base + at_first * depth,
+        shift + slot * shift_stride + at_first * depth,
+        tl.load(radius + slot).to(tl.float32),
+        first_bias + a * first_bias_stride,
+        row * depth + k_row,
+        k_row,
+        k_row < depth,
+        FIRST_HAS_BIAS,
+        ACTIVATION,
+    )
+    for layer in range(num_layers - 1):
+        weight_at, bias_at = tl.load(places + 4 * layer), tl.load(places + 4 * layer + 1)
+        inner, outer = tl.load(places + 4 * layer + 2), tl.load(places + 4 * layer + 3)
+        mask = (k_row < outer) & (k_column < inner)
+        w = tl.load(parameters + weight_at + k_row * inner + k_column, mask=mask, other=0.0)
+        x = tl.dot(x, w, input_precision=PRECISION)
+        x += tl.load(parameters + bias_at + k_row, mask=k_row < tl.where(bias_at >= 0, outer, 0), other=0.0)
+        x = tl.where(k_row < outer, activate(x, ACTIVATION), 0.0)
+
+    last = places + 4 * (num_layers - 1)
+    weight_at, bias_at, inner = tl.load(last), tl.load(last + 1), tl.load(last + 2)
+    c = tl.arange(0, BC)[None, :]
+    in_class = c < outputs
+    w = tl.load(parameters + weight_at + c * inner + k_column, mask=in_class & (k_column < inner), other=0.0)
+    logit = tl.dot(x, w, input_precision=PRECISION)
+    logit += tl.load(parameters + bias_at + c, mask=c < tl.where(bias_at >= 0, outputs, 0), other=0.0)
+    if LOSS == "cross_entropy":
+        label = tl.load(targets + at_first + row)
+        at_label = tl.sum(tl.where(c == label, logit, 0.0), axis=1)
+        largest = tl.max(tl.where(in_class, logit, float("-inf")), axis=1)
+        scaled = tl.sum(tl.where(in_class, tl.exp(logit - largest[:, None]), 0.0), axis=1)
+        loss = tl.log(scaled) + (largest - at_label)
+    else:
+        target = tl.load(targets + (at_first + row) * outputs + tl.minimum(c, outputs - 1))
+        loss = tl.sum(tl.where(in_class, element_losses(logit, target, LOSS), 0.0), axis=1)
+    loss = tl.where(tl.arange(0, BM) < count, loss, 0.0)
+    tl.store(out + a * out_stride + tl.program_id(0), tl.sum(loss.to(tl.float64), axis=0))
+
+
+def fused_mlp(
+    inputs: First,
+    parameters: Tensor,
+    layers: LayerTable,
+    targets: Tensor,
+    active: Tensor,
+    num_rows: Tensor,
+    blocks: RowBlocks,
+    out: Tensor,
+    *,
+    loss: str,
+    origin: int = 0,
+    precision: str = "fp32",
+) -> None:
+    """Summed losses of every active direction and block, as `loss_head` gives after a `linear` for every layer between.
+
+    Args:
+        inputs: the first layer's parts; its activation is that of `layers`.
+        parameters: of all other layers. [A, any] float32, rows contiguous
+        layers: where they are; none wider than `MAX_WIDTH`, the last no wider than `MAX_OUTPUTS`.
+        targets, active, num_rows, blocks, out, loss, origin, precision: as in `loss_head`.
+    """
+    if layers.width > MAX_WIDTH or layers.outputs > MAX_OUTPUTS:
+        raise ValueError(
+            f"`layers` may be {MAX_WIDTH} wide with {MAX_OUTPUTS} outputs at most, "
+            f"got {layers.width} and {layers.outputs}."
+        )
+    if inputs.activation != layers.activation:
+        raise ValueError(f"`inputs` have activation {inputs.activation!r}, `layers` {layers.activation!r}.")
+    if len(active) == 0 or len(blocks) == 0:
+        return
+    bm, warps = _TILES[layers.width]
+    _fused_mlp_kernel[(len(blocks), len(active))](
+        out,
+        out.stride(0),
+        parameters,
+        parameters.stride(0),
+        layers.places,
+        len(layers.places),
+        targets,
+        active,
+        num_rows,
+        origin,
+        blocks.first,
+        blocks.count,
+        inputs.base.shape[1],
+        layers.outputs,
+        *first_arguments(inputs, parameters),
+        LOSS=loss,
+        FIRST_HAS_BIAS=inputs.bias is not None,
+        ACTIVATION=layers.activation,
+        PRECISION=PRECISIONS[precision],
+        BM=bm,
+        WIDTH=layers.width,
+        BC=MAX_OUTPUTS,
+        num_warps=warps,
+        num_stages=1,
+        enable_fp_fusion=True,
+    )
