@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import torch
@@ -40,10 +41,10 @@ class DeviceEngine:
     def __init__(self, problem: RayProblem, mlp: Mlp, loss: str, precision: str, memory_budget: int | None) -> None:
         self._problem = problem
         self._precision = precision
-        self._mlp = DeviceMlp(problem, mlp, loss, "tf32x3" if precision == "tf32" else precision)
         self.levels = problem.landscape.levels
-        self._center = self._mlp.center_losses()
-        self.center_losses = self._center.cpu()
+        with self._current():
+            self._mlp = DeviceMlp(problem, mlp, loss, "tf32x3" if precision == "tf32" else precision)
+            self.center_losses = self._mlp.center_losses().cpu()
         self._hardest_first = torch.arange(self.levels[-1], device=problem.landscape.device)
         self._block_size = self._plan(memory_budget)
 
@@ -61,39 +62,47 @@ class DeviceEngine:
 
     def solve(self, indices: Sequence[int], guess: Guess, negligible: Tensor | None = None) -> Radii:
         """See `Engine.solve`."""
-        settings = self._problem.settings
-        parts = []
-        for block in self._blocks(indices):
-            search, rays = self._start(block, guess, settings.rtol)
-            if negligible is not None:
-                self._prove(search, rays, negligible.reshape(-1))
-                self._run(search, rays)
-            elif self._precision == "tf32" and settings.method == "interpolate":
-                self._certify(search, rays, guess)
-            else:
-                self._run(search, rays)
-            parts.append(search.radii())
-        return Radii.concatenate(parts)
+        with self._current():
+            return Radii.concatenate([self._solve(block, guess, negligible) for block in self._blocks(indices)])
 
     def refine(self, indices: Sequence[int], known: Radii, rtol: float) -> Radii:
         """See `Engine.refine`."""
         guess = Guess.generic(len(self.levels), len(self._problem.cutoffs), 1.0)  # not used: brackets are known
         parts = []
         for position, block in zip(self._blocks(range(len(indices))), self._blocks(indices), strict=True):
-            search, rays = self._start(block, guess, rtol, self._problem.settings.for_refinement())
-            search.restore(known.take(torch.tensor(position)))
-            self._run(search, rays)
-            parts.append(search.radii())
+            with self._current():
+                search, rays = self._start(block, guess, rtol, self._problem.settings.for_refinement())
+                search.restore(known.take(torch.tensor(position)))
+                self._run(search, rays)
+                parts.append(search.radii())
         return Radii.concatenate(parts)
 
     def learn_order(self, indices: Sequence[int], radii: Sequence[float]) -> None:
         """See `Engine.learn_order`."""
         device = self._problem.landscape.device
-        rays = DeviceDirections.of(self._problem.directions, indices, device)
-        losses = torch.empty((len(rays), self.levels[-1]), dtype=torch.float32, device=device)
-        RayBlock(self._mlp, rays).summed_losses(torch.tensor(radii, dtype=torch.float64, device=device), losses)
+        losses = torch.empty((len(indices), self.levels[-1]), dtype=torch.float32, device=device)
+        with self._current():
+            rays = DeviceDirections.of(self._problem.directions, indices, device)
+            RayBlock(self._mlp, rays).summed_losses(torch.tensor(radii, dtype=torch.float64, device=device), losses)
         hardness = losses.nan_to_num(nan=torch.finfo(torch.float32).max).double().sum(dim=0)
         self._hardest_first = hardness.argsort(descending=True, stable=True)
+
+    def _current(self) -> contextlib.AbstractContextManager[object]:
+        """Triton launches on the current device, whatever device its arguments are on."""
+        device = self._problem.landscape.device
+        return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
+
+    def _solve(self, block: Sequence[int], guess: Guess, negligible: Tensor | None) -> Radii:
+        settings = self._problem.settings
+        search, rays = self._start(block, guess, settings.rtol)
+        if negligible is not None:
+            self._prove(search, rays, negligible.reshape(-1))
+            self._run(search, rays)
+        elif self._precision == "tf32" and settings.method == "interpolate":
+            self._certify(search, rays, guess)
+        else:
+            self._run(search, rays)
+        return search.radii()
 
     def _start(
         self, block: Sequence[int], guess: Guess, rtol: float, settings: SearchSettings | None = None
