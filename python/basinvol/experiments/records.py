@@ -1,21 +1,25 @@
-"""A run on disk: config.json, models/, radii/, timings.csv, volumes.csv, figures/, report.html.
+"""A run on disk: config.json, models/, radii/, rows/, slices/, timings.csv, volumes.csv, figures/, report.html.
 
 Nothing here needs torch. Every file is written under a temporary name and renamed, so that a reader, or
-the same command after a kill, finds whole files only.
+the same command after a kill, finds whole files only. One process at a time works in a directory.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import fcntl
 import io
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+NO_VARIATION = "-"  # the variant of a model where nothing varies
 
 VOLUME_COLUMNS = (
     "experiment",
@@ -23,6 +27,7 @@ VOLUME_COLUMNS = (
     "data_seed",
     "model_level",
     "model_size",
+    "variant",
     "landscape_level",
     "landscape_size",
     "cutoff",
@@ -50,6 +55,11 @@ VOLUME_COLUMNS = (
 )
 
 
+def model_name(seed: int, level: int, variant: str) -> str:
+    """The name of a model in all files."""
+    return f"m{seed}-level{level}" + ("" if variant == NO_VARIATION else "-" + variant.lower().replace(" ", ""))
+
+
 class RunDirectory:
     """The files of one run.
 
@@ -63,7 +73,7 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            for part in ("models", "radii", "figures"):
+            for part in ("models", "radii", "rows", "slices", "figures"):
                 (path / part).mkdir(parents=True, exist_ok=True)
             probe = path / f".writable-{os.getpid()}"
             probe.touch()
@@ -93,6 +103,22 @@ class RunDirectory:
         config = {"settings": wanted, "versions": _versions(), "machine": machine(), "commit": _commit()}
         write_atomically(path, json.dumps(config, indent=2).encode() + b"\n")
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes out; the system releases it when this one ends, however it ends.
+
+        Raises:
+            ValueError: another process is at work here.
+        """
+        with (self.path / ".lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ValueError(
+                    f"another process is at work in {self.path}; wait for it, or use another `out`."
+                ) from error
+            yield
+
     def model_path(self, name: str) -> Path:
         """Weights of one model."""
         return self.path / "models" / f"{name}.safetensors"
@@ -105,6 +131,41 @@ class RunDirectory:
         """Radii of the directions that decide, narrowed further than in their blocks."""
         return self.path / "radii" / f"{name}-refined.parquet"
 
+    def slices_path(self, seed: int) -> Path:
+        """Losses in the plane through three minima of one seed."""
+        return self.path / "slices" / f"m{seed}.parquet"
+
+    def write_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """The rows of volumes.csv that one model gives, but for their seconds; its last file."""
+        write_atomically(self._rows_path(name), json.dumps(rows, indent=1).encode())
+
+    def has_rows(self, name: str) -> bool:
+        """Whether a model is finished."""
+        return self._rows_path(name).exists()
+
+    def read_rows(self, name: str) -> list[dict[str, Any]]:
+        """What `write_rows` wrote."""
+        rows: list[dict[str, Any]] = json.loads(self._rows_path(name).read_text())
+        return rows
+
+    def _rows_path(self, name: str) -> Path:
+        return self.path / "rows" / f"{name}.json"
+
+    def check_data(self, data_seed: int, fingerprint: str) -> None:
+        """Notes which examples a data seed stands for, or checks that they are the ones noted.
+
+        Raises:
+            ValueError: they are not.
+        """
+        path = self.path / "rows" / f"data-seed{data_seed}.sha256"
+        if not path.exists():
+            write_atomically(path, fingerprint.encode() + b"\n")
+        elif path.read_text().strip() != fingerprint:
+            raise ValueError(
+                f"the examples of data seed {data_seed} are not those that {self.path} was begun with; use the same "
+                "data, or another `out`."
+            )
+
     def add_timing(self, part: str, seconds: float) -> None:
         """Notes how long a part took; timings are the only bytes that differ between two equal runs."""
         with (self.path / "timings.csv").open("a") as file:
@@ -115,8 +176,9 @@ class RunDirectory:
         path = self.path / "timings.csv"
         if not path.exists():
             return {}
-        rows = [line.rpartition(",") for line in path.read_text().splitlines()]
-        return {part: float(seconds) for part, _, seconds in rows}
+        rows = [line.rpartition(",") for line in path.read_text().splitlines(keepends=True)]
+        # A full disk can cut the last line short.
+        return {part: float(seconds) for part, _, seconds in rows if part and seconds.endswith("\n")}
 
     def write_volumes(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """volumes.csv, one row per model, landscape and cutoff."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,116 +21,145 @@ from ..radii import Radii, Status
 from ..rays import RaySolver
 from .blocks import read_block, write_block
 from .data import Split, load
-from .description import Experiment
-from .records import RunDirectory, write_atomically
-from .training import accuracy, build_perceptron, loss_function, per_example_losses, train
+from .description import Experiment, Network, Training, Variant
+from .records import RunDirectory, model_name, write_atomically
+from .training import accuracy, build_network, loss_function, per_example_losses, train
 
 BLOCK = 50  # directions to a Parquet part: what a kill can cost
 
 
 @dataclass(frozen=True)
-class TrainedModel:
-    """A minimum: the model of one seed and level."""
+class Execution:
+    """How a sweep is run; no number but the timings depends on it, unless `backend` or `resolve` do.
 
-    name: str
-    seed: int
-    level: int
-    size: int
-    network: nn.Module
-
-
-class Sweep:
-    """One experiment in one directory.
-
-    Args:
-        experiment: what to run.
-        out: the run directory.
-        backend, resolve, num_threads: see `basinvol.find_radii`; the numbers do not depend on the threads.
+    Attributes:
+        backend, resolve: see `basinvol.find_radii`.
+        num_threads: of each process, while it measures.
+        data_dir: folder with published data files.
         progress: show bars, if standard error is a terminal.
     """
 
-    def __init__(
-        self,
-        experiment: Experiment,
-        out: Path,
-        backend: str = "auto",
-        resolve: str = "all",
-        num_threads: int | None = None,
-        progress: bool = False,
-    ) -> None:
+    backend: str = "auto"
+    resolve: str = "all"
+    num_threads: int = 1
+    data_dir: Path | None = None
+    progress: bool = False
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """One training, and the variants whose weights it gives: one, or the checkpoints of it."""
+
+    seed: int
+    level: int
+    variants: tuple[Variant, ...]
+
+    @property
+    def name(self) -> str:
+        """Of the training in timings and bars."""
+        return model_name(self.seed, self.level, self.variants[-1].label)
+
+
+def training_runs(experiment: Experiment) -> list[TrainingRun]:
+    """All trainings; variants that differ in the number of epochs alone share one."""
+    groups: dict[tuple[Network, Training], list[Variant]] = {}
+    for variant in experiment.variants():
+        groups.setdefault((variant.network, replace(variant.training, epochs=0)), []).append(variant)
+    variants = [tuple(sorted(group, key=lambda v: v.training.epochs)) for group in groups.values()]
+    return [
+        TrainingRun(seed, level, group)
+        for seed in experiment.seeds
+        for level in experiment.levels
+        for group in variants
+    ]
+
+
+class Worker:
+    """Trains and measures models of one experiment in one directory."""
+
+    def __init__(self, experiment: Experiment, directory: RunDirectory, execution: Execution) -> None:
         self.experiment = experiment
-        self.directory = RunDirectory(out)
-        self.directory.claim({**experiment.settings(), "backend": backend, "resolve": resolve})
-        self._backend = backend
-        self._resolve = resolve
-        self._num_threads = num_threads
-        self._progress = progress
+        self.directory = directory
+        self.execution = execution
+        self._loaded: tuple[int, Split] | None = None
 
-    def run(self) -> None:
-        """Everything that is not there yet, then volumes.csv."""
-        rows: list[dict[str, Any]] = []
-        for seed in self.experiment.seeds:
-            split = load(self.experiment, 10 + seed)
-            for model in self._models(seed, split):
-                rows += self._measure(model, split)
-        self.directory.write_volumes(rows)
+    def work(self, run: TrainingRun) -> None:
+        """Everything that is not there yet of one training and its models."""
+        names = [model_name(run.seed, run.level, variant.label) for variant in run.variants]
+        missing = [name for name in names if not self._is_finished(name)]
+        if not missing:
+            return
+        self._train(run, names)
+        for name, variant in zip(names, run.variants, strict=True):
+            if name in missing:
+                network = self.trained(run.seed, name, variant)
+                self.directory.write_rows(name, self._measure(run, name, variant, network))
 
-    def _models(self, seed: int, split: Split) -> Iterator[TrainedModel]:
-        experiment = self.experiment
-        for level, size in zip(experiment.levels, experiment.sizes, strict=True):
-            name = f"m{seed}-level{level}"
-            network = build_perceptron(experiment.widths, seed)
-            path = self.directory.model_path(name)
-            if path.exists():
-                load_model(network, path)
-                network.eval()
-            else:
-                started = time.perf_counter()
-                with self._bar(experiment.training.epochs, f"train {name}", "epoch") as bar:
-                    loss_fn, examples = loss_function(experiment.loss), (split.inputs[:size], split.targets[:size])
-                    train(network, loss_fn, *examples, experiment.training, bar.update)
-                write_atomically(path, save(network.state_dict()))
-                self.directory.add_timing(f"train/{name}", time.perf_counter() - started)
-            yield TrainedModel(name, seed, level, size, network)
+    def split(self, seed: int) -> Split:
+        """The examples of one seed."""
+        if self._loaded is None or self._loaded[0] != seed:
+            split = load(self.experiment, 10 + seed, self.execution.data_dir)
+            self.directory.check_data(10 + seed, split.fingerprint())
+            self._loaded = seed, split
+        return self._loaded[1]
 
-    def _measure(self, model: TrainedModel, split: Split) -> list[dict[str, Any]]:
-        experiment = self.experiment
-        space = ParameterSpace.of(model.network)
+    def trained(self, seed: int, name: str, variant: Variant) -> nn.Module:
+        """A network with its weights from the directory."""
+        network = build_network(variant.network, seed)
+        load_model(network, self.directory.model_path(name))
+        return network.eval()
+
+    def _is_finished(self, name: str) -> bool:
+        blocks = range(len(self._block_starts()))
+        parts = [*(self.directory.block_path(name, block) for block in blocks), self.directory.refined_path(name)]
+        return self.directory.has_rows(name) and all(path.exists() for path in parts)
+
+    def _block_starts(self) -> range:
+        return range(0, self.experiment.num_directions, BLOCK)
+
+    def _train(self, run: TrainingRun, names: list[str]) -> None:
+        paths = [self.directory.model_path(name) for name in names]
+        if all(path.exists() for path in paths):
+            return
+        experiment, last = self.experiment, run.variants[-1]
+        split, size = self.split(run.seed), experiment.base + run.level
+        network = build_network(last.network, run.seed)
+        checkpoints = {variant.training.epochs: path for variant, path in zip(run.variants, paths, strict=True)}
+        started = time.perf_counter()
+        with self._bar(last.training.epochs, f"train {run.name}", "epoch") as bar:
+
+            def on_epoch(epoch: int) -> None:
+                bar.update()
+                if epoch in checkpoints and not checkpoints[epoch].exists():
+                    write_atomically(checkpoints[epoch], save(network.state_dict()))
+
+            examples = split.inputs[:size], split.targets[:size]
+            train(network, loss_function(experiment.loss), *examples, last.training, run.seed, on_epoch)
+        self.directory.add_timing(f"train/{run.name}", time.perf_counter() - started)
+
+    def _measure(self, run: TrainingRun, name: str, variant: Variant, network: nn.Module) -> list[dict[str, Any]]:
+        experiment, split = self.experiment, self.split(run.seed)
+        space = ParameterSpace.of(network)
         is_paper = experiment.method == "paper"
-        generator = "legacy" if is_paper else "philox"
-        directions = Directions(space, experiment.num_directions, seed=0, generator=generator)
-        loss_fn, examples = loss_function(experiment.loss), (split.inputs, split.targets)
-        landscape = Landscape(model.network, loss_fn, examples, experiment.sizes)
-        solver = RaySolver(
-            landscape,
-            directions,
-            experiment.cutoffs,
-            scaling=experiment.scaling,
-            search="grid" if is_paper else "interpolate",
-            resolve=self._resolve,
-            backend=self._backend,
-            num_threads=self._num_threads,
-        )
-        radii = self._radii(model, solver)
-        seconds = self.directory.timings()
-        spent = sum(time for part, time in seconds.items() if part.startswith(f"radii/{model.name}-"))
-        losses = per_example_losses(model.network, experiment.loss, *examples)
-        test = (split.test_inputs, split.test_targets)
+        solver = self._solver(network, space, split)
+        radii = self._radii(name, solver)
+        examples, test = (split.inputs, split.targets), (split.test_inputs, split.test_targets)
+        losses = per_example_losses(network, experiment.loss, *examples)
         shared = {
             "experiment": experiment.name,
-            "model_seed": model.seed,
-            "data_seed": 10 + model.seed,
-            "model_level": model.level,
-            "model_size": model.size,
+            "model_seed": run.seed,
+            "data_seed": 10 + run.seed,
+            "model_level": run.level,
+            "model_size": experiment.base + run.level,
+            "variant": variant.label,
             "num_params": space.dim,
             "num_directions": experiment.num_directions,
-            "train_loss": float(losses[: model.size].mean()),
-            "test_loss": float(per_example_losses(model.network, experiment.loss, *test).mean()),
-            "test_accuracy": accuracy(model.network, *test),
+            "train_loss": float(losses[: experiment.base + run.level].mean()),
+            "test_loss": float(per_example_losses(network, experiment.loss, *test).mean()),
+            "test_accuracy": accuracy(network, *test),
             "backend": solver.choice.backend.name,
-            # One pass serves all landscapes and cutoffs of a model; each row carries its equal part.
-            "seconds": round(spent / (len(experiment.levels) * len(experiment.cutoffs)), 6),
         }
+        sizes = zip(experiment.landscape_levels, experiment.landscape_sizes, strict=True)
         return [
             {
                 **shared,
@@ -141,40 +170,114 @@ class Sweep:
                 "ends_at": _end(losses, experiment.base, cutoff),
                 **_volume_columns(radii.at(size, cutoff), space, solver.problem.scale, drops=is_paper),
             }
-            for row, (level, size) in enumerate(zip(experiment.levels, experiment.sizes, strict=True))
+            for row, (level, size) in enumerate(sizes)
             for cutoff in experiment.cutoffs
         ]
 
-    def _radii(self, model: TrainedModel, solver: RaySolver) -> Radii:
+    def _solver(self, network: nn.Module, space: ParameterSpace, split: Split) -> RaySolver:
+        experiment, execution = self.experiment, self.execution
+        is_paper = experiment.method == "paper"
+        sizes = experiment.landscape_sizes
+        examples = split.inputs[: sizes[-1]], split.targets[: sizes[-1]]
+        generator = "legacy" if is_paper else "philox"
+        return RaySolver(
+            Landscape(network, loss_function(experiment.loss), examples, sizes),
+            Directions(space, experiment.num_directions, seed=0, generator=generator),
+            experiment.cutoffs,
+            scaling=experiment.scaling,
+            search="grid" if is_paper else "interpolate",
+            resolve=execution.resolve,
+            backend=execution.backend,
+            num_threads=execution.num_threads,
+        )
+
+    def _radii(self, name: str, solver: RaySolver) -> Radii:
         experiment, parts = self.experiment, []
-        with self._bar(experiment.num_directions, f"measure {model.name}", "dir") as bar:
-            for block, start in enumerate(range(0, experiment.num_directions, BLOCK)):
+        with self._bar(experiment.num_directions, f"measure {name}", "dir") as bar:
+            for block, start in enumerate(self._block_starts()):
                 stop = min(start + BLOCK, experiment.num_directions)
-                path = self.directory.block_path(model.name, block)
+                path = self.directory.block_path(name, block)
                 if not path.exists():
                     started = time.perf_counter()
                     radii = solver.solve(start, stop, on_done=bar.update)
-                    write_block(path, radii, range(start, stop), experiment.levels)
+                    write_block(path, radii, range(start, stop), experiment.landscape_levels)
                     self.directory.add_timing(f"radii/{path.stem}", time.perf_counter() - started)
                 else:
                     bar.update(stop - start)
-                parts.append(read_block(path, experiment.sizes, experiment.cutoffs)[0])
-        return self._refined(model, solver, Radii.concatenate(parts))
+                parts.append(read_block(path, experiment.landscape_sizes, experiment.cutoffs)[0])
+        return self._refined(name, solver, Radii.concatenate(parts))
 
-    def _refined(self, model: TrainedModel, solver: RaySolver, radii: Radii) -> Radii:
+    def _refined(self, name: str, solver: RaySolver, radii: Radii) -> Radii:
         """The rays that decide a volume are known once all blocks are: they are a part of their own."""
-        path = self.directory.refined_path(model.name)
+        path = self.directory.refined_path(name)
         if not path.exists():
             started = time.perf_counter()
             refined = solver.refine(radii)
             changed = (refined.num_evaluations != radii.num_evaluations).nonzero().reshape(-1)
-            write_block(path, refined.take(changed), changed.tolist(), self.experiment.levels)
+            write_block(path, refined.take(changed), changed.tolist(), self.experiment.landscape_levels)
             self.directory.add_timing(f"radii/{path.stem}", time.perf_counter() - started)
-        refined, rays = read_block(path, self.experiment.sizes, self.experiment.cutoffs)
+        refined, rays = read_block(path, self.experiment.landscape_sizes, self.experiment.cutoffs)
         return radii.replaced(torch.tensor(rays, dtype=torch.int64), refined)
 
     def _bar(self, total: int, description: str, unit: str) -> Any:
-        return tqdm(total=total, desc=description, unit=unit, leave=False, disable=None if self._progress else True)
+        disabled = None if self.execution.progress else True
+        return tqdm(total=total, desc=description, unit=unit, leave=False, disable=disabled)
+
+
+class Sweep:
+    """One experiment in one directory.
+
+    Args:
+        experiment: what to run.
+        out: the run directory.
+        execution: how.
+
+    Raises:
+        ValueError: the directory holds another experiment, or another process is at work in it.
+    """
+
+    def __init__(self, experiment: Experiment, out: Path, execution: Execution | None = None) -> None:
+        self.experiment = experiment
+        self.directory = RunDirectory(out)
+        self.execution = execution or Execution()
+        with self.directory.locked():
+            self._claim()
+
+    def run(self, jobs: int = 1) -> None:
+        """Everything that is not there yet, then volumes.csv.
+
+        Args:
+            jobs: processes that train and measure; the results do not depend on it.
+        """
+        from .jobs import work_in_processes
+        from .slices import slice_losses
+
+        with self.directory.locked():
+            self._claim()
+            worker = Worker(self.experiment, self.directory, self.execution)
+            runs = training_runs(self.experiment)
+            if jobs == 1:
+                for run in runs:
+                    worker.work(run)
+            else:
+                work_in_processes(worker, runs, jobs)
+            slice_losses(worker)
+            self.directory.write_volumes(self._rows(runs))
+
+    def _claim(self) -> None:
+        execution = {"backend": self.execution.backend, "resolve": self.execution.resolve}
+        self.directory.claim({**self.experiment.settings(), **execution})
+
+    def _rows(self, runs: list[TrainingRun]) -> Iterator[dict[str, Any]]:
+        timings = self.directory.timings()
+        for run in runs:
+            for variant in run.variants:
+                name = model_name(run.seed, run.level, variant.label)
+                rows = self.directory.read_rows(name)
+                parts = (f"radii/{name}-block", f"radii/{name}-refined")
+                spent = sum(time for part, time in timings.items() if part.startswith(parts))
+                # One pass serves all landscapes and cutoffs of a model; each row carries its equal part.
+                yield from ({**row, "seconds": round(spent / len(rows), 6)} for row in rows)
 
 
 def _volume_columns(radii: Radii, space: ParameterSpace, scale: Tensor, drops: bool) -> dict[str, Any]:
