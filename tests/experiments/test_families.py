@@ -18,8 +18,9 @@ from basinvol.experiments.data import load
 from basinvol.experiments.description import Experiment
 from basinvol.experiments.families import FAMILIES, describe
 from basinvol.experiments.report import read_volumes, write_report
-from basinvol.experiments.sweep import Sweep, training_runs
+from basinvol.experiments.sweep import Sweep
 from basinvol.experiments.training import build_network
+from basinvol.experiments.worker import training_runs
 
 NUM_PARAMS = {
     "mnist-data-scaling": 235_146,

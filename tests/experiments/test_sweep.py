@@ -11,9 +11,10 @@ import pytest
 
 from basinvol.experiments.blocks import read_block
 from basinvol.experiments.families import describe
+from basinvol.experiments.measuring import BLOCK
 from basinvol.experiments.records import VOLUME_COLUMNS, RunDirectory, write_atomically
 from basinvol.experiments.report import read_volumes, text_table, write_report
-from basinvol.experiments.sweep import BLOCK, Sweep
+from basinvol.experiments.sweep import Sweep
 
 SMOKE = dataclasses.replace(describe("mnist-data-scaling", "smoke"), num_directions=BLOCK + 2)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 from ..radii import Guess, Radii
 from ..search import Probes, RaySearch, SearchSettings
 from ..targets import Targets
+from ..trace import Trace
 from . import RayProblem, Resources
 
 # Directions materialized at a time: their vectors stay below this many bytes.
@@ -55,11 +58,11 @@ class ReferenceEngine:
         for block in self._blocks(indices):
             search = self._start(block, guess, self._problem.settings, self._problem.settings.rtol)
             with self._measuring():
-                moves = self._moves(block)
+                moves, seen = self._moves(block), _Seen(len(self.levels))
                 if negligible is not None:
-                    self._prove(search, moves, negligible.reshape(-1))
-                self._run(search, moves)
-            parts.append(search.radii())
+                    self._prove(search, moves, seen, negligible.reshape(-1))
+                self._run(search, moves, seen)
+            parts.append(dataclasses.replace(search.radii(), trace=seen.trace()))
         return Radii.concatenate(parts)
 
     def refine(self, indices: Sequence[int], known: Radii, rtol: float) -> Radii:
@@ -69,9 +72,10 @@ class ReferenceEngine:
         for position, block in zip(self._blocks(range(len(indices))), self._blocks(indices), strict=True):
             search = self._start(block, guess, self._problem.settings.for_refinement(), rtol)
             search.restore(known.take(torch.tensor(position)))
+            seen = _Seen(len(self.levels))
             with self._measuring():
-                self._run(search, self._moves(block))
-            parts.append(search.radii())
+                self._run(search, self._moves(block), seen)
+            parts.append(dataclasses.replace(search.radii(), trace=seen.trace()))
         return Radii.concatenate(parts)
 
     def learn_order(self, indices: Sequence[int], radii: Sequence[float]) -> None:
@@ -83,7 +87,7 @@ class ReferenceEngine:
         unit = problem.directions.norms(block) if settings.method == "grid" else None
         return RaySearch(targets, settings, len(block), unit)
 
-    def _prove(self, search: RaySearch, moves: Tensor, negligible: Tensor) -> None:
+    def _prove(self, search: RaySearch, moves: Tensor, seen: _Seen, negligible: Tensor) -> None:
         """One evaluation of each ray where it would begin to matter; rays outside there are not solved."""
         targets = search.targets
         for target in targets.order.tolist():
@@ -92,12 +96,15 @@ class ReferenceEngine:
             if len(running) == 0:
                 continue
             probes = Probes(running, radius, torch.full_like(running, level))
-            value = self._losses(probes, moves)[:, level]
-            search.settle(probes, target, value)
+            losses = self._losses(probes, moves)
+            seen.add(probes, losses)
+            search.settle(probes, target, losses[:, level])
 
-    def _run(self, search: RaySearch, moves: Tensor) -> None:
+    def _run(self, search: RaySearch, moves: Tensor, seen: _Seen) -> None:
         while (probes := search.ask()) is not None:
-            search.tell(probes, self._losses(probes, moves))
+            losses = self._losses(probes, moves)
+            seen.add(probes, losses)
+            search.tell(probes, losses)
 
     def _losses(self, probes: Probes, moves: Tensor) -> Tensor:
         landscape = self._problem.landscape
@@ -130,3 +137,20 @@ class ReferenceEngine:
 
     def _parameters(self, vector: Tensor) -> dict[str, Tensor]:
         return self._problem.directions.space.unflatten(vector)
+
+
+class _Seen:
+    """The evaluations of one block, as they are made."""
+
+    def __init__(self, num_levels: int) -> None:
+        self._parts = [Trace.empty(num_levels)]
+
+    def add(self, probes: Probes, losses: Tensor) -> None:
+        """losses [A, L]; columns above a probe's level were not evaluated."""
+        is_evaluated = torch.arange(losses.shape[1]) <= probes.level[:, None]
+        failed = is_evaluated & torch.isnan(losses)
+        self._parts.append(Trace(probes.rays, probes.radius, torch.where(failed, math.inf, losses)))
+
+    def trace(self) -> Trace:
+        """All of them, ray by ray."""
+        return Trace.joined(self._parts)

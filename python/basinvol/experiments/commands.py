@@ -62,7 +62,8 @@ def _reproduce(options: argparse.Namespace) -> None:
     if jobs < 1:
         raise ValueError(f"`jobs` must be at least 1, got {jobs}.")
 
-    from .sweep import Execution, Sweep
+    from .execution import Execution
+    from .sweep import Sweep
 
     execution = Execution(options.backend, options.resolve, options.threads or 1, options.data_dir, progress=True)
     Sweep(experiment, out, execution).run(jobs)

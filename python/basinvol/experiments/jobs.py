@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .description import Experiment
-    from .sweep import Execution, TrainingRun, Worker
+    from .execution import Execution
+    from .worker import TrainingRun, Worker
 
 
 def work_in_processes(worker: Worker, runs: Sequence[TrainingRun], jobs: int) -> None:
@@ -42,7 +43,7 @@ def work_in_processes(worker: Worker, runs: Sequence[TrainingRun], jobs: int) ->
 
 def _work(experiment: Experiment, path: Path, execution: Execution, run: TrainingRun) -> None:
     from .records import RunDirectory
-    from .sweep import Worker
+    from .worker import Worker
 
     Worker(experiment, RunDirectory(path), execution).work(run)
 

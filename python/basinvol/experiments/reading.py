@@ -51,11 +51,12 @@ class Run:
         """Radii of one model: landscape_size, cutoff, direction, radius, ...; refined where they were."""
         name, keys = model_name(seed, level, variant), ["landscape_size", "cutoff", "direction"]
         folder = self.path / "radii"
-        parts = [pd.read_parquet(path) for path in sorted(folder.glob(f"{name}-block*.parquet"))]
+        parts = [pd.read_parquet(path) for path in sorted(folder.glob(f"{name}-block[0-9][0-9][0-9][0-9].parquet"))]
         if not parts:
             raise ValueError(f"{folder} has no radii of {name}; repeat the reproduce command.")
         refined = pd.read_parquet(folder / f"{name}-refined.parquet")
-        both = pd.concat([*parts, refined])
+        later = [pd.read_parquet(path) for path in sorted(folder.glob(f"{name}-cutoffs[0-9][0-9].parquet"))]
+        both = pd.concat([*parts, refined, *later])
         rows: pd.DataFrame = both.drop_duplicates(keys, keep="last").sort_values(keys).reset_index(drop=True)
         return rows
 

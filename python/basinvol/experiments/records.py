@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -51,6 +52,8 @@ VOLUME_COLUMNS = (
     "test_loss",
     "test_accuracy",
     "backend",
+    "search_pass",
+    "evaluations",
     "seconds",
 )
 
@@ -86,22 +89,42 @@ class RunDirectory:
     def claim(self, settings: Mapping[str, Any]) -> None:
         """Writes config.json, or checks that the run that is here was made with the same settings.
 
+        Cutoffs may be added to a run: `passes` tells what is searched for in the first pass and in each later one.
+
         Raises:
             ValueError: another configuration is here; nothing is changed.
         """
         path = self.path / "config.json"
         wanted = json.loads(json.dumps(settings))
         if path.exists():
-            there = read_config(self.path)["settings"]
+            config = read_config(self.path)
+            there, asked = config["settings"], wanted["cutoffs"]
+            wanted = {**wanted, "cutoffs": there["cutoffs"]}
             changed = sorted(key for key in {*there, *wanted} if there.get(key) != wanted.get(key))
             if changed:
                 raise ValueError(
                     f"{self.path} holds a run with other settings ({', '.join(changed)} differ); "
                     "use another `out`, or the same options to continue it."
                 )
+            known = {cutoff for cutoffs in self.passes() for cutoff in cutoffs}
+            added = [cutoff for cutoff in asked if cutoff not in known]
+            if added:
+                config["added_cutoffs"].append(added)
+                write_atomically(path, _as_json(config))
             return
-        config = {"settings": wanted, "versions": _versions(), "machine": machine(), "commit": _commit()}
-        write_atomically(path, json.dumps(config, indent=2).encode() + b"\n")
+        config = {
+            "settings": wanted,
+            "added_cutoffs": [],
+            "versions": _versions(),
+            "machine": machine(),
+            "commit": _commit(),
+        }
+        write_atomically(path, _as_json(config))
+
+    def passes(self) -> list[tuple[float, ...]]:
+        """The cutoffs of the first pass, and those that later commands added, pass by pass."""
+        config = read_config(self.path)
+        return [tuple(cutoffs) for cutoffs in (config["settings"]["cutoffs"], *config["added_cutoffs"])]
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -130,6 +153,10 @@ class RunDirectory:
     def refined_path(self, name: str) -> Path:
         """Radii of the directions that decide, narrowed further than in their blocks."""
         return self.path / "radii" / f"{name}-refined.parquet"
+
+    def pass_path(self, name: str, number: int) -> Path:
+        """Radii of all directions at cutoffs that were added."""
+        return self.path / "radii" / f"{pass_name(name, number)}.parquet"
 
     def slices_path(self, seed: int) -> Path:
         """Losses in the plane through three minima of one seed."""
@@ -166,8 +193,12 @@ class RunDirectory:
                 "data, or another `out`."
             )
 
-    def add_timing(self, part: str, seconds: float) -> None:
+    @contextlib.contextmanager
+    def timed(self, part: str) -> Iterator[None]:
         """Notes how long a part took; timings are the only bytes that differ between two equal runs."""
+        started = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - started
         with (self.path / "timings.csv").open("a") as file:
             file.write(f"{part},{seconds:.6f}\n")
 
@@ -200,6 +231,15 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def pass_name(name: str, number: int) -> str:
+    """What one search pass of a model is filed under."""
+    return name if number == 0 else f"{name}-cutoffs{number:02d}"
+
+
+def _as_json(config: Mapping[str, Any]) -> bytes:
+    return json.dumps(config, indent=2).encode() + b"\n"
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -17,7 +16,7 @@ from .records import model_name, write_atomically
 from .training import loss_function
 
 if TYPE_CHECKING:
-    from .sweep import Worker
+    from .worker import Worker
 
 _MARGIN = 0.35  # of the triangle's extent, on every side of it
 
@@ -33,7 +32,6 @@ def slice_losses(worker: Worker) -> None:
     models = _three_minima(worker)
     if path.exists() or experiment.slice_points == 0 or len(models) < 3:
         return
-    started = time.perf_counter()
     split, sizes = worker.split(seed), experiment.landscape_sizes
     sizes = tuple(sorted({sizes[0], sizes[len(sizes) // 2]}))
     networks = [network for _, network in models]
@@ -51,20 +49,20 @@ def slice_losses(worker: Worker) -> None:
             for column, value in zip(columns.values(), values, strict=True):
                 column.append(value)
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the last bits of a loss may depend on it
-    try:
-        with landscape.measuring():
-            for (label, _), corner in zip(models, corners, strict=True):
-                add("minimum", label, corner)
-            for point in _grid(corners, experiment.slice_points):
-                add("grid", "", point)
-    finally:
-        torch.set_num_threads(threads)
-    buffer = io.BytesIO()
-    pq.write_table(pa.table(columns), buffer, compression="zstd")
-    write_atomically(path, buffer.getvalue())
-    worker.directory.add_timing(f"slices/{path.stem}", time.perf_counter() - started)
+    with worker.directory.timed(f"slices/{path.stem}"):
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # the last bits of a loss may depend on it
+        try:
+            with landscape.measuring():
+                for (label, _), corner in zip(models, corners, strict=True):
+                    add("minimum", label, corner)
+                for point in _grid(corners, experiment.slice_points):
+                    add("grid", "", point)
+        finally:
+            torch.set_num_threads(threads)
+        buffer = io.BytesIO()
+        pq.write_table(pa.table(columns), buffer, compression="zstd")
+        write_atomically(path, buffer.getvalue())
 
 
 def _three_minima(worker: Worker) -> list[tuple[str, nn.Module]]:
