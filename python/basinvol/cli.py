@@ -1,4 +1,4 @@
-"""The command line: estimate, reproduce, report, info."""
+"""The command line: estimate, profile, info; the experiments' commands are in experiments/commands.py."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from . import __version__
@@ -75,6 +76,18 @@ def _parser() -> argparse.ArgumentParser:
     estimate.add_argument("--json", action="store_true", help="print one JSON object")
     estimate.set_defaults(command=_estimate)
 
+    profile = commands.add_parser("profile", help="loss against radius along random directions, to choose a cutoff by")
+    profile.add_argument("task", metavar="module:make_task", help="make_task() returns (model, loss_fn, data)")
+    profile.add_argument("--directions", type=int, default=32, help="number of random directions (32)")
+    profile.add_argument("--radii", type=int, default=25, help="number of radii (25)")
+    profile.add_argument("--seed", type=int, default=0, help="of the directions (0)")
+    profile.add_argument("--scaling", default="filter", help="filter or none (filter)")
+    profile.add_argument("--backend", default="auto", help="auto, native or reference (auto)")
+    profile.add_argument("--threads", type=int, help="default torch's number; changes no result")
+    profile.add_argument("--figure", type=Path, help="draw it to this file, .svg, .pdf or .png")
+    profile.add_argument("--json", action="store_true", help="print one JSON object")
+    profile.set_defaults(command=_profile)
+
     add_experiment_commands(commands)
 
     info = commands.add_parser("info", help="versions, backends and what each can do here")
@@ -107,6 +120,26 @@ def _estimate(options: argparse.Namespace) -> None:
         progress=True,
     )
     print(json.dumps(estimate.to_dict(), indent=2) if options.json else estimate)
+
+
+def _profile(options: argparse.Namespace) -> None:
+    from .profile import loss_profile
+
+    kinds = (".svg", ".pdf", ".png")
+    if options.figure is not None and options.figure.suffix not in kinds:
+        raise ValueError(f"`figure` must end in {', '.join(kinds)}, got {str(options.figure)!r}.")
+    profile = loss_profile(
+        *_load_task(options.task),
+        num_directions=options.directions,
+        num_radii=options.radii,
+        seed=options.seed,
+        scaling=options.scaling,
+        backend=options.backend,
+        num_threads=options.threads,
+    )
+    print(json.dumps(profile.to_dict(), indent=2) if options.json else profile)
+    if options.figure is not None:
+        profile.plot().savefig(options.figure, dpi=200)
 
 
 def _load_task(name: str) -> tuple[Any, Any, Any]:

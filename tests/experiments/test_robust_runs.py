@@ -44,12 +44,9 @@ NUM_KILLS = 20
 
 
 def contents(run: Path) -> dict[str, bytes]:
-    """Every file of a run but timings and unfinished writes; the seconds column is blanked."""
-    files = {
-        str(p.relative_to(run)): p.read_bytes()
-        for p in sorted(run.rglob("*"))
-        if p.is_file() and p.suffix != ".tmp" and p.name != "timings.csv"
-    }
+    """Every file of a run but the timings; the seconds column is left out."""
+    files = {str(p.relative_to(run)): p.read_bytes() for p in sorted(run.rglob("*")) if p.is_file()}
+    del files["timings.csv"]
     volumes = pd.read_csv(run / "volumes.csv").drop(columns="seconds")
     files["volumes.csv"] = volumes.to_csv().encode()
     return files

@@ -142,6 +142,11 @@ class RunDirectory:
                 ) from error
             yield
 
+    def remove_unfinished(self) -> None:
+        """Deletes what a killed process was writing."""
+        for path in self.path.rglob(".*.tmp"):
+            path.unlink(missing_ok=True)
+
     def model_path(self, name: str) -> Path:
         """Weights of one model."""
         return self.path / "models" / f"{name}.safetensors"

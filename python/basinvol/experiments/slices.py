@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..landscape import Landscape
 from ..parameters import ParameterSpace
 from .records import model_name, write_atomically
-from .training import loss_function
+from .training import loss_function, torch_threads
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -27,42 +27,39 @@ def slice_losses(worker: Worker) -> None:
     The minima are the first, the middle and the last of those with the same network. Nothing is written where there
     are fewer than three, or `slice_points` is 0, or the file is there.
     """
-    experiment, seed = worker.experiment, worker.experiment.seeds[0]
-    path = worker.directory.slices_path(seed)
-    models = _three_minima(worker)
-    if path.exists() or experiment.slice_points == 0 or len(models) < 3:
+    path = worker.directory.slices_path(worker.experiment.seeds[0])
+    if path.exists() or worker.experiment.slice_points == 0:
         return
-    split, sizes = worker.split(seed), experiment.landscape_sizes
+    models = _three_minima(worker)
+    if len(models) < 3:
+        return
+    with worker.directory.timed(f"slices/{path.stem}"):
+        buffer = io.BytesIO()
+        pq.write_table(pa.table(_columns(worker, models)), buffer, compression="zstd")
+        write_atomically(path, buffer.getvalue())
+
+
+def _columns(worker: Worker, models: list[tuple[str, nn.Module]]) -> dict[str, list[object]]:
+    """One row for every minimum and grid point on every landscape."""
+    experiment, networks = worker.experiment, [network for _, network in models]
+    split, sizes = worker.split(experiment.seeds[0]), experiment.landscape_sizes
     sizes = tuple(sorted({sizes[0], sizes[len(sizes) // 2]}))
-    networks = [network for _, network in models]
-    space = ParameterSpace.of(networks[0])
     examples = split.inputs[: sizes[-1]], split.targets[: sizes[-1]]
     landscape = Landscape(networks[0], loss_function(experiment.loss), examples, sizes)
+    space = ParameterSpace.of(networks[0])
     origin, axes, corners = _plane([space.flatten(network).double() for network in networks])
+    points = [("minimum", label, corner) for (label, _), corner in zip(models, corners, strict=True)]
+    points += [("grid", "", point) for point in _grid(corners, experiment.slice_points)]
 
     columns: dict[str, list[object]] = {name: [] for name in ("kind", "label", "x", "y", "landscape_size", "loss")}
-
-    def add(kind: str, label: str, point: Tensor) -> None:
-        losses = landscape.evaluate(space.unflatten((origin + point @ axes).to(space.dtype)))
-        for size, loss in zip(sizes, losses.tolist(), strict=True):
-            values = (kind, label, float(point[0]), float(point[1]), size, loss)
-            for column, value in zip(columns.values(), values, strict=True):
-                column.append(value)
-
-    with worker.directory.timed(f"slices/{path.stem}"):
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # the last bits of a loss may depend on it
-        try:
-            with landscape.measuring():
-                for (label, _), corner in zip(models, corners, strict=True):
-                    add("minimum", label, corner)
-                for point in _grid(corners, experiment.slice_points):
-                    add("grid", "", point)
-        finally:
-            torch.set_num_threads(threads)
-        buffer = io.BytesIO()
-        pq.write_table(pa.table(columns), buffer, compression="zstd")
-        write_atomically(path, buffer.getvalue())
+    with torch_threads(1), landscape.measuring():  # the last bits of a loss may depend on the threads
+        for kind, label, point in points:
+            losses = landscape.evaluate(space.unflatten((origin + point @ axes).to(space.dtype)))
+            for size, loss in zip(sizes, losses.tolist(), strict=True):
+                values = (kind, label, float(point[0]), float(point[1]), size, loss)
+                for column, value in zip(columns.values(), values, strict=True):
+                    column.append(value)
+    return columns
 
 
 def _three_minima(worker: Worker) -> list[tuple[str, nn.Module]]:

@@ -42,6 +42,7 @@ class Sweep:
         """
         with self.directory.locked():
             self._claim()
+            self.directory.remove_unfinished()
             experiment = replace(self.experiment, cutoffs=self.directory.passes()[0])
             worker, runs = Worker(experiment, self.directory, self.execution), training_runs(experiment)
             if jobs == 1:

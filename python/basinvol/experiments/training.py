@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -64,9 +65,7 @@ def train(
     count = len(inputs)
     batch_size = min(training.batch_size or count, count)
     model.train()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(training.num_threads)
-    try:
+    with torch_threads(training.num_threads):
         for epoch in range(1, training.epochs + 1):
             if batch_size == count:
                 _step(model, loss_fn, inputs, targets, training, optimizer)
@@ -74,9 +73,18 @@ def train(
                 for rows in torch.randperm(count, generator=shuffle).split(batch_size):
                     _step(model, loss_fn, inputs[rows], targets[rows], training, optimizer)
             on_epoch(epoch)
+    model.eval()
+
+
+@contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Runs torch on this many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
     finally:
-        torch.set_num_threads(threads)
-        model.eval()
+        torch.set_num_threads(before)
 
 
 def _step(
