@@ -89,6 +89,6 @@ def _figures(run: Run) -> Iterator[tuple[str, str, Figure]]:
     if slices is not None:
         yield (
             "slices",
-            "The loss in the plane through three minima; the inner black line is the cutoff.",
+            "The loss in the plane through three minima; the black line is the cutoff.",
             figures_of_slices.slices(slices, run.main["cutoff"].iloc[0]),
         )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, ScalarFormatter
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
 from ..plots import COLOURS
@@ -25,7 +25,11 @@ def figures(run: Run) -> Iterator[tuple[str, str, Figure]]:
     if not weights:
         return
     where = f"on the landscape of {run.main['landscape_size'].min():,} examples, seed {run.settings['seeds'][0]}"
-    yield "radius-histograms", f"Radii of every minimum {where}.", radius_histograms(weights, _dims(run))
+    yield (
+        "radius-histograms",
+        f"Radii of every minimum {where}.",
+        radius_histograms(weights, int(run.main["num_params"].iloc[0])),
+    )
     yield (
         "weight-concentration",
         f"How much of the sum of r^P the largest directions hold, {where}.",
@@ -60,10 +64,6 @@ def _log_weights(run: Run) -> dict[str, Floats]:
     return found
 
 
-def _dims(run: Run) -> int:
-    return int(run.main["num_params"].iloc[0])
-
-
 def radius_histograms(log_weights: dict[str, Floats], dim: int) -> Figure:
     """Outlines of the radii of every minimum."""
     figure = Figure(figsize=(7.0, 3.2), layout="constrained")
@@ -75,26 +75,31 @@ def radius_histograms(log_weights: dict[str, Floats], dim: int) -> Figure:
         )
     axes.set_xlabel("radius (in units of the scale of every parameter)")
     axes.set_ylabel("directions")
-    axes.legend(title="minimum", loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.legend(title="trained on", loc="center left", bbox_to_anchor=(1.0, 0.5))
     axes.set_title("Radii of every minimum on one landscape", loc="left")
     return figure
 
 
 def weight_concentration(log_weights: dict[str, Floats]) -> Figure:
-    """Share of the k largest directions in the sum of r^P."""
+    """Share of the k largest directions in the sum of r^P, and by how much each falls behind the largest."""
     figure = Figure(figsize=(7.0, 3.2), layout="constrained")
-    axes = figure.subplots()
+    share, behind = figure.subplots(1, 2)
     for colour, (label, values) in zip(COLOURS, log_weights.items(), strict=False):
         ordered = np.sort(values)[::-1]
-        share = np.exp(np.logaddexp.accumulate(ordered) - np.logaddexp.reduce(ordered))
-        axes.plot(np.arange(1, len(share) + 1), share, color=colour, label=label, marker=".")
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(ScalarFormatter())
-    axes.set_ylim(0, 1.05)
-    axes.set_xlabel("largest directions")
-    axes.set_ylabel("share of the sum of $r^P$")
-    axes.legend(title="minimum", loc="center left", bbox_to_anchor=(1.0, 0.5))
-    axes.set_title("How many directions decide a volume", loc="left")
+        held = np.exp(np.logaddexp.accumulate(ordered) - np.logaddexp.reduce(ordered))
+        rank = np.arange(1, len(ordered) + 1)
+        share.plot(rank, held, color=colour, marker=".")
+        behind.plot(rank, ordered - ordered[0], color=colour, marker=".", label=label)
+    for axes in (share, behind):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        axes.set_xlabel("largest directions")
+    share.set_ylim(0, 1.05)
+    share.set_ylabel("share of the sum of $r^P$")
+    share.set_title("How many directions decide a volume", loc="left")
+    behind.set_ylabel("$\\ln r^P$ behind the largest (nats)")
+    behind.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    behind.legend(title="trained on", loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
@@ -111,7 +116,7 @@ def ranking_stability(log_weights: dict[str, Floats]) -> Figure:
     axes.plot(counts, agreement.mean(axis=1), color=COLOURS[6], linestyle="--", label=f"mean of {len(pairs)} pairs")
     axes.set_xscale("log")
     axes.set_xticks(counts)
-    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_ylim(0.0, 1.05)
     axes.set_xlabel("directions")

@@ -13,7 +13,7 @@ from jinja2 import Environment, StrictUndefined
 
 from .claims import Claim, judge
 from .figures import draw_all
-from .published import compare, deviations
+from .published import KNOWN_EXCEPTIONS, compare, deviations
 from .reading import Run, basins, minimum_label, read_volumes
 from .records import write_atomically
 
@@ -52,6 +52,7 @@ def write_report(path: Path) -> Path:
         command=command(run),
         summary=summary(run),
         claims=judge(run.volumes, run.settings["claims"]),
+        exception=KNOWN_EXCEPTIONS.get(run.settings["name"], ""),
         published=compare(run),
         deviations=deviations(run),
         tables=_tables(run.volumes),
@@ -119,7 +120,7 @@ def summary(run: Run) -> list[str]:
     verdicts: dict[str, list[Claim]] = {}
     for claim in judge(run.volumes, run.settings["claims"]):
         verdicts.setdefault(claim.verdict, []).append(claim)
-    return [f"{len(claims)} {verdict}" for verdict, claims in verdicts.items()]
+    return [f"{verdict}: {len(claims)}" for verdict, claims in verdicts.items()]
 
 
 def _tables(volumes: pd.DataFrame) -> list[_Table]:
@@ -145,22 +146,26 @@ def _columns(rows: pd.DataFrame) -> list[str]:
 def _matrix(rows: pd.DataFrame) -> list[tuple[int, list[_Cell]]]:
     """Means over seeds, the largest of each row marked."""
     keys = ["landscape_size", "model_size", "variant"]
-    means = rows.groupby(keys)["log_mean_power"].mean()
-    verdicts = rows.groupby(keys)["verdict"].agg(lambda found: ", ".join(sorted(set(found))))
+    means = basins(rows).groupby(keys)["log_mean_power"].mean()
+    inside = basins(rows).groupby(keys)["verdict"]
+    verdicts, counts = inside.agg(lambda found: ", ".join(sorted(set(found)))), inside.size()
+    num_seeds = rows["model_seed"].nunique()
     lines = []
     for landscape in sorted(rows["landscape_size"].unique()):
-        best = means[landscape].max()
+        best = means.get(landscape, default=pd.Series([math.nan])).max()
         cells: list[_Cell] = []
         for size, variant in _minima(rows):
-            value = means.get((landscape, size, variant), math.nan)
+            key = landscape, size, variant
+            if key not in means.index:
+                cells.append({"text": "-", "own": size == landscape, "largest": False, "verdict": "not a minimum"})
+                continue
+            seeds = "" if counts[key] == num_seeds else f", {counts[key]} of {num_seeds} seeds"
             cells.append(
                 {
-                    "text": f"{value:,.0f}" if math.isfinite(value) else "-",
+                    "text": f"{means[key]:,.0f}",
                     "own": size == landscape,
-                    "largest": math.isfinite(value) and value == best,
-                    "verdict": verdicts.get((landscape, size, variant), "")
-                    if math.isfinite(value)
-                    else "not a minimum",
+                    "largest": bool(means[key] == best),
+                    "verdict": f"{verdicts[key]}{seeds}",
                 }
             )
         lines.append((int(landscape), cells))
