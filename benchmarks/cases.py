@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from basinvol.experiments.data import load
-from basinvol.experiments.description import describe
+from basinvol.experiments.families import describe
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 

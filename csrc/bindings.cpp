@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -78,6 +79,22 @@ std::vector<std::vector<Bracket>> to_brackets(const py::dict& arrays) {
   return brackets;
 }
 
+// Traces of n rays as one table [E, 1 + L], and the ray of each of its rows [E].
+py::tuple to_table(const std::vector<RayResult>& results, std::size_t num_levels) {
+  std::size_t count = 0;
+  for (const RayResult& result : results) count += result.trace.values().size() / (1 + num_levels);
+  Array<double> table({static_cast<py::ssize_t>(count), static_cast<py::ssize_t>(1 + num_levels)});
+  Array<std::int64_t> ray(static_cast<py::ssize_t>(count));
+  double* next = table.mutable_data();
+  std::int64_t* next_ray = ray.mutable_data();
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    const std::vector<double>& values = results[i].trace.values();
+    next = std::copy(values.begin(), values.end(), next);
+    next_ray = std::fill_n(next_ray, values.size() / (1 + num_levels), static_cast<std::int64_t>(i));
+  }
+  return py::make_tuple(ray, table);
+}
+
 // Brackets of n rays as arrays [T, n].
 py::dict to_arrays(const std::vector<RayResult>& results, std::size_t num_targets) {
   const py::ssize_t t_count = num_targets, n = results.size();
@@ -143,7 +160,9 @@ class BoundMlpRays {
       py::gil_scoped_release release;
       results = engine_->solve(rays, targets, order, settings, prior);
     }
-    return to_arrays(results, targets.size());
+    py::dict arrays = to_arrays(results, targets.size());
+    arrays["trace"] = to_table(results, engine_->center_losses().size());
+    return arrays;
   }
 
   void learn_order(std::uint64_t seed, std::vector<std::uint32_t> directions, const OptionalNormals& normals,
@@ -251,7 +270,7 @@ PYBIND11_MODULE(_native, m) {
       .def("tell", [](RaySearch& search, double radius, int level,
                       const std::vector<double>& losses) { search.tell({radius, level}, losses.data()); })
       .def("brackets", [](const RaySearch& search) {
-        return to_arrays({{search.brackets(), search.num_evaluations()}}, search.brackets().size());
+        return to_arrays({{search.brackets(), search.num_evaluations(), {}}}, search.brackets().size());
       });
 
   py::class_<Resources>(m, "Resources")

@@ -44,9 +44,21 @@ struct Prior {
   std::vector<std::vector<Bracket>> brackets;  // per ray and target, to be closed further; or empty
 };
 
+// Every evaluation of whole levels on a ray: its radius, then the loss of each level. NaN where it was not evaluated,
+// and infinite where it was not a number.
+class Trace {
+ public:
+  void add(double radius, const double* losses, int first_level, int last_level, std::size_t num_levels);
+  const std::vector<double>& values() const { return values_; }
+
+ private:
+  std::vector<double> values_;  // [evaluations, 1 + levels]
+};
+
 struct RayResult {
   std::vector<Bracket> brackets;  // one per target
   int num_evaluations = 0;
+  Trace trace;
 };
 
 class MlpRays {
@@ -87,7 +99,7 @@ class MlpRays {
   void evaluate(Ray& ray, double radius, int num_levels, double* losses) const;
   bool is_outside(Ray& ray, double radius, const Target& target, double& mean_so_far) const;
   bool prove(Ray& ray, RaySearch& search, const std::vector<Target>& targets, const std::vector<int>& order,
-             const SearchSettings& settings, const Prior& prior) const;
+             const SearchSettings& settings, const Prior& prior, Trace& trace) const;
   template <typename Body>
   void for_each_ray(std::size_t count, Body body) const;
 

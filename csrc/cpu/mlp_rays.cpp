@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <exception>
+#include <limits>
 #include <numeric>
 #include <utility>
 
@@ -15,6 +16,16 @@ constexpr int kChunkBlocks = 3;  // blocks multiplied together: their inputs and
 int num_tiles(const Block& block) { return (block.rows + kTileRows - 1) / kTileRows; }
 
 }  // namespace
+
+void Trace::add(double radius, const double* losses, int first_level, int last_level, std::size_t num_levels) {
+  const std::size_t at = values_.size();
+  values_.resize(at + 1 + num_levels, std::numeric_limits<double>::quiet_NaN());
+  values_[at] = radius;
+  for (int level = first_level; level <= last_level; ++level) {
+    const double loss = losses[level - first_level];
+    values_[at + 1 + level] = std::isnan(loss) ? std::numeric_limits<double>::infinity() : loss;
+  }
+}
 
 struct MlpRays::Ray {
   Buffer move;           // scale x direction [dim]
@@ -65,15 +76,17 @@ std::vector<RayResult> MlpRays::solve(const Rays& rays, const std::vector<Target
     if (!prior.brackets.empty()) {
       for (std::size_t t = 0; t < targets.size(); ++t) search.restore(t, prior.brackets[i][t]);
     }
-    if (prior.negligible.empty() || prove(ray, search, targets, order, settings, prior)) {
+    Trace trace;
+    if (prior.negligible.empty() || prove(ray, search, targets, order, settings, prior, trace)) {
       std::vector<double> losses(levels_.size());
       Probe probe;
       while (search.ask(probe)) {
         evaluate(ray, probe.radius, probe.level + 1, losses.data());
         search.tell(probe, losses.data());
+        trace.add(probe.radius, losses.data(), 0, probe.level, levels_.size());
       }
     }
-    results[i] = {search.brackets(), search.num_evaluations()};
+    results[i] = {search.brackets(), search.num_evaluations(), std::move(trace)};
   });
   return results;
 }
@@ -132,7 +145,7 @@ void MlpRays::for_each_ray(std::size_t count, Body body) const {
 
 // Decides which targets of a ray matter; false when none does. What is learned goes into the search.
 bool MlpRays::prove(Ray& ray, RaySearch& search, const std::vector<Target>& targets, const std::vector<int>& order,
-                    const SearchSettings& settings, const Prior& prior) const {
+                    const SearchSettings& settings, const Prior& prior, Trace& trace) const {
   bool any_matters = false;
   for (int t : order) {
     if (search.brackets()[t].status != RUNNING) continue;
@@ -151,6 +164,7 @@ bool MlpRays::prove(Ray& ray, RaySearch& search, const std::vector<Target>& targ
       search.neglect(t, radius, mean);
     } else {
       any_matters = true;
+      trace.add(radius, &mean, targets[t].level, targets[t].level, levels_.size());
       if (settings.method != Search::grid) search.start(t, radius, mean);
     }
   }

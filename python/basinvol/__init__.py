@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .estimate import CensoredError, Volume, VolumeEstimate, estimate_volume
     from .landscape import Landscape
     from .parameters import ParameterSpace
+    from .profile import LossProfile, loss_profile
     from .radii import Radii, Status
     from .rays import RaySearchFailed, RaySolver, find_radii
 
@@ -40,6 +41,7 @@ _HOMES = {
     "Diagnostics": "diagnostics",
     "Directions": "directions",
     "Landscape": "landscape",
+    "LossProfile": "profile",
     "ParameterSpace": "parameters",
     "Radii": "radii",
     "RaySearchFailed": "rays",
@@ -50,6 +52,7 @@ _HOMES = {
     "VolumeEstimate": "estimate",
     "estimate_volume": "estimate",
     "find_radii": "rays",
+    "loss_profile": "profile",
 }
 
 __all__ = [
@@ -58,6 +61,7 @@ __all__ = [
     "Diagnostics",
     "Directions",
     "Landscape",
+    "LossProfile",
     "ParameterSpace",
     "Radii",
     "RaySearchFailed",
@@ -69,6 +73,7 @@ __all__ = [
     "__version__",
     "estimate_volume",
     "find_radii",
+    "loss_profile",
 ]
 
 

@@ -1,9 +1,9 @@
-"""The command line: estimate, reproduce, report, info."""
+"""The command line: estimate, profile, info; the experiments' commands are in experiments/commands.py."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import errno
 import importlib
 import json
 import os
@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
+from .experiments.commands import add_execution, add_experiment_commands
 
 if TYPE_CHECKING:
     from .backends import Backend
 
 BAD_INPUT = 2
+FULL_DISK = 3
 
 
 class _Parser(argparse.ArgumentParser):
@@ -29,7 +31,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit code: 0, or 2 with one sentence on standard error for bad input."""
+    """Runs one command; returns the exit code: 0, or one sentence on standard error and 2 for bad
+    input, 3 for a full disk."""
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], None] = options.command
     try:
@@ -43,6 +46,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BAD_INPUT
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(
+            f"basinvol: the disk is full ({error.strerror}); free some space and repeat the command: what was measured "
+            "is kept.",
+            file=sys.stderr,
+        )
+        return FULL_DISK
     return 0
 
 
@@ -64,45 +76,28 @@ def _parser() -> argparse.ArgumentParser:
     estimate.add_argument("--on-censored", default="raise", help="raise, drop or bound (raise)")
     estimate.add_argument("--device", help="where to evaluate, for example cuda; default the model's")
     estimate.add_argument("--precision", help="of the products: fp32, tf32x3 or tf32 (as exact as float32)")
-    _add_execution(estimate)
+    add_execution(estimate)
     estimate.add_argument("--json", action="store_true", help="print one JSON object")
     estimate.set_defaults(command=_estimate)
 
-    reproduce = commands.add_parser("reproduce", help="one of the paper's experiments, from data to report")
-    reproduce.add_argument("name", help="for example mnist-data-scaling")
-    reproduce.add_argument("--preset", default="small", help="smoke, small or paper, where there is one (small)")
-    reproduce.add_argument("--out", type=Path, help="run directory; default runs/NAME-PRESET")
-    reproduce.add_argument("--seeds", type=_integers, help="model seeds, for example 0,1,2")
-    reproduce.add_argument("--directions", type=int, help="number of random directions")
-    reproduce.add_argument("--method", help="star, or paper: the published grid, rounding and generators (star)")
-    reproduce.add_argument("--cutoffs", type=_floats, help="for example 0.05,0.1")
-    _add_execution(reproduce)
-    reproduce.add_argument("--json", action="store_true", help="print volumes.csv as JSON instead of the table")
-    reproduce.set_defaults(command=_reproduce)
+    profile = commands.add_parser("profile", help="loss against radius along random directions, to choose a cutoff by")
+    profile.add_argument("task", metavar="module:make_task", help="make_task() returns (model, loss_fn, data)")
+    profile.add_argument("--directions", type=int, default=32, help="number of random directions (32)")
+    profile.add_argument("--radii", type=int, default=25, help="number of radii (25)")
+    profile.add_argument("--seed", type=int, default=0, help="of the directions (0)")
+    profile.add_argument("--scaling", default="filter", help="filter or none (filter)")
+    profile.add_argument("--backend", default="auto", help="auto, native or reference (auto)")
+    profile.add_argument("--threads", type=int, help="default torch's number; changes no result")
+    profile.add_argument("--figure", type=Path, help="draw it to this file, .svg, .pdf or .png")
+    profile.add_argument("--json", action="store_true", help="print one JSON object")
+    profile.set_defaults(command=_profile)
 
-    report = commands.add_parser("report", help="figures and report.html again, from the records of a run")
-    report.add_argument("out", type=Path, help="run directory")
-    report.add_argument("--json", action="store_true", help="print volumes.csv as JSON instead of the table")
-    report.set_defaults(command=_report)
+    add_experiment_commands(commands)
 
     info = commands.add_parser("info", help="versions, backends and what each can do here")
     info.add_argument("--json", action="store_true", help="print one JSON object")
     info.set_defaults(command=_info)
     return parser
-
-
-def _add_execution(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--backend", default="auto", help="auto, native, triton or reference (auto)")
-    parser.add_argument("--resolve", default="all", help="all radii, or decisive: only those that can matter (all)")
-    parser.add_argument("--threads", type=int, help="default torch's number; changes no result")
-
-
-def _integers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
-
-
-def _floats(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(","))
 
 
 def _estimate(options: argparse.Namespace) -> None:
@@ -132,6 +127,26 @@ def _estimate(options: argparse.Namespace) -> None:
     print(json.dumps(estimate.to_dict(), indent=2) if options.json else estimate)
 
 
+def _profile(options: argparse.Namespace) -> None:
+    from .profile import loss_profile
+
+    kinds = (".svg", ".pdf", ".png")
+    if options.figure is not None and options.figure.suffix not in kinds:
+        raise ValueError(f"`figure` must end in {', '.join(kinds)}, got {str(options.figure)!r}.")
+    profile = loss_profile(
+        *_load_task(options.task),
+        num_directions=options.directions,
+        num_radii=options.radii,
+        seed=options.seed,
+        scaling=options.scaling,
+        backend=options.backend,
+        num_threads=options.threads,
+    )
+    print(json.dumps(profile.to_dict(), indent=2) if options.json else profile)
+    if options.figure is not None:
+        profile.plot().savefig(options.figure, dpi=200)
+
+
 def _load_task(name: str) -> tuple[Any, Any, Any]:
     module_name, _, function = name.partition(":")
     if not module_name or not function:
@@ -147,45 +162,6 @@ def _load_task(name: str) -> tuple[Any, Any, Any]:
     if not isinstance(task, tuple) or len(task) != 3:
         raise ValueError(f"{name} must return (model, loss_fn, data), got a {type(task).__name__}.")
     return task
-
-
-def _reproduce(options: argparse.Namespace) -> None:
-    from .experiments.description import describe
-
-    experiment = describe(options.name, options.preset)
-    changes = {
-        field: value
-        for field, value in (
-            ("seeds", options.seeds),
-            ("num_directions", options.directions),
-            ("cutoffs", options.cutoffs),
-            ("method", options.method),
-        )
-        if value is not None
-    }
-    experiment = dataclasses.replace(experiment, **changes)
-    out = options.out or Path("runs") / f"{options.name}-{options.preset}"
-
-    from .experiments.sweep import Sweep
-
-    Sweep(experiment, out, options.backend, options.resolve, options.threads, progress=True).run()
-    _show(out, options.json)
-
-
-def _report(options: argparse.Namespace) -> None:
-    _show(options.out, options.json)
-
-
-def _show(out: Path, as_json: bool) -> None:
-    from .experiments.report import read_volumes, text_table, write_report
-
-    page = write_report(out)
-    volumes = read_volumes(out)
-    if as_json:
-        print(volumes.to_json(orient="records", indent=2))
-    else:
-        print(text_table(volumes))
-        print(f"report: {page}")
 
 
 def _where(backend: Backend) -> str:

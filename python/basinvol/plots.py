@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
     from .estimate import VolumeEstimate
+    from .profile import LossProfile
 
 # Okabe and Ito 2008: distinguishable with any kind of colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -61,4 +62,23 @@ def plot_estimate(estimate: VolumeEstimate) -> Figure:
             f"{estimate.diagnostics.verdict}: log volume {estimate.log_volume:,.1f} nats, "
             f"effective sample size {estimate.diagnostics.ess:.1f} of {estimate.diagnostics.num_used}"
         )
+    return figure
+
+
+def plot_profile(profile: LossProfile) -> Figure:
+    """The loss against the radius: median, quartiles, 5 % and 95 % over directions."""
+    low, quarter, median, three_quarters, high = profile.quantiles
+    with house_style():
+        figure = Figure(figsize=(5.0, 3.4), layout="constrained")
+        axes = figure.subplots()
+        axes.fill_between(profile.radius, low, high, color=COLOURS[0], alpha=0.15, linewidth=0, label="5 % to 95 %")
+        axes.fill_between(profile.radius, quarter, three_quarters, color=COLOURS[0], alpha=0.3, linewidth=0)
+        axes.plot(profile.radius, median, color=COLOURS[0], label="median and quartiles")
+        axes.axhline(profile.center_loss, color=COLOURS[6], linestyle=":", label="at the center")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel(f"radius ({profile.scaling} scaling)")
+        axes.set_ylabel("loss")
+        axes.legend()
+        axes.set_title(f"Loss along {len(profile.losses)} directions", loc="left")
     return figure

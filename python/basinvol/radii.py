@@ -6,11 +6,15 @@ import dataclasses
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from .trace import Trace
 
 # With resolve="decisive", directions solved in full: they give the distribution, and the length that others must reach
 # to matter. 500 directions then have about 14 more that do.
@@ -56,6 +60,7 @@ class Radii:
         status_code: codes of `status`. int8
         num_evaluations: loss evaluations spent on each direction, all levels and cutoffs together. [D] int64
         levels, cutoffs: what the first two axes stand for.
+        trace: every evaluation behind these radii, from backends that keep them.
     """
 
     lower: Tensor
@@ -68,6 +73,7 @@ class Radii:
     num_evaluations: Tensor
     levels: tuple[int, ...]
     cutoffs: tuple[float, ...]
+    trace: Trace | None = None
 
     @property
     def status(self) -> NDArray[np.object_]:
@@ -87,37 +93,48 @@ class Radii:
         row = _position(self.levels, level, "level")
         column = _position(self.cutoffs, cutoff, "cutoff")
         fields = {name: getattr(self, name)[row, column] for name in _PER_RAY}
-        return dataclasses.replace(self, **fields, levels=(self.levels[row],), cutoffs=(self.cutoffs[column],))
+        trace = None if self.trace is None else self.trace.only([row])
+        levels, cutoffs = (self.levels[row],), (self.cutoffs[column],)
+        return dataclasses.replace(self, **fields, levels=levels, cutoffs=cutoffs, trace=trace)
 
     def only(self, levels: Sequence[int]) -> Radii:
         """The radii of some of the levels."""
         rows = [self.levels.index(level) for level in levels]
         fields = {name: getattr(self, name)[rows] for name in _PER_RAY}
-        return dataclasses.replace(self, **fields, levels=tuple(levels))
+        trace = None if self.trace is None else self.trace.only(rows)
+        return dataclasses.replace(self, **fields, levels=tuple(levels), trace=trace)
 
     def take(self, rays: Tensor) -> Radii:
         """The radii of some directions, by position. rays [n] int64"""
         fields = {name: getattr(self, name)[..., rays] for name in _TENSORS}
-        return Radii(**fields, levels=self.levels, cutoffs=self.cutoffs)
+        trace = None if self.trace is None else self.trace.take(rays)
+        return Radii(**fields, levels=self.levels, cutoffs=self.cutoffs, trace=trace)
 
     def replaced(self, rays: Tensor, by: Radii) -> Radii:
         """A copy in which the directions at these positions are those of `by`."""
         fields = {name: getattr(self, name).clone() for name in _TENSORS}
         for name, values in fields.items():
             values[..., rays] = getattr(by, name)
-        return Radii(**fields, levels=self.levels, cutoffs=self.cutoffs)
+        trace = None
+        if self.trace is not None and by.trace is not None:
+            trace = self.trace.joined([self.trace.without(rays), by.trace.at_rays(rays)])
+        return Radii(**fields, levels=self.levels, cutoffs=self.cutoffs, trace=trace)
 
     def between(self, start: int, stop: int) -> Radii:
         """The radii of some directions, by position."""
-        fields = {name: getattr(self, name)[..., start:stop] for name in _TENSORS}
-        return Radii(**fields, levels=self.levels, cutoffs=self.cutoffs)
+        return self.take(torch.arange(start, stop))
 
     @staticmethod
     def concatenate(parts: Sequence[Radii]) -> Radii:
         """The radii of several ranges of directions, one after the other."""
-        first = parts[0]
+        first, traces, start = parts[0], [], 0
+        for part in parts:
+            if part.trace is not None:
+                traces.append(part.trace.at_rays(torch.arange(start, start + len(part))))
+            start += len(part)
         fields = {name: torch.cat([getattr(p, name) for p in parts], dim=-1) for name in _TENSORS}
-        return Radii(**fields, levels=first.levels, cutoffs=first.cutoffs)
+        trace = traces[0].joined(traces) if len(traces) == len(parts) else None
+        return Radii(**fields, levels=first.levels, cutoffs=first.cutoffs, trace=trace)
 
 
 _PER_RAY = ("lower", "upper", "radius", "value_lower", "value_upper", "slope", "status_code")

@@ -162,7 +162,10 @@ class RaySolver:
         status = torch.where(wide[..., rays], RUNNING, known.status_code).to(torch.int8)
         found = self.engine.refine(rays.tolist(), dataclasses.replace(known, status_code=status), rtol)
         spent = known.num_evaluations + found.num_evaluations
-        return radii.replaced(rays, dataclasses.replace(found, num_evaluations=spent))
+        trace = None
+        if known.trace is not None and found.trace is not None:
+            trace = known.trace.joined([known.trace, found.trace])
+        return radii.replaced(rays, dataclasses.replace(found, num_evaluations=spent, trace=trace))
 
     def _solve_step(self, start: int, stop: int) -> Radii:
         parts = []

@@ -105,8 +105,9 @@ class Targets:
         radius = torch.where(state["status_code"] == Status.CENTER_OUTSIDE.code, 0.0, radius)
         shape = (len(self.levels), len(self.cutoffs), -1)
         per_ray = ("lower", "upper", "value_lower", "value_upper", "slope", "status_code")
+        brackets: dict[str, Any] = {name: state[name].reshape(shape) for name in per_ray}
         return Radii(
-            **{name: state[name].reshape(shape) for name in per_ray},
+            **brackets,
             radius=radius.reshape(shape),
             num_evaluations=state["num_evaluations"],
             levels=self.levels,

@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 
 from basinvol.experiments.blocks import read_block
-from basinvol.experiments.description import describe
+from basinvol.experiments.families import describe
+from basinvol.experiments.measuring import BLOCK
 from basinvol.experiments.records import VOLUME_COLUMNS, RunDirectory, write_atomically
 from basinvol.experiments.report import read_volumes, text_table, write_report
-from basinvol.experiments.sweep import BLOCK, Sweep
+from basinvol.experiments.sweep import Sweep
 
 SMOKE = dataclasses.replace(describe("mnist-data-scaling", "smoke"), num_directions=BLOCK + 2)
 
@@ -78,7 +79,9 @@ def test_another_configuration_is_refused_and_nothing_is_changed(finished: Path)
 
 
 def test_blocks_read_back_as_they_were_written(finished: Path) -> None:
-    radii, directions = read_block(finished / "radii" / "m0-level140-block0001.parquet", SMOKE.sizes, SMOKE.cutoffs)
+    radii, directions = read_block(
+        finished / "radii" / "m0-level140-block0001.parquet", SMOKE.landscape_sizes, SMOKE.cutoffs
+    )
     assert directions == [BLOCK, BLOCK + 1]
     assert radii.lower.shape == (2, 1, 2)
     table = pd.read_parquet(finished / "radii" / "m0-level140-block0001.parquet")
@@ -88,7 +91,7 @@ def test_blocks_read_back_as_they_were_written(finished: Path) -> None:
 
 def test_the_report_is_one_page_made_from_the_records(finished: Path) -> None:
     page = write_report(finished).read_text()
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 5
     assert "src=" not in page  # self-contained
     assert "lower bound" in page
     for name in ("fixed-landscape", "varying-landscape"):
@@ -100,7 +103,7 @@ def test_the_report_is_one_page_made_from_the_records(finished: Path) -> None:
 
 
 def test_the_table_marks_the_own_minimum_and_the_largest(finished: Path) -> None:
-    table = text_table(read_volumes(finished))
+    table = text_table(finished)
     rows = [line for line in table.splitlines() if line.strip().startswith(("60 ", "200 "))]
     assert len(rows) == 2
     assert all(line.count("[") == 1 and line.count("*") == 1 for line in rows)

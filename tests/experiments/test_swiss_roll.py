@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from basinvol.experiments.data import load
-from basinvol.experiments.description import describe
+from basinvol.experiments.families import describe
 from basinvol.experiments.report import read_volumes, write_report
 from basinvol.experiments.sweep import Sweep
 

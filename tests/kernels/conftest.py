@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -48,3 +51,14 @@ def losses_along() -> LossesAlong:
         return torch.stack(found)
 
     return losses
+
+
+@pytest.fixture(scope="session")
+def ray_searches() -> ModuleType:
+    """The losses, settings and targets with which test_ray_search.py compares searches."""
+    spec = importlib.util.spec_from_file_location("ray_searches", Path(__file__).with_name("test_ray_search.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from ..radii import Guess, Radii, Status
 from ..search import SearchSettings
 from ..targets import Targets
+from ..trace import Trace
 from . import RayProblem, Resources
 from .mlp import Mlp, Unsupported, read_loss, read_mlp
 
@@ -144,8 +146,10 @@ class NativeEngine:
             negligible=negligible,
             known=known,
         )
+        ray, table = (torch.from_numpy(array) for array in found.pop("trace"))
         state = {name: torch.from_numpy(array) for name, array in found.items()}
-        return targets.radii(state, rounds_up=settings.method == "grid")
+        radii = targets.radii(state, rounds_up=settings.method == "grid")
+        return dataclasses.replace(radii, trace=Trace(ray, table[:, 0], table[:, 1:]))
 
     def learn_order(self, indices: Sequence[int], radii: Sequence[float]) -> None:
         """See `Engine.learn_order`."""

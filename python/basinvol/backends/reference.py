@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from ..radii import Guess, Radii
 from ..search import Probes, RaySearch, SearchSettings
 from ..targets import Targets
+from ..trace import Recording
 from . import RayProblem, Resources
 
 # Directions materialized at a time: their vectors stay below this many bytes.
@@ -58,11 +60,11 @@ class ReferenceEngine:
         for block in self._blocks(indices):
             search = self._start(block, guess, self._problem.settings, self._problem.settings.rtol)
             with self._measuring():
-                moves = self._moves(block)
+                moves, seen = self._moves(block), Recording(len(self.levels))
                 if negligible is not None:
-                    self._prove(search, moves, negligible.reshape(-1))
-                self._run(search, moves)
-            parts.append(search.radii())
+                    self._prove(search, moves, seen, negligible.reshape(-1))
+                self._run(search, moves, seen)
+            parts.append(dataclasses.replace(search.radii(), trace=seen.trace()))
         return Radii.concatenate(parts)
 
     def refine(self, indices: Sequence[int], known: Radii, rtol: float) -> Radii:
@@ -72,9 +74,10 @@ class ReferenceEngine:
         for position, block in zip(self._blocks(range(len(indices))), self._blocks(indices), strict=True):
             search = self._start(block, guess, self._problem.settings.for_refinement(), rtol)
             search.restore(known.take(torch.tensor(position)))
+            seen = Recording(len(self.levels))
             with self._measuring():
-                self._run(search, self._moves(block))
-            parts.append(search.radii())
+                self._run(search, self._moves(block), seen)
+            parts.append(dataclasses.replace(search.radii(), trace=seen.trace()))
         return Radii.concatenate(parts)
 
     def learn_order(self, indices: Sequence[int], radii: Sequence[float]) -> None:
@@ -86,7 +89,7 @@ class ReferenceEngine:
         unit = problem.directions.norms(block) if settings.method == "grid" else None
         return RaySearch(targets, settings, len(block), unit)
 
-    def _prove(self, search: RaySearch, moves: Tensor, negligible: Tensor) -> None:
+    def _prove(self, search: RaySearch, moves: Tensor, seen: Recording, negligible: Tensor) -> None:
         """One evaluation of each ray where it would begin to matter; rays outside there are not solved."""
         targets = search.targets
         for target in targets.order.tolist():
@@ -95,12 +98,15 @@ class ReferenceEngine:
             if len(running) == 0:
                 continue
             probes = Probes(running, radius, torch.full_like(running, level))
-            value = self._losses(probes, moves)[:, level]
-            search.settle(probes, target, value)
+            losses = self._losses(probes, moves)
+            seen.add(probes, losses)
+            search.settle(probes, target, losses[:, level])
 
-    def _run(self, search: RaySearch, moves: Tensor) -> None:
+    def _run(self, search: RaySearch, moves: Tensor, seen: Recording) -> None:
         while (probes := search.ask()) is not None:
-            search.tell(probes, self._losses(probes, moves))
+            losses = self._losses(probes, moves)
+            seen.add(probes, losses)
+            search.tell(probes, losses)
 
     def _losses(self, probes: Probes, moves: Tensor) -> Tensor:
         landscape = self._problem.landscape

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
+import shlex
 from importlib.resources import files
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
-from .claims import judge
+from .claims import Claim, judge
 from .figures import draw_all
-from .records import read_config, write_atomically
+from .published import KNOWN_EXCEPTIONS, compare, deviations
+from .reading import Run, basins, minimum_label, read_volumes
+from .records import write_atomically
 
-_CAPTIONS = {
-    "fixed-landscape": "Which minimum is largest on each landscape, and how well each generalizes.",
-    "varying-landscape": "How each minimum shrinks as examples are added, and where it stops being a minimum.",
-}
+__all__ = ["read_volumes", "text_table", "write_report"]
 
 
 class _Cell(TypedDict):
@@ -29,17 +29,12 @@ class _Cell(TypedDict):
     verdict: str
 
 
-def read_volumes(path: Path) -> pd.DataFrame:
-    """volumes.csv of a run.
+class _Table(TypedDict):
+    """All volumes at one cutoff: a row per landscape, a column per minimum."""
 
-    Raises:
-        ValueError: there is no run at `path`, or it is not finished.
-    """
-    read_config(path)
-    try:
-        return pd.read_csv(path / "volumes.csv")
-    except FileNotFoundError as error:
-        raise ValueError(f"{path} has no volumes.csv yet: repeat its reproduce command to finish it.") from error
+    cutoff: float
+    columns: list[str]
+    rows: list[tuple[int, list[_Cell]]]
 
 
 def write_report(path: Path) -> Path:
@@ -48,79 +43,172 @@ def write_report(path: Path) -> Path:
     Raises:
         ValueError: there is no finished run at `path`.
     """
-    volumes, config = read_volumes(path), read_config(path)
-    figures = draw_all(volumes, path / "figures")
+    run = Run.read(path)
     template = files(__package__).joinpath("report.html.j2").read_text()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page = environment.from_string(template).render(
-        settings=config["settings"],
-        versions=config["versions"],
-        machine=config["machine"],
-        commit=config["commit"],
-        claims=judge(volumes),
-        figures=[(svg[svg.index("<svg") :], _CAPTIONS[name]) for name, svg in figures.items()],
-        tables=[(cutoff, _matrix(rows)) for cutoff, rows in volumes.groupby("cutoff")],
-        models=volumes.drop_duplicates(["model_seed", "model_size"]).to_dict("records"),
-        decided=_decided_by_one(volumes),
-        num_rows=int(volumes["log_mean_power"].map(math.isfinite).sum()),
-        seconds=float(volumes["seconds"].sum()),
+        settings=run.settings,
+        config=run.config,
+        command=command(run),
+        summary=summary(run),
+        claims=judge(run.volumes, run.settings["claims"]),
+        exception=KNOWN_EXCEPTIONS.get(run.settings["name"], ""),
+        published=compare(run),
+        deviations=deviations(run),
+        tables=_tables(run.volumes),
+        figures=draw_all(run, path / "figures"),
+        models=_models(run.volumes),
+        warnings=_warnings(run),
+        savings=_savings(run),
+        num_basins=len(basins(run.volumes)),
+        seconds=float(run.volumes["seconds"].sum()),
     )
     target = path / "report.html"
     write_atomically(target, page.encode())
     return target
 
 
-def text_table(volumes: pd.DataFrame) -> str:
-    """The volumes as text: a row per landscape, a column per minimum, the own minimum in brackets."""
+def text_table(path: Path) -> str:
+    """The volumes as text: a row per landscape, a column per minimum, the own minimum in brackets; and the claims."""
+    run = Run.read(path)
     lines = []
-    for cutoff, rows in volumes.groupby("cutoff"):
-        sizes, matrix = _matrix(rows)
-        lines.append(f"log mean r^P in nats, cutoff {cutoff:g}; [own minimum], * largest of its row, - not a minimum")
-        lines.append(f"{'landscape':>12}" + "".join(f"{f'trained on {size:,}':>20}" for size in sizes))
-        for size, cells in matrix:
+    for table in _tables(run.volumes):
+        lines.append(f"log mean r^P in nats, cutoff {table['cutoff']:g}; [own], * largest of its row, - not a minimum")
+        width = max(20, *(len(label) + 4 for label in table["columns"]))
+        lines.append(f"{'landscape':>12}" + "".join(f"{label:>{width}}" for label in table["columns"]))
+        for size, cells in table["rows"]:
             texts = [cell["text"] + ("*" if cell["largest"] else " ") for cell in cells]
             texts = [f"[{text}]" if cell["own"] else f"{text} " for text, cell in zip(texts, cells, strict=True)]
-            lines.append(f"{size:>12,}" + "".join(f"{text:>20}" for text in texts))
-    counts = volumes[volumes["log_mean_power"].map(math.isfinite)]["verdict"].value_counts()
-    lines.append("verdicts: " + ", ".join(f"{count} x {verdict}" for verdict, count in counts.items()))
-    if note := _decided_by_one(volumes):
-        lines.append(note)
-    lines += [f"{claim.verdict:>14}: {claim.text}" for claim in judge(volumes)]
+            lines.append(f"{size:>12,}" + "".join(f"{text:>{width}}" for text in texts))
+    counts = basins(run.volumes)["verdict"].value_counts()
+    lines.append("verdicts: " + (", ".join(f"{count} x {verdict}" for verdict, count in counts.items()) or "none"))
+    lines += _warnings(run) + _savings(run)
+    lines += [
+        f"{claim.verdict:>14}: {claim.text} {claim.reason}" for claim in judge(run.volumes, run.settings["claims"])
+    ]
+    lines += [
+        f"{'published':>14}: {row.what}: {row.published:,.1f}; here {row.ours:,.1f} ({row.difference:+,.1f})"
+        for row in compare(run)
+    ]
     return "\n".join(lines)
 
 
-def _matrix(rows: pd.DataFrame) -> tuple[list[int], list[tuple[int, list[_Cell]]]]:
-    """Means over seeds, largest first marked; rows are landscapes, columns minima."""
-    sizes = sorted(rows["model_size"].unique())
-    means = rows.groupby(["landscape_size", "model_size"])["log_mean_power"].mean()
-    verdicts = rows.groupby(["landscape_size", "model_size"])["verdict"].agg(
-        lambda found: ", ".join(sorted(set(found)))
-    )
+def command(run: Run) -> str:
+    """The command that continues or repeats a run, with every setting that a command line can change."""
+    settings = run.settings
+
+    def listed(values: list[Any]) -> str:
+        return ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+
+    options = [
+        ("--preset", settings["preset"]),
+        ("--seeds", listed(settings["seeds"])),
+        ("--levels", listed(settings["levels"])),
+        ("--cutoffs", listed(sorted(run.volumes["cutoff"].unique()))),
+        ("--directions", str(settings["num_directions"])),
+        ("--method", settings["method"]),
+        ("--backend", settings["backend"]),
+        ("--resolve", settings["resolve"]),
+        ("--out", str(run.path)),
+    ]
+    words = [word for option in options for word in option]
+    return shlex.join(["basinvol", "reproduce", settings["name"], *words])
+
+
+def summary(run: Run) -> list[str]:
+    """What the run says, in a few words each."""
+    verdicts: dict[str, list[Claim]] = {}
+    for claim in judge(run.volumes, run.settings["claims"]):
+        verdicts.setdefault(claim.verdict, []).append(claim)
+    return [f"{verdict}: {len(claims)}" for verdict, claims in verdicts.items()]
+
+
+def _tables(volumes: pd.DataFrame) -> list[_Table]:
+    return [
+        {"cutoff": float(cutoff), "columns": _columns(rows), "rows": _matrix(rows)}  # type: ignore[arg-type]
+        for cutoff, rows in volumes.groupby("cutoff")
+    ]
+
+
+def _minima(rows: pd.DataFrame) -> list[tuple[int, str]]:
+    """Size and variant of every minimum: by variant as described, then by size."""
+    order = list(pd.unique(rows["variant"]))
+    pairs = rows[["model_size", "variant"]].drop_duplicates().itertuples(index=False, name=None)
+    return sorted(pairs, key=lambda pair: (order.index(pair[1]), pair[0]))
+
+
+def _columns(rows: pd.DataFrame) -> list[str]:
+    has_sizes = rows["model_size"].nunique() > 1
+    labels = [minimum_label(size, variant, has_sizes) for size, variant in _minima(rows)]
+    return [f"trained on {label}" if has_sizes else label for label in labels]
+
+
+def _matrix(rows: pd.DataFrame) -> list[tuple[int, list[_Cell]]]:
+    """Means over seeds, the largest of each row marked."""
+    keys = ["landscape_size", "model_size", "variant"]
+    means = basins(rows).groupby(keys)["log_mean_power"].mean()
+    inside = basins(rows).groupby(keys)["verdict"]
+    verdicts, counts = inside.agg(lambda found: ", ".join(sorted(set(found)))), inside.size()
+    num_seeds = rows["model_seed"].nunique()
     lines = []
     for landscape in sorted(rows["landscape_size"].unique()):
-        best = means[landscape].max()
+        best = means.get(landscape, default=pd.Series([math.nan])).max()
         cells: list[_Cell] = []
-        for size in sizes:
-            value = means.get((landscape, size), math.nan)
+        for size, variant in _minima(rows):
+            key = landscape, size, variant
+            if key not in means.index:
+                cells.append({"text": "-", "own": size == landscape, "largest": False, "verdict": "not a minimum"})
+                continue
+            seeds = "" if counts[key] == num_seeds else f", {counts[key]} of {num_seeds} seeds"
             cells.append(
                 {
-                    "text": f"{value:,.0f}" if math.isfinite(value) else "-",
+                    "text": f"{means[key]:,.0f}",
                     "own": size == landscape,
-                    "largest": math.isfinite(value) and value == best,
-                    "verdict": verdicts.get((landscape, size), "") if math.isfinite(value) else "not a minimum",
+                    "largest": bool(means[key] == best),
+                    "verdict": f"{verdicts[key]}{seeds}",
                 }
             )
         lines.append((int(landscape), cells))
-    return [int(size) for size in sizes], lines
+    return lines
 
 
-def _decided_by_one(volumes: pd.DataFrame) -> str:
-    basins = volumes[volumes["log_mean_power"].map(math.isfinite)]
-    decided = basins[basins["max_share"] > 0.5]
-    if decided.empty:
-        return ""
-    return (
-        f"In {len(decided)} of {len(basins)} measured basins one direction of {basins['num_directions'].iloc[0]} holds "
-        "more than half of the sum of r^P: those numbers are lower bounds, and comparable only at the same number of "
-        "directions."
-    )
+def _models(volumes: pd.DataFrame) -> list[dict[str, Any]]:
+    models = volumes.drop_duplicates(["model_seed", "model_size", "variant"])
+    return [{str(name): value for name, value in row.items()} for row in models.to_dict("records")]
+
+
+def _savings(run: Run) -> list[str]:
+    """What cutoffs that were added took, against what the first search took for each basin."""
+    passes = run.volumes.drop_duplicates(["model_seed", "model_level", "variant", "search_pass"])
+    spent = passes.groupby("search_pass")["evaluations"].sum() * run.settings["num_directions"]
+    measured = basins(run.volumes).groupby("search_pass").size()
+    found = []
+    for number in spent.index[1:]:
+        cutoffs = run.volumes[run.volumes["search_pass"] == number]["cutoff"].unique()
+        listed = ", ".join(f"{cutoff:g}" for cutoff in cutoffs)
+        taken = spent[number]
+        expected = spent[0] / measured.get(0, math.nan) * measured.get(number, 0)
+        found.append(
+            f"Cutoffs added later ({listed}) started from brackets already known: {taken:,.0f} evaluations, where "
+            f"the first search would have taken about {expected:,.0f}; {expected - taken:,.0f} were saved."
+        )
+    return found
+
+
+def _warnings(run: Run) -> list[str]:
+    """What a reader of the numbers must know first."""
+    inside, found = basins(run.volumes), []
+    decided = inside[inside["max_share"] > 0.5]
+    if len(decided):
+        found.append(
+            f"In {len(decided)} of {len(inside)} measured basins one direction of {run.settings['num_directions']} "
+            "holds more than half of the sum of r^P: those numbers are lower bounds, and comparable only at the same "
+            "number of directions."
+        )
+    dropped = inside[inside["num_crossed"] < inside["num_directions"]]
+    if run.settings["method"] == "paper" and len(dropped):
+        rays = int((dropped["num_directions"] - dropped["num_crossed"]).sum())
+        found.append(
+            f"{rays} rays in {len(dropped)} basins never cross within the published grid and were dropped, as there."
+        )
+    return found

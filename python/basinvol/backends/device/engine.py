@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Sequence
 
 import torch
@@ -74,7 +75,7 @@ class DeviceEngine:
                 search, rays = self._start(block, guess, rtol, self._problem.settings.for_refinement())
                 search.restore(known.take(torch.tensor(position)))
                 self._run(search, rays)
-                parts.append(search.radii())
+                parts.append(dataclasses.replace(search.radii(), trace=search.recording.trace()))
         return Radii.concatenate(parts)
 
     def learn_order(self, indices: Sequence[int], radii: Sequence[float]) -> None:
@@ -96,13 +97,12 @@ class DeviceEngine:
         settings = self._problem.settings
         search, rays = self._start(block, guess, settings.rtol)
         if negligible is not None:
-            self._prove(search, rays, negligible.reshape(-1))
-            self._run(search, rays)
+            self._run(search, rays, self._prove(search, rays, negligible.reshape(-1)))
         elif self._precision == "tf32" and settings.method == "interpolate":
             self._certify(search, rays, guess)
         else:
             self._run(search, rays)
-        return search.radii()
+        return dataclasses.replace(search.radii(), trace=search.recording.trace())
 
     def _start(
         self, block: Sequence[int], guess: Guess, rtol: float, settings: SearchSettings | None = None
@@ -112,26 +112,24 @@ class DeviceEngine:
         rays = DeviceDirections.of(self._problem.directions, block, device)
         return DeviceSearch(targets, settings or self._problem.settings, len(block), 1.0 / rays.inverse_norm), rays
 
-    def _run(self, search: DeviceSearch, rays: DeviceDirections) -> None:
+    def _run(self, search: DeviceSearch, rays: DeviceDirections, block: _Taken | None = None) -> None:
         probes = search.ask()
-        if probes is None:
-            return
-        # Rays that a proof settled need no first-layer products.
-        taken = probes.rays
-        block = RayBlock(self._mlp, rays.take(taken))
-        place = torch.zeros(len(rays), dtype=torch.int32, device=taken.device)
-        place[taken] = torch.arange(len(taken), dtype=torch.int32, device=taken.device)
-        while probes is not None:
-            losses = block.losses(place[probes.rays], probes.radius[taken], probes.level[taken], probes.highest)
-            search.tell(probes, losses)
+        if probes is not None and block is None:
+            block = _Taken(self._mlp, rays, probes.rays)
+        while probes is not None and block is not None:
+            search.tell(probes, block.losses(probes, probes.highest))
             probes = search.ask()
 
     def _certify(self, search: DeviceSearch, rays: DeviceDirections, guess: Guess) -> None:
         """A search with tf32 products after the first layer, then one in full precision from where it crosses."""
         rough, _ = self._start(rays.indices, guess, max(self._problem.settings.rtol, _PROPOSAL_RTOL))
-        block = RayBlock(self._mlp, rays)
-        while (probes := rough.ask()) is not None:
-            rough.tell(probes, block.losses(probes.active, probes.radius, probes.level, probes.highest, "tf32"))
+        probes = rough.ask()
+        if probes is None:
+            return
+        block = _Taken(self._mlp, rays, probes.rays)
+        while probes is not None:
+            rough.tell(probes, block.losses(probes, probes.highest, "tf32"))
+            probes = rough.ask()
         found = rough.radii()
         search.num_evaluations += rough.num_evaluations
         for target in search.targets.order.tolist():
@@ -139,39 +137,36 @@ class DeviceEngine:
             at, slope = (values[level, cutoff].to(rays.index.device) for values in (found.radius, found.slope))
             chosen = (torch.isfinite(at) & (at > 0)).nonzero().reshape(-1)
             if len(chosen):
-                levels = torch.full((len(rays),), level, device=at.device)
-                losses = block.losses(chosen.int(), at.nan_to_num(), levels, level)
+                first = Probes(chosen, at[chosen], torch.full_like(chosen, level))
                 search.slope[chosen, target] = slope[chosen]
-                search.begin(chosen, target, at[chosen], losses[:, level])
-        while (probes := search.ask()) is not None:
-            search.tell(probes, block.losses(probes.active, probes.radius, probes.level, probes.highest))
+                search.begin(first, target, block.losses(first, level))
+        self._run(search, rays, block)
 
-    def _prove(self, search: DeviceSearch, rays: DeviceDirections, negligible: Tensor) -> None:
-        """Tests each ray where it would begin to matter; rays outside there are not solved."""
+    def _prove(self, search: DeviceSearch, rays: DeviceDirections, negligible: Tensor) -> _Taken | None:
+        """Tests each ray where it would begin to matter; returns those that are not proved to be outside there."""
         tests = []
         for target in search.targets.order.tolist():
             chosen, radius = search.candidates(target, float(negligible[target]))
             if len(chosen):
                 tests.append((target, chosen, radius, *self._test(rays.take(chosen), radius, target, search)))
         if not tests:
-            return
+            return None
         # Proofs stop early; the others are evaluated in full, in data order as every other evaluation.
-        undecided = torch.zeros(len(rays), dtype=torch.bool, device=rays.index.device)
+        is_kept = torch.zeros(len(rays), dtype=torch.bool, device=rays.index.device)
         for _, chosen, _, is_proved, _ in tests:
-            undecided[chosen[~is_proved]] = True
-        kept = undecided.nonzero().reshape(-1)
-        block = RayBlock(self._mlp, rays.take(kept)) if len(kept) else None
-        place = undecided.cumsum(0) - 1
-        for target, chosen, radius, is_proved, bound in tests:
+            is_kept[chosen[~is_proved]] = True
+        kept = is_kept.nonzero().reshape(-1)
+        block = _Taken(self._mlp, rays, kept) if len(kept) else None
+        for target, chosen, radius, is_proved, value in tests:
             level = int(search.targets.level[target])
-            value = bound
-            left = ~is_proved
-            if block is not None and bool(left.any()):
-                at = torch.zeros(len(kept), dtype=torch.float64, device=kept.device)
-                at[place[chosen[left]]] = radius[left]
-                levels = torch.full((len(kept),), level, device=kept.device)
-                value[left] = block.losses(place[chosen[left]].int(), at, levels, level)[:, level]
+            left = (~is_proved).nonzero().reshape(-1)
+            if block is not None and len(left):
+                probes = Probes(chosen[left], radius[left], torch.full_like(left, level))
+                losses = block.losses(probes, level)
+                search.recording.add(probes, losses)
+                value[left] = losses[:, level]
             search.settle(Probes(chosen, radius, torch.full_like(chosen, level)), target, value)
+        return block
 
     def _test(self, rays: DeviceDirections, radius: Tensor, target: int, search: DeviceSearch) -> tuple[Tensor, Tensor]:
         """Which rays a part of the rows proves to be outside at `radius`, and their mean loss so far. [n] each"""
@@ -211,3 +206,20 @@ class DeviceEngine:
 
     def _blocks(self, indices: Sequence[int]) -> list[Sequence[int]]:
         return [indices[i : i + self._block_size] for i in range(0, len(indices), self._block_size)]
+
+
+class _Taken:
+    """The rays of a search that are evaluated, with their first-layer products; rays that a proof settled have none."""
+
+    def __init__(self, mlp: DeviceMlp, rays: DeviceDirections, taken: Tensor) -> None:
+        self._block = RayBlock(mlp, rays.take(taken))
+        self._place = torch.full((len(rays),), -1, dtype=torch.int32, device=taken.device)
+        self._place[taken] = torch.arange(len(taken), dtype=torch.int32, device=taken.device)
+        self._radius = torch.zeros(len(taken), dtype=torch.float64, device=taken.device)
+        self._level = torch.zeros(len(taken), dtype=torch.int64, device=taken.device)
+
+    def losses(self, probes: Probes, highest: int, precision: str | None = None) -> Tensor:
+        """See `RayBlock.losses`. [A, highest + 1]"""
+        active = self._place[probes.rays]
+        self._radius[active.long()], self._level[active.long()] = probes.radius, probes.level
+        return self._block.losses(active, self._radius, self._level, highest, precision)

@@ -11,13 +11,13 @@ from basin_triton.search_step import State, Task, search_step
 
 from ...search import Probes, RaySearch, SearchSettings
 from ...targets import Targets
+from ...trace import Recording
 
 
 @dataclass(frozen=True)
 class DeviceProbes(Probes):
-    """Probes with their rays as 32-bit integers, and their highest level known to the host."""
+    """Probes, and their highest level known to the host."""
 
-    active: Tensor
     highest: int
 
 
@@ -34,6 +34,7 @@ class DeviceSearch(RaySearch):
         self._level = torch.zeros(num_rays, dtype=torch.int64, device=device)
         self._active = torch.arange(num_rays, dtype=torch.int32, device=device)
         self._losses: Tensor | None = None
+        self.recording = Recording(len(targets.levels))
         self._task = Task(
             level=targets.level,
             relative=targets.relative,
@@ -58,14 +59,17 @@ class DeviceSearch(RaySearch):
         if count == 0:
             return None
         rays = self._active.long()
-        return DeviceProbes(rays, self._radius, self._level, self._active, highest)
+        return DeviceProbes(rays, self._radius[rays], self._level[rays], highest)
 
     def tell(self, probes: Probes, losses: Tensor) -> None:
         """Keeps the losses [A, L] of the rays asked for last; the next `ask` takes them."""
+        self.recording.add(probes, losses)
         self._losses = losses
 
-    def begin(self, rays: Tensor, target: int, radius: Tensor, value: Tensor) -> None:
-        """Takes the first evaluation of rays of which nothing is known: one side of their brackets. [n] each"""
+    def begin(self, probes: Probes, target: int, losses: Tensor) -> None:
+        """Takes the first evaluation of rays of which nothing is known: one side of their brackets. losses [n, L]"""
+        self.recording.add(probes, losses)
+        rays, radius, value = probes.rays, probes.radius, losses[:, self.targets.level[target]]
         self.num_evaluations[rays] += 1
         is_inside = value <= self.targets.cutoff[target]
         inside, outside = rays[is_inside], rays[~is_inside]

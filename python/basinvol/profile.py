@@ -1,0 +1,158 @@
+"""The loss against the radius, over many directions: what to choose a cutoff by."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from .directions import Directions
+from .landscape import Landscape, LossFunction
+from .parameters import ParameterSpace
+from .radii import Status
+from .rays import RaySolver, find_radii
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+_NUM_PILOT = 8  # rays that tell where the loss begins to rise
+_RISE = 0.01  # of the loss at the center: where a profile begins
+_SPAN = 100.0  # a profile ends at this many times the radius it begins at
+_BAR = 24  # characters
+
+
+@dataclass(frozen=True)
+class LossProfile:
+    """The losses along D rays at R radii.
+
+    Attributes:
+        radius: in scaled coordinates. Each ray is evaluated at this times the norm of its Gaussian vector over sqrt(P),
+            which differs from one by about 1 / sqrt(2 P). [R]
+        losses: infinity from where a ray's loss is not finite. [D, R]
+        center_loss: the loss at radius 0.
+        dim: P.
+        scaling, backend: how it was measured.
+    """
+
+    radius: NDArray[np.float64]
+    losses: NDArray[np.float64]
+    center_loss: float
+    dim: int
+    scaling: str
+    backend: str
+
+    @property
+    def quantiles(self) -> NDArray[np.float64]:
+        """Of the loss over the rays, at `QUANTILES`. [5, R]"""
+        return np.quantile(self.losses, QUANTILES, axis=0, method="lower")
+
+    def __str__(self) -> str:
+        low, _, middle, _, high = self.quantiles
+        finite = self.quantiles[np.isfinite(self.quantiles) & (self.quantiles > 0)]
+        lines = [
+            f"loss at the center {self.center_loss:.6g}; {self.dim:,} parameters, {len(self.losses)} directions, "
+            f"{self.scaling} scaling, backend {self.backend}",
+            f"{'radius':>12}" + "".join(f"{f'{quantile:.0%}':>11}" for quantile in QUANTILES) + "  5 % to 95 %, median",
+        ]
+        for column, radius in enumerate(self.radius):
+            cells = "".join(f"{value:>11.4g}" for value in self.quantiles[:, column])
+            bar = _bar((low[column], middle[column], high[column]), finite.min(), finite.max())
+            lines.append(f"{radius:>12.5g}{cells}  {bar}")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; infinities become None."""
+        table = [[value if math.isfinite(value) else None for value in row] for row in self.quantiles.tolist()]
+        return {
+            "center_loss": self.center_loss,
+            "dim": self.dim,
+            "num_directions": len(self.losses),
+            "scaling": self.scaling,
+            "backend": self.backend,
+            "radius": self.radius.tolist(),
+            "quantiles": {str(quantile): row for quantile, row in zip(QUANTILES, table, strict=True)},
+        }
+
+    def plot(self) -> Figure:
+        """The quantiles as a matplotlib figure, both axes logarithmic."""
+        from .plots import plot_profile
+
+        return plot_profile(self)
+
+
+def loss_profile(
+    model: nn.Module,
+    loss_fn: LossFunction,
+    data: tuple[Tensor, Tensor] | Iterable[Any],
+    num_directions: int = 32,
+    num_radii: int = 25,
+    seed: int = 0,
+    *,
+    scaling: str = "filter",
+    backend: str = "auto",
+    device: torch.device | str | None = None,
+    num_threads: int | None = None,
+) -> LossProfile:
+    """The loss along random rays, from where it has risen by 1 % of the loss at the center to a hundred times as far.
+
+    Args: as `basinvol.estimate_volume`, and
+        num_radii: R, evenly spaced in their logarithm.
+
+    Raises:
+        ValueError: a bad argument, or a loss that does not rise along the first rays.
+    """
+    if num_radii < 2:
+        raise ValueError(f"`num_radii` must be at least 2, got {num_radii}.")
+    space = ParameterSpace.of(model)
+    landscape = Landscape(model, loss_fn, data, device=device)
+    options: dict[str, Any] = {"scaling": scaling, "backend": backend, "num_threads": num_threads}
+    directions = Directions(space, num_directions, seed)
+    center = float(landscape.losses()[-1])
+    first = _first_radius(landscape, Directions(space, min(num_directions, _NUM_PILOT), seed), center, options)
+    radius = np.geomspace(first, _SPAN * first, num_radii)
+    grid = (radius / math.sqrt(space.dim)).tolist()
+    # Every ray is inside everywhere, so that a grid search evaluates every point.
+    solver = RaySolver(landscape, directions, [sys.float_info.max], search="grid", grid=grid, **options)
+    trace = solver.solve(0, num_directions).trace
+    if trace is None:
+        raise ValueError(
+            f"backend {solver.choice.backend.name!r} keeps no losses; use backend='native' or 'reference'."
+        )
+    losses = np.full((num_directions, num_radii), np.inf)
+    counts = torch.bincount(trace.ray, minlength=num_directions).tolist()
+    for row, values in enumerate(trace.losses[:, 0].split(counts)):
+        losses[row, : len(values)] = values.numpy()
+    return LossProfile(radius, losses, center, space.dim, scaling, solver.choice.backend.name)
+
+
+def _first_radius(landscape: Landscape, directions: Directions, center: float, options: dict[str, Any]) -> float:
+    """The median radius at which the loss has risen by 1 % of that at the center."""
+    risen = center + max(_RISE * abs(center), 1e-9)
+    radii = find_radii(landscape, directions, [risen], rtol=1e-2, **options).at()
+    crossed = radii.is_status(Status.CROSSED)
+    if not bool(crossed.any()):
+        raise ValueError(f"the loss does not rise from {center:.6g} to {risen:.6g} along {len(radii)} directions.")
+    return float(radii.radius[crossed].median())
+
+
+def _bar(values: tuple[float, float, float], low: float, high: float) -> str:
+    """A span with its median, on a logarithmic axis from `low` to `high`."""
+
+    def place(value: float) -> int:
+        share = math.log(max(value, low) / low) / max(math.log(high / low), 1e-12) if value < math.inf else 1.0
+        return round(min(share, 1.0) * (_BAR - 1))
+
+    first, middle, last = (place(value) for value in values)
+    line = [" "] * _BAR
+    line[first : last + 1] = ["-"] * (last + 1 - first)
+    line[middle] = "o"
+    return "".join(line).rstrip()

@@ -1,0 +1,222 @@
+"""Every experiment of the paper runs from its description, and its report follows from the records."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from basinvol.experiments.claims import CLAIMS
+from basinvol.experiments.data import load
+from basinvol.experiments.description import Experiment
+from basinvol.experiments.families import FAMILIES, describe
+from basinvol.experiments.report import read_volumes, write_report
+from basinvol.experiments.sweep import Sweep
+from basinvol.experiments.training import build_network
+from basinvol.experiments.worker import training_runs
+
+NUM_PARAMS = {
+    "mnist-data-scaling": 235_146,
+    "mnist-cnn-data-scaling": 421_642,
+    "fashion-data-scaling": 235_146,
+    "cifar10-data-scaling": 1_707_274,
+    "cifar10-cnn-data-scaling": 1_276_234,
+    "svhn-data-scaling": 1_707_274,
+    "modular-data-scaling": 73_097,
+    "swiss-roll": 4_353,
+    "mnist-poisoning": 235_146,
+    "cifar10-poisoning": 1_707_274,
+    "swiss-poisoning": 4_353,
+    "mnist-noise": 235_146,
+    "mnist-imbalance": 235_146,
+    "mnist-batch-size": 235_146,
+    "mnist-sam": 235_146,
+    "grokking": 73_097,
+    "mnist-no-filter": 235_146,
+    "mnist-wide": 300_938,  # of the wide one
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_smoke_preset_measures_a_basin_and_writes_a_report(name: str, tmp_path: Path) -> None:
+    experiment = describe(name, "smoke")
+    Sweep(experiment, tmp_path).run()
+    volumes = read_volumes(tmp_path)
+    num_models = len(experiment.levels) * len(experiment.variants()) * len(experiment.seeds)
+    assert len(volumes) == num_models * len(experiment.landscape_levels) * len(experiment.cutoffs)
+    inside = volumes[volumes["landscape_loss"] < volumes["cutoff"]]
+    assert len(inside) > 0
+    assert (inside["num_crossed"] == experiment.num_directions).all()
+    assert np.isfinite(inside["log_mean_power"]).all()
+    page = write_report(tmp_path).read_text()
+    assert "not measurable" in page or "holds" in page or "does not hold" in page
+    assert len(list((tmp_path / "figures").glob("*.svg"))) == page.count("<figure>") > 0
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_paper_preset_has_the_published_number_of_parameters(name: str) -> None:
+    network = build_network(describe(name, "paper").variants()[-1].network, model_seed=0)
+    assert sum(p.numel() for p in network.parameters()) == NUM_PARAMS[name]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_descriptions_name_known_claims_and_fit_their_levels(name: str) -> None:
+    for preset, experiment in FAMILIES[name].items():
+        assert experiment.name == name
+        assert experiment.preset == preset
+        assert set(experiment.claims) <= set(CLAIMS)
+        assert experiment.landscape_levels[-1] <= experiment.levels[-1]
+
+
+def test_paper_presets_have_the_published_sizes() -> None:
+    mnist, cifar = describe("mnist-data-scaling", "paper"), describe("cifar10-data-scaling", "paper")
+    modular = describe("modular-data-scaling", "paper")
+    assert mnist.landscape_sizes == (60, 600, 2000, 6000, 20000, 60000)
+    assert cifar.landscape_sizes == (50, 500, 2000, 5000, 20000, 50000)
+    assert modular.landscape_sizes == (470, 940, 1881, 2822, 3292, 3763, 4704, 5645, 6586)
+    assert describe("mnist-cnn-data-scaling", "paper").landscape_sizes == (60, 600, 2000, 6000, 20000)
+
+
+def test_checkpoints_come_from_one_training() -> None:
+    runs = training_runs(describe("grokking", "paper"))
+    assert len(runs) == len(describe("grokking", "paper").seeds)
+    assert [variant.training.epochs for variant in runs[0].variants][-1] == 5000
+    assert len(training_runs(describe("mnist-sam", "smoke"))) == 2 * 2  # sizes x optimizers
+
+
+def test_a_checkpoint_has_the_weights_of_a_training_that_ends_there(tmp_path: Path) -> None:
+    experiment = describe("grokking", "smoke")
+    Sweep(experiment, tmp_path / "checkpoints").run()
+    variation = dataclasses.replace(experiment.variation, values=(30,), labels=("epoch 30",))  # type: ignore[type-var]
+    Sweep(dataclasses.replace(experiment, variation=variation), tmp_path / "alone").run()
+    weights = "models/m0-level282-epoch30.safetensors"
+    assert (tmp_path / "checkpoints" / weights).read_bytes() == (tmp_path / "alone" / weights).read_bytes()
+
+
+def digits(**changes: object) -> Experiment:
+    return dataclasses.replace(describe("mnist-data-scaling", "smoke"), base=100, levels=(0, 400), **changes)  # type: ignore[arg-type]
+
+
+def with_pool(pool: str, target_classes: tuple[int, ...] = ()) -> Experiment:
+    clean = digits()
+    return digits(data=dataclasses.replace(clean.data, pool=pool, target_classes=target_classes))
+
+
+def test_a_poisoned_pool_has_the_inputs_of_a_clean_one_and_every_label_wrong() -> None:
+    clean, poisoned = load(digits(), 10), load(with_pool("poisoned"), 10)
+    torch.testing.assert_close(poisoned.inputs, clean.inputs, rtol=0, atol=0)
+    torch.testing.assert_close(poisoned.targets[:100], clean.targets[:100], rtol=0, atol=0)
+    assert bool((poisoned.targets[100:] != clean.targets[100:]).all())
+    offsets = (poisoned.targets[100:] - clean.targets[100:]) % 10
+    assert sorted(offsets.unique().tolist()) == list(range(1, 10))
+
+
+def test_a_noise_pool_has_the_mean_and_spread_of_the_base_and_labels_at_random() -> None:
+    noise = load(with_pool("noise"), 10)
+    base, pool = noise.inputs[:100], noise.inputs[100:]
+    error = 5 * float(base.std()) / math.sqrt(pool.numel())  # five standard errors
+    assert float(pool.mean()) == pytest.approx(float(base.mean()), abs=error)
+    assert float(pool.std()) == pytest.approx(float(base.std()), abs=error)
+    counts = torch.bincount(noise.targets[100:], minlength=10)
+    assert int(counts.max()) < 40 + 5 * math.sqrt(40)
+
+
+def test_an_imbalanced_pool_is_nine_tenths_of_the_target_classes_and_nested() -> None:
+    pool = load(with_pool("imbalanced", (3, 7)), 10).targets[100:]
+    assert int(torch.isin(pool, torch.tensor([3, 7])).sum()) == 360
+    half = torch.isin(pool[:200], torch.tensor([3, 7])).double().mean()
+    assert float(half) == pytest.approx(0.9, abs=5 * 0.3 / math.sqrt(200))
+
+
+def test_too_many_examples_are_refused() -> None:
+    with pytest.raises(ValueError, match="needs 5000 training examples, packaged-digits has 4000; give smaller `lev"):
+        load(dataclasses.replace(digits(), levels=(0, 4900)), 10)
+    with pytest.raises(ValueError, match="needs 2700 examples of the target classes"):
+        load(dataclasses.replace(with_pool("imbalanced", (1,)), levels=(0, 3000)), 10)
+
+
+def test_modular_sums_are_right_and_the_test_set_is_apart() -> None:
+    split = load(describe("modular-data-scaling", "paper"), 10)
+    assert split.inputs.shape == (6586, 194)
+    assert split.test_inputs.shape == (2823, 194)
+    sums = (split.inputs[:, :97].argmax(1) + split.inputs[:, 97:].argmax(1)) % 97
+    assert bool((split.targets.argmax(1) == sums).all())
+    pairs = {tuple(row.nonzero().flatten().tolist()) for row in torch.cat([split.inputs, split.test_inputs])}
+    assert len(pairs) == 97 * 97
+
+
+@pytest.mark.parametrize("name", ["cifar10-data-scaling", "svhn-data-scaling", "fashion-data-scaling"])
+def test_stand_ins_have_the_shape_of_what_they_stand_for(name: str) -> None:
+    small, paper = describe(name, "small"), describe(name, "paper")
+    split = load(small, 10)
+    assert split.inputs[0].shape == paper.network.inputs
+    assert set(split.test_targets.tolist()) == set(range(10))
+    assert "stand-in" in small.title
+
+
+def test_the_report_needs_no_torch(tmp_path: Path) -> None:
+    Sweep(describe("mnist-sam", "smoke"), tmp_path).run()
+    program = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from basinvol.cli import main\n"
+        f"sys.exit(main(['report', {str(tmp_path)!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    drawn = {path.name for path in (tmp_path / "figures").iterdir()}
+    for name in ("fixed-landscape-sam", "variation", "slices", "radius-histograms", "weight-concentration"):
+        assert {f"{name}.svg", f"{name}.png"} <= drawn
+
+
+def test_slices_pass_through_the_minima(tmp_path: Path) -> None:
+    Sweep(describe("mnist-sam", "smoke"), tmp_path).run()
+    table, volumes = pd.read_parquet(tmp_path / "slices" / "m0.parquet"), read_volumes(tmp_path)
+    minima = table[table["kind"] == "minimum"]
+    assert len(minima) == 3 * 2
+    first = volumes[(volumes["model_size"] == 60) & (volumes["variant"] == "AdamW")].set_index("landscape_size")
+    origin = minima[(minima["x"] == 0) & (minima["y"] == 0)].set_index("landscape_size")["loss"]
+    np.testing.assert_allclose(origin, first.loc[origin.index, "landscape_loss"], rtol=1e-3)
+
+
+def test_the_power_law_finds_the_line_and_an_interval_over_seeds() -> None:
+    from basinvol.experiments.power_law import fit_power_law
+
+    sizes, seeds = np.array([10, 100, 1000, 10000]), np.arange(8)
+    errors = np.random.default_rng(0).normal(0, 5, (4, 8))
+    values = -40 * np.log(sizes)[:, None] + 900 + errors
+    own = pd.DataFrame(
+        {
+            "model_size": np.repeat(sizes, 8),
+            "model_seed": np.tile(seeds, 4),
+            "log_mean_power": values.ravel(),
+            "num_params": 100,
+        }
+    )
+    law = fit_power_law(own)
+    assert law is not None
+    assert law.interval is not None
+    deviation = 5 / math.sqrt(8) / math.sqrt(((np.log(sizes) - np.log(sizes).mean()) ** 2).sum())
+    assert law.slope == pytest.approx(-40, abs=4 * deviation)
+    low, high = law.interval
+    assert low < law.slope < high
+    assert high - low < 2 * 4 * deviation
+    assert fit_power_law(own[own["model_size"] < 1000]) is None
+
+
+def test_ranking_is_certain_where_every_direction_agrees() -> None:
+    from basinvol.experiments.figures_of_rays import pair_agreement
+
+    weights = np.random.default_rng(0).normal(size=(2, 40))
+    _, apart = pair_agreement(np.stack([weights[0], weights[0] - 1.0]))
+    assert (apart == 1.0).all()
+    counts, alike = pair_agreement(weights)
+    assert counts[-1] == 40
+    assert alike[-1] == 1.0
+    assert alike[0] < 1.0

@@ -1,0 +1,432 @@
+"""The Triton operations one by one, against float64 and torch; on the interpreter where there is no GPU."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+pytest.importorskip("triton", reason="triton is not installed on this platform")
+
+from basin_triton import (
+    BLOCK_ROWS,
+    MAX_OUTPUTS,
+    First,
+    RowBlocks,
+    linear,
+    loss_head,
+    materialize,
+    reduce,
+    square_norms,
+)
+from basin_triton.linear import tile
+from basinvol import _native
+
+# The interpreter computes with numpy, which warns of overflow, infinities and NaN where a device does not.
+pytestmark = pytest.mark.filterwarnings("ignore:(overflow|invalid value|divide by zero) encountered:RuntimeWarning")
+
+_DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+_ROUNDING = 2.0**-24
+ACTIVATIONS = {
+    "identity": lambda x: x,
+    "relu": torch.relu,
+    "tanh": torch.tanh,
+    "gelu": F.gelu,
+}
+
+
+def slots(*values: int) -> Tensor:
+    return torch.tensor(values, dtype=torch.int32, device=_DEVICE)
+
+
+def unset(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.full(shape, math.nan, dtype=dtype, device=_DEVICE)
+
+
+def rms(values: Tensor) -> float:
+    return float(values.double().square().mean().sqrt())
+
+
+def assert_as_exact_as_float32(found: Tensor, rough: Tensor, exact: Tensor) -> None:
+    """At most twice torch's error in float32, and the one rounding that every float32 number has."""
+    assert exact.dtype == torch.float64
+    assert rms(found.cpu() - exact.cpu()) <= 2.0 * rms(rough.cpu() - exact.cpu()) + _ROUNDING * rms(exact)
+
+
+# --- parameters along directions
+
+
+@pytest.mark.parametrize("with_center", [True, False])
+@pytest.mark.parametrize("source", ["memory", "generator"])
+def test_parameters_are_center_plus_radius_times_move(source: str, with_center: bool) -> None:
+    seed, tensor, size = 2**63 + 5, 3, 1027  # more than one program's elements, and not a multiple of four
+    directions = torch.tensor([4, 2**32 - 1], device=_DEVICE)
+    if source == "memory":
+        held = torch.randn(2, size + 9)[:, 5 : 5 + size]  # rows of a larger matrix
+    else:
+        held = torch.stack(
+            [torch.from_numpy(_native.philox_normals(seed, i, tensor, size)) for i in directions.tolist()]
+        )
+    scale, center = torch.rand(size) + 0.5, torch.randn(size)
+    inverse_norm, radius = torch.rand(2, dtype=torch.float64) + 0.1, torch.rand(2, dtype=torch.float64) + 0.1
+    out = unset(3, size + 32)[:, 16 : 16 + size]
+    materialize(
+        out,
+        scale.to(_DEVICE),
+        slots(1, -1, 0),
+        directions,
+        inverse_norm.to(_DEVICE),
+        seed=seed,
+        tensor=tensor,
+        center=center.to(_DEVICE) if with_center else None,
+        radius=radius.to(_DEVICE) if with_center else None,
+        normals=held.to(_DEVICE) if source == "memory" else None,
+    )
+    moves = held * inverse_norm.float()[:, None] * scale
+    expected = center + radius.float()[:, None] * moves if with_center else moves
+    assert torch.equal(out[[2, 0]].cpu(), expected), "without fusion, float32 leaves one result"
+    around = torch.as_strided(out, (3, size + 32), (size + 32, 1), 0).isnan()
+    around[[0, 2], 16 : 16 + size] = True
+    assert bool(around.all()), "the inactive row and the neighbours of the others are left alone"
+
+
+def test_square_norms_are_those_of_the_vectors_whatever_else_is_asked_for() -> None:
+    sizes, directions = (3, 1027), torch.tensor([0, 9], device=_DEVICE)
+    found = square_norms(7, directions, sizes)
+    for row, direction in enumerate(directions.tolist()):
+        draws = [torch.from_numpy(_native.philox_normals(7, direction, t, n)) for t, n in enumerate(sizes)]
+        expected = torch.cat(draws).double().square().sum()
+        torch.testing.assert_close(found[row].cpu(), expected, rtol=1e-14, atol=0.0)
+    assert torch.equal(square_norms(7, directions[1:], sizes), found[1:])
+
+
+def test_parameters_refuse_what_they_can_not_read() -> None:
+    one, index = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.int64)
+    arguments = (torch.ones(4), torch.zeros(1, dtype=torch.int32), index, one)
+    with pytest.raises(ValueError, match=r"`out` must be \[1, 4\] with contiguous rows, got \[1, 5\]"):
+        materialize(torch.empty(1, 5), *arguments, seed=0, tensor=0)
+    with pytest.raises(ValueError, match=r"`out` must be \[1, 4\] with contiguous rows"):
+        materialize(torch.empty(1, 8)[:, ::2], *arguments, seed=0, tensor=0)
+    with pytest.raises(ValueError, match="`center` and `radius` must be given together"):
+        materialize(torch.empty(1, 4), *arguments, seed=0, tensor=0, center=torch.ones(4))
+    with pytest.raises(ValueError, match=r"`normals` must be \[1, 4\]"):
+        materialize(torch.empty(1, 4), *arguments, seed=0, tensor=0, normals=torch.ones(2, 4))
+
+
+# --- one layer
+
+# rows, depth, outputs around the sides of a tile (128 x 64 or 16, depth 16); inputs, activation, bias, precision.
+LAYERS = [
+    (1, 1, 1, "of each direction", "identity", True, "fp32"),
+    (127, 17, 16, "shared", "relu", False, "fp32"),
+    (128, 127, 1, "first layer", "tanh", True, "fp32"),
+    (129, 128, 65, "of each direction", "tanh", True, "fp32"),
+    (129, 1, 17, "first layer without bias", "gelu", True, "fp32"),
+    (1, 129, 127, "shared", "gelu", True, "fp32"),
+    (129, 129, 16, "first layer", "gelu", False, "tf32x3"),
+    (2, 15, 129, "of each direction", "relu", True, "tf32x3"),
+    (2, 33, 64, "shared", "identity", True, "tf32"),
+]
+
+
+def first_layer(rows: int, width: int, activation: str, has_bias: bool) -> First:
+    """Parts for two slots and three directions, the biases in longer rows."""
+    return First(
+        base=torch.randn(rows, width),
+        shift=torch.randn(2, rows, width),
+        radius=torch.tensor([0.7, 1e-3], dtype=torch.float64),
+        bias=torch.randn(3, width + 5)[:, 3 : 3 + width] if has_bias else None,
+        activation=activation,
+    )
+
+
+def moved(first: First, direction: int, slot: int, dtype: torch.dtype) -> Tensor:
+    x = first.base.to(dtype) + first.radius[slot].to(dtype) * first.shift[slot].to(dtype)
+    x = x if first.bias is None else x + first.bias[direction].to(dtype)
+    return ACTIVATIONS[first.activation](x)
+
+
+def on_device(inputs: Tensor | First) -> Tensor | First:
+    if isinstance(inputs, Tensor):
+        return inputs.to(_DEVICE)
+    bias = None if inputs.bias is None else inputs.bias.to(_DEVICE)
+    return First(*(t.to(_DEVICE) for t in (inputs.base, inputs.shift, inputs.radius)), bias, inputs.activation)
+
+
+def inputs_for(kind: str, rows: int, depth: int) -> Tensor | First:
+    if kind.startswith("first layer"):
+        return first_layer(rows, depth, "tanh", kind == "first layer")
+    return torch.randn(rows, depth) if kind == "shared" else torch.randn(3, rows, depth)
+
+
+def read(inputs: Tensor | First, direction: int, slot: int, dtype: torch.dtype) -> Tensor:
+    """What one direction sees."""
+    if isinstance(inputs, First):
+        return moved(inputs, direction, slot, dtype)
+    return (inputs[direction] if inputs.ndim == 3 else inputs).to(dtype)
+
+
+@pytest.mark.parametrize(("rows", "depth", "outputs", "kind", "activation", "has_bias", "precision"), LAYERS)
+def test_layer_errs_at_most_twice_as_much_as_torch_in_float32(
+    rows, depth, outputs, kind, activation, has_bias, precision
+) -> None:
+    if precision == "tf32" and _DEVICE.type == "cuda":
+        pytest.skip("tf32 only proposes: it keeps 10 bits of a product")
+    inputs = inputs_for(kind, rows, depth)
+    parameters = torch.randn(3, 7 + outputs * (depth + 1))  # weights and biases are parts of longer rows
+    weight = parameters[:, 7 : 7 + outputs * depth].unflatten(1, (outputs, depth))
+    bias = parameters[:, 7 + outputs * depth :] if has_bias else None
+    active, out = slots(1, -1, 0), unset(3, rows, outputs)
+    parameters_there = parameters.to(_DEVICE)
+    returned = linear(
+        on_device(inputs),
+        parameters_there[:, 7 : 7 + outputs * depth].unflatten(1, (outputs, depth)),
+        parameters_there[:, 7 + outputs * depth :] if has_bias else None,
+        active,
+        slots(rows, rows),
+        activation=activation,
+        precision=precision,
+        out=out,
+    )
+    assert returned is out
+    assert bool(out[1].isnan().all()), "an inactive direction is left alone"
+    expected = {}
+    for dtype in (torch.float32, torch.float64):
+        x = [read(inputs, direction, slot, dtype) for direction, slot in ((0, 1), (2, 0))]
+        w = [weight[direction].to(dtype) for direction in (0, 2)]
+        b = [None if bias is None else bias[direction].to(dtype) for direction in (0, 2)]
+        expected[dtype] = torch.stack([ACTIVATIONS[activation](F.linear(*args)) for args in zip(x, w, b, strict=True)])
+    assert_as_exact_as_float32(out[[0, 2]], expected[torch.float32], expected[torch.float64])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32x3"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations_keep_large_infinite_and_missing_values_as_torch(activation: str, precision: str) -> None:
+    x = torch.tensor([[0.0, -0.0, 1e-30, -1e-8, 0.624, -0.626, 9.0, -9.0, 200.0, -200.0, math.inf, math.nan]]).T
+    one = torch.ones(1, 1, 1, device=_DEVICE)
+    out = linear(
+        x.contiguous().to(_DEVICE), one, None, slots(0), slots(len(x)), activation=activation, precision=precision
+    )
+    expected = ACTIVATIONS[activation](x.double())
+    # An infinity split for the tensor cores is not a number; and 0 x infinity of gelu is none for torch either.
+    is_finite = x.isfinite()
+    torch.testing.assert_close(out[0].cpu()[is_finite].double(), expected[is_finite], rtol=2e-6, atol=1e-7)
+    assert not bool(out[0].cpu()[x.isnan()].isfinite().any())
+    if precision == "fp32":
+        torch.testing.assert_close(out[0].cpu()[10].double(), expected[10], equal_nan=True)
+
+
+def test_tiles_beyond_the_rows_that_a_slot_wants_are_left_alone() -> None:
+    side = tile("fp32", 3)[0]
+    rows = side + 1
+    inputs, weight = torch.randn(rows, 2, device=_DEVICE), torch.randn(3, 3, 2, device=_DEVICE)
+    out = unset(3, rows, 3)
+    linear(inputs, weight, None, slots(0, 1, 2), slots(side, rows, 0), out=out)
+    assert bool(out[0, :side].isfinite().all())
+    assert bool(out[0, side:].isnan().all())
+    assert bool(out[1].isfinite().all())
+    assert bool(out[2].isnan().all())
+
+
+def test_layers_refuse_unknown_names_and_weights_of_other_sizes() -> None:
+    inputs, weight, active, rows = torch.ones(2, 3), torch.ones(1, 4, 3), slots(0), slots(2)
+    with pytest.raises(ValueError, match=r"`activation` must be one of 'identity', .*, got 'selu'"):
+        linear(inputs, weight, None, active, rows, activation="selu")
+    with pytest.raises(ValueError, match=r"`precision` must be one of 'fp32', .*, got 'fp16'"):
+        linear(inputs, weight, None, active, rows, precision="fp16")
+    with pytest.raises(ValueError, match=r"`weight` must be \[1, outputs, 3\] .*, got \[1, 4, 5\]"):
+        linear(inputs, torch.ones(1, 4, 5), None, active, rows)
+    with pytest.raises(ValueError, match=r"`weight` must be \[1, outputs, 3\] .*, got \[2, 4, 3\]"):
+        linear(inputs, torch.ones(2, 4, 3), None, active, rows)
+
+
+# --- the last layer and the loss
+
+LOSSES = {
+    "cross_entropy": lambda logits, targets: F.cross_entropy(logits, targets, reduction="none"),
+    "bce_with_logits": lambda logits, targets: F.binary_cross_entropy_with_logits(
+        logits, targets.to(logits.dtype), reduction="none"
+    ).sum(dim=1),
+    "mse": lambda logits, targets: F.mse_loss(logits, targets.to(logits.dtype), reduction="none").sum(dim=1),
+}
+BOUNDARIES = (1, 65, 130)
+NUM_BLOCKS = 4  # 1 row, 64 rows, 64 rows, 1 row
+
+
+def targets_for(loss: str, rows: int, classes: int) -> Tensor:
+    """Labels at the ends and at the sides of a tile of classes, or values."""
+    if loss == "cross_entropy":
+        edges = [c for c in (0, classes - 1, 31, 32, 15) if c < classes]
+        return torch.tensor([edges[row % len(edges)] for row in range(rows)])
+    return torch.rand(rows, classes)
+
+
+def test_blocks_of_rows_cover_the_levels_and_straddle_none() -> None:
+    blocks = RowBlocks.between((1, 64, 65, 200), _DEVICE)
+    assert blocks.first.tolist() == [0, 1, 64, 65, 129, 193]
+    assert blocks.count.tolist() == [1, 63, 1, 64, 64, 7]
+    assert blocks.level.tolist() == [0, 1, 2, 3, 3, 3]
+    assert len(blocks) == 6
+    assert int(blocks.count.max()) == BLOCK_ROWS
+    assert {blocks.first.dtype, blocks.count.dtype, blocks.level.dtype} == {torch.int32}
+    part = blocks.part(2, 4)
+    assert (part.first.tolist(), part.count.tolist(), part.level.tolist()) == ([64, 65], [1, 64], [2, 3])
+
+
+# inputs, classes (17 and 40 are more than a tile), depth
+HEADS = [
+    ("layer", MAX_OUTPUTS, 33),
+    ("layer", 1, 16),
+    ("layer on first layer", 3, 17),
+    ("layer on first layer without bias", 15, 1),
+    ("logits", 40, 40),
+    ("first layer", 33, 33),
+    ("first layer without bias", 2, 2),
+]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(("kind", "classes", "depth"), HEADS)
+def test_summed_losses_of_blocks_err_at_most_twice_as_much_as_torch(kind, classes, depth, loss) -> None:
+    rows, has_layer = BOUNDARIES[-1], kind.startswith("layer")
+    if kind == "logits" or kind == "layer":
+        inputs: Tensor | First = torch.randn(3, rows, depth)
+    else:
+        activation = "gelu" if has_layer else "identity"
+        inputs = first_layer(rows, depth, activation, not kind.endswith("without bias"))
+    weight = torch.randn(3, classes * depth + 3)[:, 3:].unflatten(1, (classes, depth))
+    bias = torch.randn(3, classes + 2)[:, 2:]
+    targets, blocks = targets_for(loss, rows, classes), RowBlocks.between(BOUNDARIES, _DEVICE)
+    active, num_rows = slots(1, -1, 0), slots(65, rows)  # slot 0 wants the first two levels only
+    out = unset(3, NUM_BLOCKS + 2, dtype=torch.float64)[:, 1 : 1 + NUM_BLOCKS]
+    per_row = unset(3, rows)
+    there = on_device(inputs)
+    weight_there, bias_there = (weight.to(_DEVICE), bias.to(_DEVICE)) if has_layer else (None, None)
+    arguments = {"loss": loss, "precision": "tf32x3" if depth == 17 else "fp32"}
+    loss_head(
+        there,
+        weight_there,
+        bias_there,
+        targets.to(_DEVICE),
+        active,
+        num_rows,
+        blocks,
+        out,
+        per_row=per_row,
+        **arguments,
+    )
+    assert bool(out[1].isnan().all()), "an inactive direction is left alone"
+    assert bool(out[2, 2:].isnan().all()), "blocks beyond a slot's rows are left alone"
+    assert bool(per_row[2, 65:].isnan().all())
+
+    ends = list(itertools.pairwise([0, 1, 65, 129, 130]))
+    sums: dict[torch.dtype, list[Tensor]] = {torch.float32: [], torch.float64: []}
+    singles: dict[torch.dtype, list[Tensor]] = {torch.float32: [], torch.float64: []}
+    for dtype, (direction, slot, wanted) in itertools.product(sums, ((0, 1, 4), (2, 0, 2))):
+        logits = read(inputs, direction, slot, dtype)
+        if has_layer:
+            logits = F.linear(logits, weight[direction].to(dtype), bias[direction].to(dtype))
+        losses = LOSSES[loss](logits, targets)
+        singles[dtype].append(losses[: ends[wanted - 1][1]])
+        sums[dtype] += [losses[low:high].sum() for low, high in ends[:wanted]]
+    found = torch.cat([out[0], out[2, :2]])
+    assert_as_exact_as_float32(found, torch.stack(sums[torch.float32]), torch.stack(sums[torch.float64]))
+    found = torch.cat([per_row[0], per_row[2, :65]])
+    assert_as_exact_as_float32(found, torch.cat(singles[torch.float32]), torch.cat(singles[torch.float64]))
+
+
+def test_a_part_of_the_rows_gives_the_bits_of_all() -> None:
+    rows, targets, blocks = 130, targets_for("cross_entropy", 130, 5), RowBlocks.between(BOUNDARIES, _DEVICE)
+    x, weight = torch.randn(2, rows, 7, device=_DEVICE), torch.randn(2, 5, 7, device=_DEVICE)
+    arguments = (slots(0, 1), slots(rows, rows))
+    whole, part = unset(2, 4, dtype=torch.float64), unset(2, 3, dtype=torch.float64)
+    labels = targets.to(_DEVICE)
+    loss_head(x, weight, None, labels, *arguments, blocks, whole, loss="cross_entropy")
+    later = x[:, 1:].contiguous()
+    loss_head(later, weight, None, labels[1:], *arguments, blocks.part(1, 4), part, loss="cross_entropy", origin=1)
+    assert bool(whole.isfinite().all())
+    assert torch.equal(whole[:, 1:], part)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_extreme_logits_give_the_losses_of_torch(loss: str) -> None:
+    special = [1e4, -1e4, 3e38, -3e38, math.inf, -math.inf, math.nan]
+    logits = torch.zeros(2 * len(special), 35)  # two tiles of classes; the special one in the first or the last
+    for row, value in enumerate(special):
+        logits[2 * row, 0], logits[2 * row + 1, 34] = value, value
+    targets = torch.zeros(len(logits), dtype=torch.int64) if loss == "cross_entropy" else torch.ones(len(logits), 35)
+    per_row, out = unset(1, len(logits)), unset(1, 1, dtype=torch.float64)
+    blocks = RowBlocks.between((len(logits),), _DEVICE)
+    there = logits[None].to(_DEVICE)
+    loss_head(there, None, None, targets.to(_DEVICE), slots(0), slots(99), blocks, out, loss=loss, per_row=per_row)
+    expected = LOSSES[loss](logits, targets)
+    found = per_row[0].cpu()
+    assert torch.equal(found.isfinite(), expected.isfinite())
+    torch.testing.assert_close(found[expected.isfinite()], expected[expected.isfinite()], rtol=1e-6, atol=1e-6)
+    assert not bool(out.isfinite().any()), "one row without a loss leaves none for the block"
+
+
+def test_classes_of_minus_infinity_are_impossible_and_no_more() -> None:
+    logits = torch.zeros(2, 35)
+    logits[0, :32], logits[1, 1:] = -math.inf, -math.inf  # a whole tile of classes, and all but one class
+    labels, out, per_row = torch.tensor([34, 0]), unset(1, 1, dtype=torch.float64), unset(1, 2)
+    blocks = RowBlocks.between((2,), _DEVICE)
+    loss_head(
+        logits[None].to(_DEVICE),
+        None,
+        None,
+        labels.to(_DEVICE),
+        slots(0),
+        slots(2),
+        blocks,
+        out,
+        loss="cross_entropy",
+        per_row=per_row,
+    )
+    torch.testing.assert_close(per_row[0].cpu(), F.cross_entropy(logits, labels, reduction="none"))
+
+
+def test_loss_refuses_unknown_names_wide_layers_and_other_outputs() -> None:
+    x, labels, blocks = torch.ones(1, 2, 3), torch.zeros(2, dtype=torch.int64), RowBlocks.between((2,), _DEVICE)
+    out, arguments = torch.empty(1, 1, dtype=torch.float64), (labels, slots(0), slots(2), blocks)
+    with pytest.raises(ValueError, match=r"`loss` must be one of 'cross_entropy', .*, got 'hinge'"):
+        loss_head(x, None, None, *arguments, out, loss="hinge")
+    with pytest.raises(ValueError, match=r"`out` must be \[1, 1\] with contiguous rows, got \[1, 2\]"):
+        loss_head(x, None, None, *arguments, torch.empty(1, 2, dtype=torch.float64), loss="mse")
+    with pytest.raises(ValueError, match="`weight` has 17 outputs, at most 16: compute the logits with `linear`"):
+        loss_head(x, torch.ones(1, 17, 3), None, *arguments, out, loss="cross_entropy")
+
+
+# --- sums over blocks
+
+
+def test_mean_losses_of_levels_are_cumulative_and_end_where_a_slot_does() -> None:
+    ends, terms = slots(1, 300, 601), torch.tensor([1.0, 20.0, 77.0], dtype=torch.float64, device=_DEVICE)
+    sums = torch.rand(3, 601, dtype=torch.float64) * 10.0 ** torch.randint(-9, 9, (3, 601))
+    partial = unset(4, 650, dtype=torch.float64)[:, 20:621]
+    wanted = {0: 601, 1: 300, 3: 1}  # blocks of the rows; row 2 is inactive
+    for row, count in wanted.items():
+        partial[row, :count] = sums[min(row, 2), :count].to(_DEVICE)
+    found = reduce(partial, slots(2, 0, -1, 1), slots(300, 1, 601), ends, terms).cpu()
+    for row, count in wanted.items():
+        for level, (end, divisor) in enumerate(zip(ends.tolist(), terms.tolist(), strict=True)):
+            if end > count:
+                assert math.isnan(found[row, level]), (row, level)
+            else:
+                expected = math.fsum(sums[min(row, 2), :end].tolist()) / divisor
+                assert float(found[row, level]) == pytest.approx(expected, rel=1e-13), (row, level)
+    for row, slot in ((0, 2), (1, 0), (3, 1)):
+        alone = reduce(partial[row : row + 1], slots(slot), slots(300, 1, 601), ends, terms).cpu()
+        assert torch.equal(alone.nan_to_num(), found[row : row + 1].nan_to_num()), "whoever else is summed"
+
+
+@pytest.mark.parametrize(
+    "partial", [torch.ones(1, 2), torch.ones(2, 2, dtype=torch.float64), torch.ones(1, 4, dtype=torch.float64)[:, ::2]]
+)
+def test_sums_of_another_type_or_shape_are_refused(partial: Tensor) -> None:
+    with pytest.raises(ValueError, match=r"`partial` must be float64 \[1, B\] with contiguous rows"):
+        reduce(partial, slots(0), slots(2), slots(2), torch.ones(1, dtype=torch.float64))
