@@ -2,8 +2,8 @@
 
 Reference: the layers by `torch.nn.functional.linear` and the activation, then the loss with reduction="sum".
 
-For networks no wider than 64: there activations and a layer's weights fit the registers of one program, and one launch
-replaces one for each layer. At 128, tf32x3 needs 7.5 KB of stack on sm_80, and fp32 0.9 KB on sm_90.
+For networks no wider than 32: there activations and a layer's weights fit the registers of one program, and one launch
+replaces one for each layer. At 64, tf32x3 needs a stack on sm_80 whatever the number of warps; at 128, 7.5 KB of it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from .activations import activate
 from .linear import PRECISIONS, First, first_activations, first_arguments
 from .loss_head import MAX_OUTPUTS, RowBlocks, element_losses
 
-MAX_WIDTH = 64
+MAX_WIDTH = 32
 
-# Width of the program's tiles: rows, warps. Clean of spills on sm_80 and sm_90; no device has timed them yet.
-_TILES = {16: (64, 4), 32: (64, 4), 64: (64, 8)}
+_WIDTHS = (16, 32)  # of the program's tiles
+_ROWS, _WARPS = 64, 4
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class LayerTable:
     def of(cls, places: list[tuple[int, int, int, int]], activation: str, device: torch.device) -> LayerTable:
         """From the rows of `places`; no layer may have more than `MAX_WIDTH` inputs."""
         widest = max(inputs for _, _, inputs, _ in places)
-        width = next(width for width in _TILES if width >= widest)
+        width = next(width for width in _WIDTHS if width >= widest)
         return cls(torch.tensor(places, dtype=torch.int32, device=device), width, places[-1][3], activation)
 
 
@@ -163,7 +163,6 @@ def fused_mlp(
         raise ValueError(f"`inputs` have activation {inputs.activation!r}, `layers` {layers.activation!r}.")
     if len(active) == 0 or len(blocks) == 0:
         return
-    bm, warps = _TILES[layers.width]
     _fused_mlp_kernel[(len(blocks), len(active))](
         out,
         out.stride(0),
@@ -184,10 +183,10 @@ def fused_mlp(
         FIRST_HAS_BIAS=inputs.bias is not None,
         ACTIVATION=layers.activation,
         PRECISION=PRECISIONS[precision],
-        BM=bm,
+        BM=_ROWS,
         WIDTH=layers.width,
         BC=MAX_OUTPUTS,
-        num_warps=warps,
+        num_warps=_WARPS,
         num_stages=1,
         enable_fp_fusion=True,
     )

@@ -165,12 +165,13 @@ def _loss_head_kernel(
             logit = tl.load(inputs + row * outputs + c)
         else:  # the first layer is the last
             at = row * outputs + c
-            logit = first_activations(base, shift, reach, first_bias, at, c, in_class, FIRST_HAS_BIAS, "identity")
+            logit = first_activations(base, shift, reach, first_bias, at, c, in_class, FIRST_HAS_BIAS, FIRST_ACTIVATION)
         if LOSS == "cross_entropy":
             at_label += tl.sum(tl.where(in_class & (c == label), logit, 0.0), axis=1)
             logit = tl.where(in_class, logit, float("-inf"))
             above = tl.maximum(largest, tl.max(logit, axis=1))
-            scaled = scaled * tl.exp(largest - above) + tl.sum(tl.exp(logit - above[:, None]), axis=1)
+            zero = tl.where(above == float("-inf"), 0.0, above)  # where every logit so far is infinitely small
+            scaled = scaled * tl.exp(largest - zero) + tl.sum(tl.exp(logit - zero[:, None]), axis=1)
             largest = above
         else:
             target = tl.load(targets + row * outputs + c)
@@ -204,7 +205,7 @@ def loss_head(
     Args:
         inputs: [A, R, K] contiguous, or the first layer's parts; row 0 is row `origin` of the data.
         weight: [A, C, K] float32, each direction's contiguous, C at most `MAX_OUTPUTS`; None if `inputs` are the
-            logits, or the parts of a first layer without activation that is the last.
+            logits, or the parts of a first layer that is the last.
         bias: [A, C] float32, rows contiguous; None without one, or without a weight.
         targets: labels [R] int64 for cross-entropy, otherwise values [R, C] float32, contiguous; from row `origin` on.
         active, num_rows: as in `linear`; a block that begins at num_rows or beyond is not wanted.

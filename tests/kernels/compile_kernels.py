@@ -122,7 +122,7 @@ def _head_variants() -> Iterator[Variant]:
         (precision, loss, True, first, False)
         for precision, loss, first in itertools.product(linear.PRECISIONS, loss_head.LOSSES, (None, "tanh"))
     ]
-    kinds += [("tf32x3", loss, False, first, False) for loss in loss_head.LOSSES for first in (None, "identity")]
+    kinds += [("tf32x3", loss, False, first, False) for loss in loss_head.LOSSES for first in (None, "gelu")]
     kinds += [("tf32x3", "cross_entropy", True, kind, True) for kind in (None, *ACTIVATIONS)]
     for precision, loss, has_weight, first, per_row in kinds:
         constants = {
@@ -145,12 +145,11 @@ def _head_variants() -> Iterator[Variant]:
 
 
 def _fused_variants() -> Iterator[Variant]:
-    kinds = [(*kind, "tanh") for kind in itertools.product(linear.PRECISIONS, ("cross_entropy",), fused_mlp._TILES)]
+    kinds = [(*kind, "tanh") for kind in itertools.product(linear.PRECISIONS, ("cross_entropy",), fused_mlp._WIDTHS)]
     kinds += [("tf32x3", loss, 32, kind) for loss in loss_head.LOSSES for kind in ACTIVATIONS]
     for precision, loss, width, activation in kinds:
-        rows, warps = fused_mlp._TILES[width]
         constants = {
-            "BM": rows,
+            "BM": fused_mlp._ROWS,
             "WIDTH": width,
             "BC": loss_head.MAX_OUTPUTS,
             "PRECISION": linear.PRECISIONS[precision],
@@ -159,7 +158,7 @@ def _fused_variants() -> Iterator[Variant]:
             "ACTIVATION": activation,
         }
         types = {"out": "*fp64", "targets": "*i64" if loss == "cross_entropy" else "*fp32"}
-        options = {"num_warps": warps, "num_stages": 1, "enable_fp_fusion": True}
+        options = {"num_warps": fused_mlp._WARPS, "num_stages": 1, "enable_fp_fusion": True}
         name = f"fused_mlp {precision} {loss} {width} wide {activation}"
         yield from _aligned_and_not(Variant(name, fused_mlp._fused_mlp_kernel, constants, types, options))
 

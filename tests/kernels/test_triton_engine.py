@@ -217,10 +217,17 @@ def test_searches_end_as_the_references_for_cutoffs_on_both_sides_of_the_center(
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32"])
-def test_every_precision_certifies_the_same_crossings(make_mlp, losses_along, precision) -> None:
+def test_every_precision_certifies_the_same_crossings(make_mlp, losses_along, monkeypatch, precision) -> None:
     """Also tf32: it only proposes, and both ends of a bracket are losses in full precision."""
-    network = four_layers(make_mlp)
+    network, used, evaluate = four_layers(make_mlp), set(), device_mlp.RayBlock._evaluate
+
+    def noted(block: device_mlp.RayBlock, evaluation: device_mlp._Evaluation, per_row: Tensor | None = None) -> None:
+        used.add(evaluation.precision)
+        evaluate(block, evaluation, per_row)
+
+    monkeypatch.setattr(device_mlp.RayBlock, "_evaluate", noted)
     found, expected = network.radii("triton", precision=precision), network.radii("reference")
+    assert used == ({"tf32", "tf32x3"} if precision == "tf32" else {precision})
     assert_overlap(found, expected)
     assert_trace_holds_the_ends(found)
     torch.testing.assert_close(found.radius, expected.radius, rtol=1e-5, atol=0.0, equal_nan=True)
@@ -278,10 +285,12 @@ def test_skipped_rays_are_proved_outside_and_change_no_volume(make_mlp, losses_a
     assert int(decisive.num_evaluations[skipped].max()) == 1
 
 
-def test_results_are_the_same_bytes_for_any_memory_and_scratch_space(make_mlp, monkeypatch) -> None:
+@pytest.mark.parametrize("widest", [64, 0], ids=["fused", "layer by layer"])
+def test_results_are_the_same_bytes_for_any_memory_and_scratch_space(make_mlp, monkeypatch, widest) -> None:
+    monkeypatch.setattr(device_mlp, "MAX_WIDTH", widest)
     model = make_mlp([5, 4, 4, 3])
     data = examples_for(model, "cross_entropy", torch.randn(70, 5))
-    network = Case(model, "cross_entropy", data, [20, 70], 5)
+    network = Case(model, "cross_entropy", data, [20, 70], 3)
 
     def solver(memory_budget: int | None) -> bv.RaySolver:
         return bv.RaySolver(
@@ -294,17 +303,18 @@ def test_results_are_the_same_bytes_for_any_memory_and_scratch_space(make_mlp, m
         )
 
     whole = solver(None)
-    radii = whole.solve(0, 5)
+    radii = whole.solve(0, 3)
+    assert (whole.engine._mlp.fused is None) == (widest == 0)
     needed = whole.engine._mlp.bytes_per_ray()
     small = solver(2 * needed + 1)
     assert small.engine.step == 2
     assert "up to 2 directions at a time" in small.description
-    assert_same_bytes(small.solve(0, 5), radii)
+    assert_same_bytes(small.solve(0, 3), radii)
     # Rows in chunks between two layers, and the first layer's products one direction at a time.
     monkeypatch.setattr(device_mlp, "_SCRATCH_BYTES", 1)
     chunked = solver(None)
     assert torch.equal(chunked.center_losses, whole.center_losses)
-    assert_same_bytes(chunked.solve(0, 3), radii.between(0, 3))
+    assert_same_bytes(chunked.solve(0, 3), radii)
 
 
 def test_memory_for_less_than_one_direction_is_refused(make_mlp) -> None:

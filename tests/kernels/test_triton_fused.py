@@ -17,11 +17,11 @@ _ACTIVATIONS = {"identity": lambda x: x, "relu": torch.relu, "tanh": torch.tanh,
 _LOSSES = {"cross_entropy": F.cross_entropy, "bce_with_logits": F.binary_cross_entropy_with_logits, "mse": F.mse_loss}
 _ROWS, _LEVELS = 130, (1, 65, 130)
 
-# Widths after the first layer's: at, below and beyond the tiles of 16, 32 and 64.
+# Widths after the first layer's: at, below and beyond the tiles of 16 and 32.
 SHAPES = [
     ([16, 16, 16], "relu", "cross_entropy", True),
     ([17, 3, 1], "tanh", "bce_with_logits", True),
-    ([33, 64, 5, 7], "gelu", "mse", False),
+    ([31, 32, 5, 7], "gelu", "mse", False),
     ([1, 1, 2], "identity", "cross_entropy", False),
 ]
 
@@ -94,7 +94,7 @@ def test_wider_networks_are_refused() -> None:
     layers = LayerTable(torch.zeros(1, 4, dtype=torch.int32), 128, 3, "relu")
     part = First(torch.ones(1, 1), torch.ones(1, 1, 1), torch.ones(1), None, "relu")
     one, blocks = torch.zeros(1, dtype=torch.int32), RowBlocks.between((1,), torch.device("cpu"))
-    with pytest.raises(ValueError, match="`layers` may be 64 wide with 16 outputs at most, got 128 and 3"):
+    with pytest.raises(ValueError, match="`layers` may be 32 wide with 16 outputs at most, got 128 and 3"):
         fused_mlp(part, torch.ones(1, 1), layers, one, one, one, blocks, torch.ones(1, 1), loss="mse")
     other = LayerTable(torch.zeros(1, 4, dtype=torch.int32), 16, 3, "tanh")
     with pytest.raises(ValueError, match="`inputs` have activation 'relu', `layers` 'tanh'"):

@@ -160,6 +160,26 @@ def test_known_brackets_are_narrowed_alike(ray_searches: ModuleType, method: str
         assert_same_bits(getattr(narrowed, name)[~again], getattr(known, name)[~again], name)
 
 
+def test_point_outside_below_one_that_was_inside_begins_again_from_the_center(ray_searches: ModuleType) -> None:
+    """While one cutoff is looked for, the bracket of the other is found to be beyond the first crossing."""
+    settings = SearchSettings("interpolate", rtol=1e-3, radius_max=100.0)
+    targets = ray_searches.targets_of(1, (0.5, 0.02), settings)
+    bracket = {"lower": [0.1, 0.35], "upper": [0.4, 1.0], "value_lower": [0.2, 0.015], "value_upper": [0.6, 9.0]}
+    state = {name: torch.tensor([values] * 2, dtype=torch.float64).T for name, values in bracket.items()}
+    state["slope"] = torch.full((2, 2), 2.0, dtype=torch.float64)
+    state["status_code"] = torch.full((2, 2), RUNNING, dtype=torch.int8)
+    known = targets.radii({**state, "num_evaluations": torch.zeros(2, dtype=torch.int64)}, rounds_up=False)
+    expected, found = pair(targets, settings, 2)
+    expected.restore(known)
+    found.restore(known)
+
+    def losses_at(rays: Tensor, radius: Tensor, level: Tensor, num_levels: int) -> Tensor:
+        return (ray_searches.CENTER + (1.0 + rays) * 20.0 * radius**2)[:, None]
+
+    assert_lockstep(expected, found, losses_at, most_passes=30)
+    assert bool((found.upper[:, 1] < 0.1).all())
+
+
 @pytest.mark.parametrize("method", ["interpolate", "grid"])
 def test_rays_settled_by_a_proof_are_not_searched_and_the_others_start_there(
     ray_searches: ModuleType, method: str

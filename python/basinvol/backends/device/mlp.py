@@ -68,7 +68,9 @@ class DeviceMlp:
         self.levels = landscape.levels
         self.inputs = landscape.inputs.flatten(1).contiguous()
         self.targets = landscape.targets.contiguous()
-        self.has_wide_end = len(self.layers) > 1 and mlp.num_outputs > MAX_OUTPUTS
+        # A last layer that the loss head does not compute: its outputs are stored, and read as logits.
+        is_head = mlp.num_outputs <= MAX_OUTPUTS and self.layers[-1].activation == "identity"
+        self.has_separate_end = len(self.layers) > 1 and not is_head
         self.terms = 1 if loss == "cross_entropy" else mlp.num_outputs
         self.center = problem.center.float()
         self.scale = problem.scale.float()
@@ -100,7 +102,7 @@ class DeviceMlp:
         """The layers after the first as one kernel takes them; None where it does not."""
         first, *others = self.layers
         names = [name for layer in others for name in (layer.weight_name, layer.bias_name) if name is not None]
-        is_small = all(layer.weight.shape[1] <= MAX_WIDTH for layer in others) and not self.has_wide_end
+        is_small = all(layer.weight.shape[1] <= MAX_WIDTH for layer in others) and not self.has_separate_end
         is_plain = all(layer.activation == first.activation for layer in others[:-1])
         # With one layer left, the loss head is the whole rest.
         if len(others) < 2 or not is_small or not is_plain or any(name not in self.places for name in names):
@@ -249,7 +251,7 @@ class RayBlock:
     def _last_inputs(self, evaluation: _Evaluation, low: int, high: int) -> tuple[Tensor | First, LinearLayer | None]:
         """What the loss head reads for rows low to high - 1, and the layer that is left to it, if any."""
         _, *others = self._mlp.layers
-        last = others.pop() if others and not self._mlp.has_wide_end else None
+        last = others.pop() if others and not self._mlp.has_separate_end else None
         x: Tensor | First = self._first(evaluation, low, high)
         for layer in others:
             x = linear(
