@@ -24,7 +24,8 @@ _CUTOFFS = (0.1, 0.05, 0.02, 0.01)
 
 def _family(paper: Experiment, small: dict[str, Any], smoke: dict[str, Any]) -> dict[str, Experiment]:
     """The presets of one family; `small` and `smoke` are what they change of `paper` and of `small`."""
-    small = {"seeds": (0,), "slice_points": 21, **small}
+    # Single numbers are published of seed 1.
+    small = {"seeds": (1,), "slice_points": 21, **small}
     smoke = {"seeds": (0,), "num_directions": 12, "training": _QUICK, "slice_points": 3, **smoke}
     reduced = replace(paper, preset="small", **small)
     return {"smoke": replace(reduced, preset="smoke", **smoke), "small": reduced, "paper": paper}
@@ -379,7 +380,7 @@ FAMILIES: dict[str, dict[str, Experiment]] = {
             "data": _DIGITS,
             "base": 1000,
             "variation": _batch_sizes((50, 200, 500, 1000)),
-            "seeds": (0, 1),
+            "seeds": (1, 2),
             "num_directions": 100,
             "training": Training(epochs=300),
         },

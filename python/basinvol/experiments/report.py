@@ -205,10 +205,10 @@ def _warnings(run: Run) -> list[str]:
             "holds more than half of the sum of r^P: those numbers are lower bounds, and comparable only at the same "
             "number of directions."
         )
-    dropped = inside[inside["num_crossed"] < inside["num_directions"]]
-    if run.settings["method"] == "paper" and len(dropped):
-        rays = int((dropped["num_directions"] - dropped["num_crossed"]).sum())
-        found.append(
-            f"{rays} rays in {len(dropped)} basins never cross within the published grid and were dropped, as there."
+    censored = inside[inside["num_censored"] > 0]
+    if len(censored):
+        fate = (
+            "were dropped, as published" if run.settings["method"] == "paper" else "count with the largest radius tried"
         )
+        found.append(f"{censored['num_censored'].sum():,} rays in {len(censored)} basins never cross and {fate}.")
     return found

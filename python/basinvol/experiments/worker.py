@@ -175,6 +175,7 @@ class Worker:
         found = volume.diagnostics
         return {
             "num_crossed": int(radii.is_status(Status.CROSSED).sum()),
+            "num_censored": int(radii.is_status(Status.CENSORED).sum()),
             "log_mean_power": volume.log_mean_power,
             "log_volume": volume.log_volume,
             "log_unit_ball": volume.log_unit_ball,
