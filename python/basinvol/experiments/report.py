@@ -111,6 +111,8 @@ def command(run: Run) -> str:
         ("--resolve", settings["resolve"]),
         ("--out", str(run.path)),
     ]
+    if settings["device"] is not None:
+        options.append(("--device", settings["device"]))
     words = [word for option in options for word in option]
     return shlex.join(["basinvol", "reproduce", settings["name"], *words])
 
