@@ -400,7 +400,7 @@ FAMILIES: dict[str, dict[str, Experiment]] = {
         {
             "variation": _checkpoints((200, 400, 600, 1000, 2000, 3000)),
             "training": Training(epochs=3000),
-            "cutoffs": (0.01, 0.005),
+            "cutoffs": (0.01,),
             "num_directions": 100,
         },
         {
