@@ -38,10 +38,11 @@ def test_single_numbers_are_compared_at_the_published_seed_alone() -> None:
 def test_a_power_law_is_compared_where_there_are_sizes_enough() -> None:
     sizes = (60, 600, 6000)
     rows = [own(seed, size, -40000 * np.log(size) + 1e6) for seed in (2, 3) for size in sizes]
-    slope, intercept = compare(run_of(describe("mnist-data-scaling", "small"), rows))
+    slope, intercept, share = compare(run_of(describe("mnist-data-scaling", "small"), rows))
     assert slope.published == -43164.1
     assert slope.ours == pytest.approx(-40000)
     assert intercept.ours == pytest.approx(1e6)
+    assert share.texts() == ("-0.1836", "-0.1701", "+0.0135")
     assert compare(run_of(describe("mnist-data-scaling", "small"), rows[:2])) == []
     assert compare(run_of(describe("mnist-noise", "small"), rows)) == []
 
@@ -49,7 +50,15 @@ def test_a_power_law_is_compared_where_there_are_sizes_enough() -> None:
 def test_every_variant_has_its_own_power_law() -> None:
     rows = [{**own(2, size, -float(size)), "variant": v} for size in (60, 600, 6000) for v in ("AdamW", "SAM")]
     found = compare(run_of(describe("mnist-sam", "small"), rows))
-    assert [row.published for row in found] == [-43164.1, 1121842.7, -34912.5, 1082751.3]
+    assert [row.published for row in found] == [-43164.1, 1121842.7, -0.1836, -34912.5, 1082751.3, -0.1485]
+
+
+def test_a_smaller_network_is_compared_per_parameter_alone() -> None:
+    rows = [own(1, size, -float(size)) for size in (60, 600, 6000)]
+    (found,) = compare(run_of(describe("mnist-cnn-data-scaling", "small"), rows))
+    assert found.what == "slope per parameter a / P"
+    assert found.published == -0.0853
+    assert compare(run_of(describe("mnist-data-scaling", "smoke"), rows))[0].what == "slope per parameter a / P"
 
 
 def test_a_run_says_in_what_it_is_not_the_published_protocol() -> None:

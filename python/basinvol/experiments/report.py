@@ -86,10 +86,9 @@ def text_table(path: Path) -> str:
     lines += [
         f"{claim.verdict:>14}: {claim.text} {claim.reason}" for claim in judge(run.volumes, run.settings["claims"])
     ]
-    lines += [
-        f"{'published':>14}: {row.what}: {row.published:,.1f}; here {row.ours:,.1f} ({row.difference:+,.1f})"
-        for row in compare(run)
-    ]
+    for row in compare(run):
+        published, ours, difference = row.texts()
+        lines.append(f"{'published':>14}: {row.what}: {published}; here {ours} ({difference})")
     return "\n".join(lines)
 
 
