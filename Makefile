@@ -10,7 +10,7 @@ SOURCES := pyproject.toml CMakeLists.txt README.md $(shell find csrc python basi
 
 .PHONY: demo test bench lint sanitize format clean
 demo: $(VENV)/installed-data
-	$(BIN)/basinvol reproduce mnist-data-scaling --preset small --out runs/demo
+	$(BIN)/basinvol reproduce mnist-data-scaling --preset small --seeds 0 --out runs/demo
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest

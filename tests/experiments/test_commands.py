@@ -72,3 +72,13 @@ def test_a_number_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) ->
     with pytest.raises(SystemExit):
         main([*SWISS, "--cutoffs", "0.1,many"])
     assert "invalid list of numbers value: '0.1,many'" in capsys.readouterr().err
+
+
+def test_a_device_that_is_not_there_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert main([*SWISS, "--device", "cuda", "--out", str(tmp_path / "run")]) == 2
+    assert "`device` is 'cuda', but no CUDA device is available" in capsys.readouterr().err
+    assert main([*SWISS, "--device", "abacus", "--out", str(tmp_path / "run")]) == 2
+    assert "`device` must be one that torch knows, such as cpu or cuda, got 'abacus'" in capsys.readouterr().err

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 
 from basinvol.cli import main
-from basinvol.experiments.description import Variation
+from basinvol.experiments.description import Training, Variation
 from basinvol.experiments.execution import Execution
 from basinvol.experiments.families import describe
 from basinvol.experiments.measuring import BLOCK
@@ -31,7 +31,8 @@ SMOKE = dataclasses.replace(
     describe("swiss-roll", "smoke"),
     levels=(0, 30, 80),
     num_directions=BLOCK + 2,
-    variation=Variation("epochs", (150, 300), ("epoch 150", "epoch 300"), "epoch"),
+    training=Training(epochs=60, learning_rate=1e-2),
+    variation=Variation("epochs", (40, 60), ("epoch 40", "epoch 60"), "epoch"),
 )
 PROGRAM = f"""
 import pathlib

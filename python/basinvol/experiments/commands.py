@@ -27,6 +27,7 @@ def add_experiment_commands(commands: argparse._SubParsersAction[Any]) -> None:
     reproduce.add_argument("--directions", type=int, help="number of random directions")
     reproduce.add_argument("--method", help="star, or paper: the published grid, rounding and generators (star)")
     reproduce.add_argument("--data-dir", type=Path, help="folder with the published data files; default OpenML")
+    reproduce.add_argument("--device", help="where to train and measure, for example cuda (cpu)")
     reproduce.add_argument("--jobs", type=int, help="processes; default one per core; changes no result")
     add_execution(reproduce)
     reproduce.add_argument("--json", action="store_true", help="print volumes.csv as JSON instead of the table")
@@ -65,7 +66,14 @@ def _reproduce(options: argparse.Namespace) -> None:
     from .execution import Execution
     from .sweep import Sweep
 
-    execution = Execution(options.backend, options.resolve, options.threads or 1, options.data_dir, progress=True)
+    execution = Execution(
+        backend=options.backend,
+        resolve=options.resolve,
+        num_threads=options.threads or 1,
+        device=options.device,
+        data_dir=options.data_dir,
+        progress=True,
+    )
     Sweep(experiment, out, execution).run(jobs)
     _show(out, options.json)
 

@@ -11,11 +11,12 @@ from tqdm import tqdm
 
 @dataclass(frozen=True)
 class Execution:
-    """How a sweep is run; no number but the timings depends on it, unless `backend` or `resolve` do.
+    """How a sweep is run; no number but the timings depends on it, except on `backend`, `resolve` and `device`.
 
     Attributes:
         backend, resolve: see `basinvol.find_radii`.
         num_threads: of each process, while it measures.
+        device: where to train and measure, for example "cuda"; None for the CPU.
         data_dir: folder with published data files.
         progress: show bars, if standard error is a terminal.
     """
@@ -23,6 +24,7 @@ class Execution:
     backend: str = "auto"
     resolve: str = "all"
     num_threads: int = 1
+    device: str | None = None
     data_dir: Path | None = None
     progress: bool = False
 

@@ -19,7 +19,7 @@ def slices(table: pd.DataFrame, cutoff: float) -> Figure:
         table: kind ("grid" or "minimum"), label, x, y, landscape_size, loss.
     """
     sizes = sorted(table["landscape_size"].unique())
-    figure = Figure(figsize=(7.0, 3.4 if len(sizes) > 1 else 4.2), layout="constrained")
+    figure = Figure(figsize=(7.0 if len(sizes) > 1 else 4.4, 3.5), layout="constrained")
     panels = figure.subplots(1, len(sizes), sharex=True, sharey=True, squeeze=False)[0]
     grid = table[table["kind"] == "grid"]
     low, high = _range(grid["loss"], cutoff)

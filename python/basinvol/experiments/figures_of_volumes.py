@@ -23,6 +23,7 @@ def fixed_landscape(rows: pd.DataFrame) -> Figure:
     """One landscape a line: how large is each minimum there? The minimum trained on that landscape is starred."""
     figure = Figure(figsize=(7.0, 6.0), layout="constrained")
     top, loss, accuracy = figure.subplots(3, 1, height_ratios=(3, 1, 1), sharex=True)
+    _note_censored(top, rows)
     for index, (size, some) in enumerate(basins(rows).groupby("landscape_size")):
         _line(top, some.groupby("model_size")["log_mean_power"], index, f"{size:,}")
         own = some[some["model_size"] == size]["log_mean_power"]
@@ -41,6 +42,7 @@ def varying_landscape(rows: pd.DataFrame) -> Figure:
     """One minimum a line: how large is it as its landscape grows, and where does it stop being a minimum?"""
     figure = Figure(figsize=(7.0, 3.8), layout="constrained")
     axes = figure.subplots()
+    _note_censored(axes, rows)
     inside = basins(rows)["log_mean_power"]
     drop = inside.min() - 0.08 * max(inside.max() - inside.min(), 1.0)
     for index, (size, some) in enumerate(rows.groupby("model_size")):
@@ -67,6 +69,7 @@ def power_law(rows: pd.DataFrame) -> Figure:
     """Own volume against size, a line and its slope for every variant."""
     figure = Figure(figsize=(7.0, 3.8), layout="constrained")
     axes = figure.subplots()
+    _note_censored(axes, own_basins(rows))
     for index, (variant, some) in enumerate(own_basins(rows).groupby("variant", sort=False)):
         law, name = fit_power_law(some), "" if variant == NO_VARIATION else f"{variant}: "
         colour, marker = _colour(index), _marker(index)
@@ -91,6 +94,7 @@ def bad_data(volumes: pd.DataFrame) -> Figure:
     """Volume on the clean landscape, and generalization, against the number of wrong examples."""
     figure = Figure(figsize=(7.0, 6.0), layout="constrained")
     top, loss, accuracy = figure.subplots(3, 1, height_ratios=(3, 1, 1), sharex=True)
+    _note_censored(top, volumes)
     for index, (cutoff, some) in enumerate(volumes.groupby("cutoff")):
         inside = basins(some)
         if not inside.empty:
@@ -109,6 +113,7 @@ def variation(volumes: pd.DataFrame, title: str) -> Figure:
     """Own volume and test accuracy by variant, a line for every size and cutoff."""
     figure = Figure(figsize=(7.0, 5.0), layout="constrained")
     top, bottom = figure.subplots(2, 1, height_ratios=(2, 1), sharex=True)
+    _note_censored(top, own_basins(volumes))
     labels = list(pd.unique(volumes["variant"]))
     rows = volumes.assign(position=volumes["variant"].map(labels.index))
     own, sizes = own_basins(rows), sorted(rows["model_size"].unique())
@@ -122,7 +127,7 @@ def variation(volumes: pd.DataFrame, title: str) -> Figure:
         some = rows[rows["model_size"] == size].drop_duplicates(["model_seed", "variant"])
         _line(bottom, some.groupby("position")["test_accuracy"], index, f"{size:,}")
     bottom.set_ylabel("test accuracy")
-    bottom.set_xticks(range(len(labels)), labels, rotation=30 if len(labels) > 4 else 0)
+    bottom.set_xticks(range(len(labels)), [label.rpartition(" ")[2] for label in labels])
     bottom.set_xlabel(title)
     return figure
 
@@ -141,6 +146,15 @@ def _generalization(loss: Axes, accuracy: Axes, rows: pd.DataFrame, column: str)
     loss.set_ylabel("test loss")
     loss.set_ylim(bottom=0)
     accuracy.set_ylabel("test accuracy")
+
+
+def _note_censored(axes: Axes, rows: pd.DataFrame) -> None:
+    """How many rays have no end, which the published method drops and the other counts with a bound."""
+    inside = basins(rows)
+    censored, count = int(inside["num_censored"].sum()), int(inside["num_directions"].sum())
+    if censored:
+        text = f"{censored:,} of {count:,} rays never crossed"
+        axes.annotate(text, (0.99, 0.98), xycoords="axes fraction", ha="right", va="top", fontsize=8, color=COLOURS[1])
 
 
 def _colour(index: int) -> str:

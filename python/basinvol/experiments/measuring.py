@@ -61,7 +61,7 @@ class Measurement:
         examples = self._split.inputs[: sizes[-1]], self._split.targets[: sizes[-1]]
         generator = "legacy" if is_paper else "philox"
         return RaySolver(
-            Landscape(self._network, loss_function(experiment.loss), examples, sizes),
+            Landscape(self._network, loss_function(experiment.loss), examples, sizes, device=execution.device),
             Directions(self.space, experiment.num_directions, seed=0, generator=generator),
             cutoffs,
             scaling=experiment.scaling,

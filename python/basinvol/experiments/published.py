@@ -10,15 +10,25 @@ from .power_law import fit_power_law
 from .reading import Run, own_basins
 from .records import NO_VARIATION
 
-# Slope and intercept of log V_own = a ln N + log k at cutoff 0.1, by family and variant.
+
+@dataclass(frozen=True)
+class _Line:
+    """log V_own = a ln N + log k at cutoff 0.1: a, log k and a / P."""
+
+    slope: float
+    intercept: float
+    per_parameter: float
+
+
+_MNIST_LINE = _Line(-43164.1, 1121842.7, -0.1836)
 _POWER_LAWS = {
-    ("mnist-data-scaling", NO_VARIATION): (-43164.1, 1121842.7),
-    ("mnist-sam", "AdamW"): (-43164.1, 1121842.7),
-    ("mnist-sam", "SAM"): (-34912.5, 1082751.3),
-    ("mnist-cnn-data-scaling", NO_VARIATION): (-35971.2, 1782245.1),
-    ("cifar10-data-scaling", NO_VARIATION): (-579467.8, 10590891.4),
-    ("cifar10-cnn-data-scaling", NO_VARIATION): (-298564.4, 6304641.9),
-    ("svhn-data-scaling", NO_VARIATION): (-693790.0, 10981720.3),
+    ("mnist-data-scaling", NO_VARIATION): _MNIST_LINE,
+    ("mnist-sam", "AdamW"): _MNIST_LINE,
+    ("mnist-sam", "SAM"): _Line(-34912.5, 1082751.3, -0.1485),
+    ("mnist-cnn-data-scaling", NO_VARIATION): _Line(-35971.2, 1782245.1, -0.0853),
+    ("cifar10-data-scaling", NO_VARIATION): _Line(-579467.8, 10590891.4, -0.3394),
+    ("cifar10-cnn-data-scaling", NO_VARIATION): _Line(-298564.4, 6304641.9, -0.2339),
+    ("svhn-data-scaling", NO_VARIATION): _Line(-693790.0, 10981720.3, -0.4064),
 }
 _SIZES = (60, 600, 2000, 6000, 20000, 60000)
 
@@ -78,27 +88,39 @@ _BASINS = [
 
 @dataclass(frozen=True)
 class Comparison:
-    """One published number and ours."""
+    """One published number and ours, with the decimals worth showing."""
 
     what: str
     published: float
     ours: float
+    decimals: int = 1
 
     @property
     def difference(self) -> float:
         """Ours less the published one."""
         return self.ours - self.published
 
+    def texts(self) -> tuple[str, str, str]:
+        """Published, ours and the difference."""
+        return (
+            f"{self.published:,.{self.decimals}f}",
+            f"{self.ours:,.{self.decimals}f}",
+            f"{self.difference:+,.{self.decimals}f}",
+        )
+
 
 def compare(run: Run) -> list[Comparison]:
-    """Every published number of this family that the run has a counterpart of."""
-    return [*_compare_basins(run), *_compare_power_laws(run)]
+    """Every published number of this family that the run has a counterpart of.
+
+    With another network than the published one only slopes per parameter can be compared.
+    """
+    is_same = run.settings["network"] == _paper_settings(run)["network"]
+    return [*(_compare_basins(run) if is_same else []), *_compare_power_laws(run, is_same)]
 
 
 def deviations(run: Run) -> list[str]:
     """What of the published protocol the run changes; empty if only chance is left to tell them apart."""
-    name, ours = run.settings["name"], run.settings
-    paper = _plain(FAMILIES[name]["paper"].settings())
+    ours, paper = run.settings, _paper_settings(run)
     words = {
         "data": "data",
         "network": "network",
@@ -124,18 +146,26 @@ def _compare_basins(run: Run) -> list[Comparison]:
     return found
 
 
-def _compare_power_laws(run: Run) -> list[Comparison]:
+def _compare_power_laws(run: Run, is_same_network: bool) -> list[Comparison]:
     found = []
     own = own_basins(run.volumes[run.volumes["cutoff"] == 0.1])
-    for (family, variant), (slope, intercept) in _POWER_LAWS.items():
+    for (family, variant), published in _POWER_LAWS.items():
         law = fit_power_law(own[own["variant"] == variant]) if family == run.settings["name"] else None
-        if law is not None:
-            which = "" if variant == NO_VARIATION else f", {variant}"
+        if law is None:
+            continue
+        which = "" if variant == NO_VARIATION else f", {variant}"
+        if is_same_network:
             found += [
-                Comparison(f"slope a of log V = a ln N + log k{which}", slope, law.slope),
-                Comparison(f"intercept log k{which}", intercept, law.intercept),
+                Comparison(f"slope a of log V = a ln N + log k{which}", published.slope, law.slope),
+                Comparison(f"intercept log k{which}", published.intercept, law.intercept),
             ]
+        found.append(Comparison(f"slope per parameter a / P{which}", published.per_parameter, law.per_parameter, 4))
     return found
+
+
+def _paper_settings(run: Run) -> dict[str, Any]:
+    settings: dict[str, Any] = _plain(FAMILIES[run.settings["name"]]["paper"].settings())
+    return settings
 
 
 def _plain(value: Any) -> Any:

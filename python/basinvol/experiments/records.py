@@ -35,6 +35,7 @@ VOLUME_COLUMNS = (
     "num_params",
     "num_directions",
     "num_crossed",
+    "num_censored",
     "log_mean_power",
     "log_volume",
     "log_unit_ball",

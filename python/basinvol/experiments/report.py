@@ -86,10 +86,9 @@ def text_table(path: Path) -> str:
     lines += [
         f"{claim.verdict:>14}: {claim.text} {claim.reason}" for claim in judge(run.volumes, run.settings["claims"])
     ]
-    lines += [
-        f"{'published':>14}: {row.what}: {row.published:,.1f}; here {row.ours:,.1f} ({row.difference:+,.1f})"
-        for row in compare(run)
-    ]
+    for row in compare(run):
+        published, ours, difference = row.texts()
+        lines.append(f"{'published':>14}: {row.what}: {published}; here {ours} ({difference})")
     return "\n".join(lines)
 
 
@@ -111,6 +110,8 @@ def command(run: Run) -> str:
         ("--resolve", settings["resolve"]),
         ("--out", str(run.path)),
     ]
+    if settings["device"] is not None:
+        options.append(("--device", settings["device"]))
     words = [word for option in options for word in option]
     return shlex.join(["basinvol", "reproduce", settings["name"], *words])
 
@@ -205,10 +206,10 @@ def _warnings(run: Run) -> list[str]:
             "holds more than half of the sum of r^P: those numbers are lower bounds, and comparable only at the same "
             "number of directions."
         )
-    dropped = inside[inside["num_crossed"] < inside["num_directions"]]
-    if run.settings["method"] == "paper" and len(dropped):
-        rays = int((dropped["num_directions"] - dropped["num_crossed"]).sum())
-        found.append(
-            f"{rays} rays in {len(dropped)} basins never cross within the published grid and were dropped, as there."
+    censored = inside[inside["num_censored"] > 0]
+    if len(censored):
+        fate = (
+            "were dropped, as published" if run.settings["method"] == "paper" else "count with the largest radius tried"
         )
+        found.append(f"{censored['num_censored'].sum():,} rays in {len(censored)} basins never cross and {fate}.")
     return found

@@ -18,7 +18,7 @@ from .training import loss_function, torch_threads
 if TYPE_CHECKING:
     from .worker import Worker
 
-_MARGIN = 0.35  # of the triangle's extent, on every side of it
+_MARGIN = 0.9  # of the triangle's larger extent, on every side of it
 
 
 def slice_losses(worker: Worker) -> None:
@@ -92,11 +92,9 @@ def _plane(minima: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _grid(corners: Tensor, points: int) -> Tensor:
-    """points x points positions around the triangle, row by row. [points^2, 2]"""
+    """points x points positions on a square around the triangle, row by row. [points^2, 2]"""
     low, high = corners.min(dim=0).values, corners.max(dim=0).values
-    margin = _MARGIN * (high - low)
-    lines = [
-        torch.linspace(a, b, points, dtype=torch.float64) for a, b in zip(low - margin, high + margin, strict=True)
-    ]
-    y, x = torch.meshgrid(lines[1], lines[0], indexing="ij")
-    return torch.stack([x.ravel(), y.ravel()], dim=1)
+    half = (0.5 + _MARGIN) * (high - low).max()
+    steps = half * torch.linspace(-1, 1, points, dtype=torch.float64)
+    y, x = torch.meshgrid(steps, steps, indexing="ij")
+    return torch.stack([x.ravel(), y.ravel()], dim=1) + (low + high) / 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,9 @@ def _from_openml(name: str) -> Images:
 
     title, version, shape, num_training = _OPENML[name]
     try:
-        found = fetch_openml(title, version=version, as_frame=False, parser="liac-arff")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it tries again
+            found = fetch_openml(title, version=version, as_frame=False, parser="liac-arff")
     except (OSError, ValueError) as error:  # no network, a proxy that refuses, a broken cache
         raise ValueError(
             f"{name} is not at hand: OpenML's {title} can not be fetched ({type(error).__name__}); use a machine with "

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .description import Experiment
 from .execution import Execution
 from .jobs import work_in_processes
@@ -31,6 +33,7 @@ class Sweep:
         self.experiment = experiment
         self.directory = RunDirectory(out)
         self.execution = execution or Execution()
+        _check_device(self.execution.device)
         with self.directory.locked():
             self._claim()
 
@@ -54,7 +57,7 @@ class Sweep:
             self.directory.write_volumes(self._rows(runs))
 
     def _claim(self) -> None:
-        execution = {"backend": self.execution.backend, "resolve": self.execution.resolve}
+        execution = {name: getattr(self.execution, name) for name in ("backend", "resolve", "device")}
         self.directory.claim({**self.experiment.settings(), **execution})
 
     def _rows(self, runs: list[TrainingRun]) -> Iterator[dict[str, Any]]:
@@ -68,3 +71,12 @@ class Sweep:
                     spent = sum(time for part, time in timings.items() if part.startswith(parts))
                     # One pass serves all landscapes and cutoffs of a model; each row carries its equal part.
                     yield from ({**row, "seconds": round(spent / len(rows), 6)} for row in rows)
+
+
+def _check_device(name: str | None) -> None:
+    try:
+        device = torch.device(name or "cpu")
+    except RuntimeError as error:
+        raise ValueError(f"`device` must be one that torch knows, such as cpu or cuda, got {name!r}.") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"`device` is {name!r}, but no CUDA device is available; leave it out to use the CPU.")

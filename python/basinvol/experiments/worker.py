@@ -99,7 +99,8 @@ class Worker:
             return
         experiment, last = self.experiment, run.variants[-1]
         split, size = self.split(run.seed), experiment.base + run.level
-        network = build_network(last.network, run.seed)
+        device = torch.device(self.execution.device or "cpu")
+        network = build_network(last.network, run.seed).to(device)
         epochs = self.execution.bar(last.training.epochs, f"train {run.name}", "epoch")
         with self.directory.timed(f"train/{run.name}"), epochs as bar:
 
@@ -108,7 +109,7 @@ class Worker:
                 if epoch in paths and not paths[epoch].exists():
                     write_atomically(paths[epoch], save(network.state_dict()))
 
-            examples = split.inputs[:size], split.targets[:size]
+            examples = split.inputs[:size].to(device), split.targets[:size].to(device)
             train(network, loss_function(experiment.loss), *examples, last.training, run.seed, on_epoch)
 
     def _measure(self, run: TrainingRun, name: str, variant: Variant) -> None:
@@ -175,6 +176,7 @@ class Worker:
         found = volume.diagnostics
         return {
             "num_crossed": int(radii.is_status(Status.CROSSED).sum()),
+            "num_censored": int(radii.is_status(Status.CENSORED).sum()),
             "log_mean_power": volume.log_mean_power,
             "log_volume": volume.log_volume,
             "log_unit_ball": volume.log_unit_ball,
