@@ -101,6 +101,47 @@ py::dict to_arrays(const std::vector<RayResult>& results, std::size_t num_target
                   "slope"_a = slope, "status_code"_a = status, "num_evaluations"_a = evaluations);
 }
 
+// One ray's search with what it works on, driven from Python by the tests.
+class BoundRaySearch {
+ public:
+  BoundRaySearch(std::vector<Target> targets, std::vector<int> order, SearchSettings settings, double unit)
+      : targets_(std::move(targets)),
+        order_(std::move(order)),
+        settings_(std::move(settings)),
+        plan_(plan_of(targets_, order_, settings_)),
+        brackets_(targets_.size()),
+        progress_{unit},
+        search_(plan_, brackets_.data(), progress_) {
+    search_.begin();
+  }
+  BoundRaySearch(const BoundRaySearch&) = delete;
+
+  py::object ask() {
+    Probe probe;
+    if (!search_.ask(probe)) return py::none();
+    return py::make_tuple(probe.radius, probe.level);
+  }
+
+  void restore(int t, double lower, double upper, double value_lower, double value_upper, double slope, int status) {
+    search_.restore(t, {lower, upper, value_lower, value_upper, slope, 0, static_cast<std::int8_t>(status)});
+  }
+
+  void tell(double radius, int level, const std::vector<double>& losses) {
+    search_.tell({radius, level}, losses.data());
+  }
+
+  py::dict brackets() const { return to_arrays({{brackets_, progress_.num_evaluations}}, brackets_.size()); }
+
+ private:
+  const std::vector<Target> targets_;
+  const std::vector<int> order_;
+  const SearchSettings settings_;
+  const SearchPlan plan_;
+  std::vector<Bracket> brackets_;
+  Progress progress_;
+  RaySearch search_;
+};
+
 using OptionalNormals = std::optional<Array<float>>;
 
 // An engine with the arrays that it points into.
@@ -234,25 +275,13 @@ PYBIND11_MODULE(_native, m) {
   m.def("make_targets", &make_targets, "level"_a, "cutoff"_a, "center"_a, "guess_radius"_a, "guess_slope"_a, "rtol"_a,
         "relative"_a, "is_wanted"_a);
 
-  py::class_<RaySearch>(m, "RaySearch", "One ray's search, driven from Python by the tests.")
-      .def(py::init<const std::vector<Target>&, const std::vector<int>&, const SearchSettings&, double>(), "targets"_a,
-           "order"_a, "settings"_a, "unit"_a)
-      .def("ask",
-           [](RaySearch& search) -> py::object {
-             Probe probe;
-             if (!search.ask(probe)) return py::none();
-             return py::make_tuple(probe.radius, probe.level);
-           })
-      .def("restore",
-           [](RaySearch& search, std::size_t t, double lower, double upper, double value_lower, double value_upper,
-              double slope, int status) {
-             search.restore(t, {lower, upper, value_lower, value_upper, slope, 0, static_cast<std::int8_t>(status)});
-           })
-      .def("tell", [](RaySearch& search, double radius, int level,
-                      const std::vector<double>& losses) { search.tell({radius, level}, losses.data()); })
-      .def("brackets", [](const RaySearch& search) {
-        return to_arrays({{search.brackets(), search.num_evaluations()}}, search.brackets().size());
-      });
+  py::class_<BoundRaySearch>(m, "RaySearch", "One ray's search, driven from Python by the tests.")
+      .def(py::init<std::vector<Target>, std::vector<int>, SearchSettings, double>(), "targets"_a, "order"_a,
+           "settings"_a, "unit"_a)
+      .def("ask", &BoundRaySearch::ask)
+      .def("restore", &BoundRaySearch::restore)
+      .def("tell", &BoundRaySearch::tell)
+      .def("brackets", &BoundRaySearch::brackets);
 
   py::class_<Resources>(m, "Resources")
       .def(py::init<int, std::int64_t, std::string>(), "num_threads"_a, "memory_budget"_a, "instruction_set"_a = "");
