@@ -25,11 +25,12 @@ lint: $(VENV)/installed-lint
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'tests/cpp/*.cpp')
 
-# The C++ engine under AddressSanitizer and UBSan.
+# The engines under AddressSanitizer and UBSan.
 sanitize: $(VENV)/installed-lint
 	$(BIN)/cmake -S tests/cpp -B build/sanitize -DBASINVOL_WERROR=$(WERROR)
 	$(BIN)/cmake --build build/sanitize --parallel
 	build/sanitize/check_engine
+	build/sanitize/check_cuda
 
 format: $(VENV)/installed-lint
 	$(BIN)/ruff check --fix .

@@ -1,0 +1,238 @@
+// The CUDA engine's own kernels on the CPU (fibers/cuda_runtime.h), against the CPU engine and plain float64 loops.
+#include <cstring>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+
+#include "cuda/engine.h"
+#include "cuda_runtime.h"
+#include "problem.h"
+
+using namespace basinvol;
+
+namespace {
+
+const Rays kRays{7, {0, 5, 4'000'000'000u}, nullptr};
+
+struct Path {
+  const char* name;
+  int shared_limit;
+};
+const Path kPersistent{"persistent", 99 * 1024}, kBatched{"batched", 1024};
+
+template <typename Engine, typename Resources>
+Engine make(const Problem& problem, const Resources& resources) {
+  const Examples examples{problem.inputs.data(), problem.labels.data(), problem.targets.data()};
+  const auto dim = static_cast<std::int64_t>(problem.parameters.size());
+  return Engine(problem.layers(), problem.loss, examples, problem.levels, {problem.scale.data(), problem.sizes, dim},
+                resources);
+}
+
+// Moves and normals of every ray, from the CPU's generator.
+std::vector<std::vector<float>> moves_of(const Problem& problem, std::vector<float>* normals) {
+  const Kernels& kernels = kernels_named("");
+  std::vector<std::vector<float>> moves;
+  for (std::uint32_t index : kRays.indices) {
+    std::vector<float> move(problem.parameters.size());
+    float* out = move.data();
+    for (std::size_t tensor = 0; tensor < problem.sizes.size(); ++tensor) {
+      kernels.normals(kRays.seed, index, static_cast<std::uint32_t>(tensor), problem.sizes[tensor], out);
+      out += problem.sizes[tensor];
+    }
+    normals->insert(normals->end(), move.begin(), move.end());
+    kernels.normalize(move.data(), problem.scale.data(), static_cast<std::int64_t>(move.size()), move.data());
+    moves.push_back(move);
+  }
+  return moves;
+}
+
+bool same(const std::vector<RayResult>& a, const std::vector<RayResult>& b) {
+  if (a.size() != b.size()) return false;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    if (a[i].num_evaluations != b[i].num_evaluations) return false;
+    for (std::size_t t = 0; t < a[i].brackets.size(); ++t) {
+      const Bracket &x = a[i].brackets[t], &y = b[i].brackets[t];
+      // By bits: a value may be NaN.
+      if (std::memcmp(&x.lower, &y.lower, 5 * sizeof(double)) != 0 || x.status != y.status) return false;
+    }
+  }
+  return true;
+}
+
+// Brackets that hold the same crossing; both are closed to rtol, and losses are rounded to float32.
+bool overlap(const Bracket& a, const Bracket& b) {
+  return std::max(a.lower, b.lower) <= std::min(a.upper, b.upper) * (1.0 + 1e-5);
+}
+
+class Check {
+ public:
+  Check(const Problem& problem, const std::string& name)
+      : problem_(problem), name_(name), moves_(moves_of(problem, &normals_)) {}
+
+  void run(const Path& path, Search method) {
+    fibers::shared_limit = path.shared_limit;
+    where_ = name_ + ", " + path.name + ": ";
+    auto engine = make<cuda::MlpRays>(problem_, cuda::Resources{0, 0});
+    auto reference = make<MlpRays>(problem_, Resources{1, 1 << 30, ""});
+    for (std::size_t level = 0; level < problem_.levels.size(); ++level) {
+      const std::vector<float> still(problem_.parameters.size(), 0.0f);
+      const double expected = problem_.loss_at(still, 0.0, problem_.levels[level]);
+      expect(std::fabs(engine.center_losses()[level] - expected) <= 1e-5 * expected, where_ + "loss at the center");
+    }
+    targets_ = make_targets(problem_, engine.center_losses());
+    order_.resize(targets_.size());
+    std::iota(order_.begin(), order_.end(), 0);
+    settings_ = SearchSettings();
+    settings_.method = method;
+    settings_.radius_max = 1e3;
+    for (int k = 1; k <= 40; ++k) settings_.grid.push_back(1e-3 * k * k);
+
+    const auto found = engine.solve(kRays, targets_, order_, settings_, {});
+    compare(found, reference.solve(kRays, targets_, order_, settings_, {}), true);
+    check_that_nothing_else_matters(engine, found);
+    if (method != Search::grid) check_refinement(engine, reference, found);
+    check_proofs(engine, reference, found);
+    if (method != Search::grid)
+      expect(same(engine.solve(kRays, targets_, order_, settings_, {}), found), where_ + "the order of rows matters");
+  }
+
+ private:
+  void compare(const std::vector<RayResult>& found, const std::vector<RayResult>& expected, bool is_certified) {
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      for (std::size_t t = 0; t < targets_.size(); ++t) {
+        const Bracket &b = found[i].brackets[t], &e = expected[i].brackets[t];
+        expect(b.status == e.status, where_ + "another status than the CPU's");
+        if (b.status != CROSSED) continue;
+        expect(overlap(b, e), where_ + "another bracket than the CPU's");
+        const std::int64_t count = problem_.levels[targets_[t].level];
+        const double noise = 1e-5 * targets_[t].cutoff;
+        if (!is_certified) continue;
+        expect(problem_.loss_at(moves_[i], b.lower, count) <= targets_[t].cutoff + noise, where_ + "lower is outside");
+        expect(problem_.loss_at(moves_[i], b.upper, count) > targets_[t].cutoff - noise, where_ + "upper is inside");
+      }
+    }
+  }
+
+  void check_that_nothing_else_matters(const cuda::MlpRays& engine, const std::vector<RayResult>& found) {
+    const auto dim = static_cast<std::int64_t>(problem_.parameters.size());
+    const Rays given{0, kRays.indices, normals_.data()};
+    expect(same(engine.solve(given, targets_, order_, settings_, {}), found), where_ + "normals from the host differ");
+    const Rays last{0, {kRays.indices.back()}, normals_.data() + 2 * dim};
+    expect(same(engine.solve(last, targets_, order_, settings_, {}), {found.back()}), where_ + "alone, a ray differs");
+  }
+
+  void check_refinement(const cuda::MlpRays& engine, const MlpRays& reference, const std::vector<RayResult>& found) {
+    auto tight = targets_;
+    for (Target& target : tight) target.rtol = 1e-5;
+    Prior prior;
+    for (const RayResult& result : found) {
+      prior.brackets.push_back(result.brackets);
+      for (std::size_t t = 0; t < targets_.size(); t += 2)
+        if (result.brackets[t].status == CROSSED) prior.brackets.back()[t].status = RUNNING;
+    }
+    const auto refined = engine.solve(kRays, tight, order_, settings_, prior);
+    compare(refined, reference.solve(kRays, tight, order_, settings_, prior), false);
+    for (std::size_t i = 0; i < found.size(); ++i)
+      for (std::size_t t = 0; t < targets_.size(); ++t)
+        expect(t % 2 == 0 || refined[i].brackets[t].upper == found[i].brackets[t].upper, where_ + "a bracket is lost");
+  }
+
+  void check_proofs(cuda::MlpRays& engine, MlpRays& reference, const std::vector<RayResult>& found) {
+    Prior prior;
+    for (std::size_t t = 0; t < targets_.size(); ++t) {  // the first ray decides what is negligible
+      const Bracket& b = found[0].brackets[t];
+      prior.negligible.push_back(b.status == CROSSED && t % 3 != 2 ? b.upper : 0.0);
+    }
+    const auto before = engine.solve(kRays, targets_, order_, settings_, prior);
+    engine.learn_order(kRays, {0.5, 0.5, 0.5});
+    reference.learn_order(kRays, {0.5, 0.5, 0.5});
+    const auto proved = engine.solve(kRays, targets_, order_, settings_, prior);
+    const auto expected = reference.solve(kRays, targets_, order_, settings_, prior);
+    compare(proved, expected, true);
+    for (std::size_t i = 0; i < proved.size(); ++i) {
+      expect(proved[i].num_evaluations > 0, where_ + "evaluations are not counted");
+      for (std::size_t t = 0; t < targets_.size(); ++t) {
+        const Bracket& b = proved[i].brackets[t];
+        expect(b.status == before[i].brackets[t].status, where_ + "the order of rows changes what is negligible");
+        if (b.status != NEGLIGIBLE) continue;
+        ++num_negligible;
+        expect(b.upper == expected[i].brackets[t].upper || settings_.method != Search::grid, where_ + "another test");
+        const std::int64_t count = problem_.levels[targets_[t].level];
+        expect(problem_.loss_at(moves_[i], b.upper, count) > targets_[t].cutoff * (1 - 1e-5), where_ + "a false proof");
+      }
+    }
+  }
+
+  const Problem& problem_;
+  std::string name_, where_;
+  std::vector<float> normals_;
+  std::vector<std::vector<float>> moves_;
+  std::vector<Target> targets_;
+  std::vector<int> order_;
+  SearchSettings settings_;
+
+ public:
+  static int num_negligible;
+};
+int Check::num_negligible = 0;
+
+Problem make_problem(const std::vector<int>& widths, const std::vector<std::int64_t>& levels, unsigned seed) {
+  const Loss loss = widths.back() == 1 ? Loss::bce_with_logits : static_cast<Loss>(seed % 3);
+  Problem problem{widths, static_cast<Activation>(seed % 4), loss, false, levels, {}, {}, {}, {}, {}, {}, {}, {}};
+  problem.fill(seed);
+  return problem;
+}
+
+void check_memory() {
+  const Problem problem = make_problem({9, 20, 3}, {40, 150}, 5);
+  fibers::shared_limit = kBatched.shared_limit;
+  auto engine = make<cuda::MlpRays>(problem, cuda::Resources{0, 0});
+  const auto targets = make_targets(problem, engine.center_losses());
+  std::vector<int> order(targets.size());
+  std::iota(order.begin(), order.end(), 0);
+  Prior prior{std::vector<double>(targets.size(), 1e-3), {}};
+  const auto found = engine.solve(kRays, targets, order, {}, {}),
+             proved = engine.solve(kRays, targets, order, {}, prior);
+  auto small = make<cuda::MlpRays>(problem, cuda::Resources{0, 25'000});  // one ray at a time
+  expect(same(small.solve(kRays, targets, order, {}, {}), found), "memory changes a bracket");
+  expect(same(small.solve(kRays, targets, order, {}, prior), proved), "memory changes a proof");
+  auto none = make<cuda::MlpRays>(problem, cuda::Resources{0, 10'000'000});
+  std::string refusal;
+  try {
+    make<cuda::MlpRays>(problem, cuda::Resources{0, 1000}).solve(kRays, targets, order, {}, {});
+  } catch (const std::runtime_error& error) {
+    refusal = error.what();
+  }
+  expect(refusal.find("one direction needs 1 MB of device memory and 1 MB are in `memory_budget`") == 0, refusal);
+  try {
+    fibers::memory_size = 0;
+    make<cuda::MlpRays>(problem, cuda::Resources{0, 0});
+  } catch (const std::runtime_error& error) {
+    refusal = error.what();
+  }
+  fibers::memory_size = std::size_t{1} << 30;
+  expect(refusal == "cudaMalloc failed on device 0 (fibers): out of memory", refusal);
+}
+
+}  // namespace
+
+int main() {
+  const std::vector<std::vector<int>> shapes = {{1, 1},          {3, 1, 2},     {7, 65, 5, 3},
+                                                {33, 17, 16, 1}, {20, 129, 17}, {2, 4, 4, 4, 4, 3}};
+  const std::vector<std::vector<std::int64_t>> levels = {{1}, {5, 6}, {127, 128}, {2, 129, 200}};
+  unsigned seed = 0;
+  for (const auto& widths : shapes) {
+    for (const auto& prefixes : levels) {
+      const Problem problem = make_problem(widths, prefixes, seed);
+      Check check(problem, "problem " + std::to_string(seed));
+      const Search method = static_cast<Search>(seed / 2 % 3);
+      ++seed;
+      if (seed % 3 == 0) continue;  // two of three combinations, every shape, method, loss and activation among them
+      check.run(kPersistent, method);
+      check.run(kBatched, method);
+    }
+  }
+  check_memory();
+  expect(Check::num_negligible > 50, "too few proofs to learn from");
+  std::printf("%d checks passed, %d proofs\n", num_checks, Check::num_negligible);
+}
