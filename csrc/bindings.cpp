@@ -307,7 +307,9 @@ PYBIND11_MODULE(_native, m) {
       .def("operations", [](const BoundCpu& rays) { return rays.engine().operations(); });
 
 #ifdef BASINVOL_WITH_CUDA
-  py::class_<cuda::Resources>(m, "CudaResources").def(py::init<int, std::int64_t>(), "device"_a, "memory_budget"_a);
+  py::class_<cuda::Resources>(m, "CudaResources")
+      .def(py::init([](int device, std::int64_t memory_budget) { return cuda::Resources{device, memory_budget}; }),
+           "device"_a, "memory_budget"_a);
   using BoundCuda = BoundMlpRays<cuda::MlpRays, cuda::Resources>;
   bind_engine<BoundCuda, cuda::Resources>(m, "CudaMlpRays").def("description", [](const BoundCuda& rays) {
     return rays.engine().description();

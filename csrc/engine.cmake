@@ -47,7 +47,7 @@ endforeach()
 
 function(basinvol_add_cuda_engine target)
   target_sources(${target} PRIVATE ${BASINVOL_CUDA_KERNELS})
-  foreach(source batched device engine flight problem runtime workspace)
+  foreach(source batched device engine flight loop_graph problem runtime workspace)
     target_sources(${target} PRIVATE ${BASINVOL_CUDA_DIRECTORY}/${source}.cpp)
   endforeach()
   target_compile_options(${target} PRIVATE

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "cuda/loop_graph.h"
+
 namespace basinvol {
 namespace cuda {
 
@@ -41,8 +43,8 @@ struct BatchedRays::Survivors {
   std::vector<std::int8_t> unsettled;  // [positions, targets]: tested, and not proved by a part of the rows
 };
 
-BatchedRays::BatchedRays(Problem& problem, const MemoryPlan& memory, cudaStream_t stream)
-    : problem_(problem), memory_(memory), stream_(stream) {}
+BatchedRays::BatchedRays(Problem& problem, const MemoryPlan& memory, double graph_operations, cudaStream_t stream)
+    : problem_(problem), memory_(memory), graph_operations_(graph_operations), stream_(stream) {}
 
 void BatchedRays::prepare() {
   if (rows_ != nullptr) return;
@@ -224,12 +226,27 @@ void BatchedRays::settle_block(Workspace& work, const SearchPlan& host_plan, con
 }
 
 void BatchedRays::search_block(Workspace& work, const SearchPlan& plan) {
-  const int num_levels = static_cast<int>(problem_.levels().size());
-  search_step({work.state(plan), nullptr, num_levels}, stream_);
+  const int num_levels = static_cast<int>(problem_.levels().size()), count = work.flight().count();
+  search_step({work.state(plan), nullptr, num_levels, {}}, stream_);
+  if (is_small(count)) {
+    // Grids for all rays and levels: what is not active returns at once.
+    const LoopGraph graph(stream_, [&](const LoopCondition& condition) {
+      evaluate(work, {count, num_levels - 1});
+      search_step({work.state(plan), work.losses(), num_levels, condition}, stream_);
+    });
+    graph.run(stream_, [&] { return work.read_active(stream_).rays; });
+    return;
+  }
   for (ActiveCount active = work.read_active(stream_); active.rays > 0; active = work.read_active(stream_)) {
     evaluate(work, active);
-    search_step({work.state(plan), work.losses(), num_levels}, stream_);
+    search_step({work.state(plan), work.losses(), num_levels, {}}, stream_);
   }
+}
+
+bool BatchedRays::is_small(int num_rays) const {
+  const double operations =
+      2.0 * static_cast<double>(problem_.rest_size()) * static_cast<double>(problem_.count()) * num_rays;
+  return operations <= graph_operations_;
 }
 
 // The losses of the active rays at their probes.

@@ -11,7 +11,8 @@ namespace cuda {
 
 class BatchedRays {
  public:
-  BatchedRays(Problem& problem, const MemoryPlan& memory, cudaStream_t stream);
+  // `graph_operations` as in Resources.
+  BatchedRays(Problem& problem, const MemoryPlan& memory, double graph_operations, cudaStream_t stream);
 
   std::vector<double> center_losses();
 
@@ -35,10 +36,12 @@ class BatchedRays {
   void settle_block(Workspace& work, const SearchPlan& host_plan, const SearchPlan& plan,
                     const std::vector<double>& negligible);
   void search_block(Workspace& work, const SearchPlan& plan);
+  bool is_small(int num_rays) const;
   void evaluate(Workspace& work, const ActiveCount& active);
 
   Problem& problem_;
   const MemoryPlan& memory_;
+  double graph_operations_;
   cudaStream_t stream_;
   std::unique_ptr<RowTable> rows_;    // in the order of the data
   std::vector<RowTable> proof_rows_;  // by level, hardest first

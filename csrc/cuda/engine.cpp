@@ -21,7 +21,7 @@ class MlpRays::Engine {
       : device_(resources.device),
         problem_(layers, loss, examples, std::move(levels), parameters, stream_),
         memory_{resources.memory_budget},
-        batched_(problem_, memory_, stream_) {
+        batched_(problem_, memory_, resources.graph_operations, stream_) {
     const int num_levels = static_cast<int>(problem_.levels().size());
     int shared_limit = 0;
     check(cudaDeviceGetAttribute(&shared_limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device_),

@@ -13,6 +13,9 @@ namespace cuda {
 struct Resources {
   int device;
   std::int64_t memory_budget;  // bytes of device memory for directions in flight; 0: what is free
+  // Passes over all directions in flight with at most this many operations run as a CUDA graph: launches and copies,
+  // ten microseconds each, would weigh against them. A tenth of a millisecond at 30 TFLOP/s; reasoned, not measured.
+  double graph_operations = 3e9;
 };
 
 // Everything but the parameters and the examples is as in the CPU engine; those are copied to the device once.

@@ -70,6 +70,9 @@ __global__ void __launch_bounds__(kThreads) search_step_kernel(SearchStepArgumen
     if (a.losses != nullptr) search.tell(probe, a.losses + static_cast<std::int64_t>(slot) * a.num_levels);
     return search.ask(probe);
   });
+#if CUDART_VERSION >= 12040
+  if (threadIdx.x == 0 && a.condition.is_set) cudaGraphSetConditional(a.condition.handle, a.state.active->rays > 0);
+#endif
 }
 
 struct BeginArguments {

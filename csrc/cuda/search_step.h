@@ -25,12 +25,19 @@ struct SearchState {
   ActiveCount* active;
 };
 
+// What a pass tells the graph that repeats it, if one does.
+struct LoopCondition {
+  bool is_set;
+  unsigned long long handle;  // a cudaGraphConditionalHandle, where the runtime has them
+};
+
 // Tells every active ray its losses (`losses` [slots, num_levels]; nullptr: nothing yet) and asks where it wants to be
 // evaluated next; rays that are finished leave.
 struct SearchStepArguments {
   SearchState state;
   const double* losses;
   int num_levels;
+  LoopCondition condition;  // whether any ray goes on
 };
 void search_step(const SearchStepArguments& arguments, cudaStream_t stream);
 

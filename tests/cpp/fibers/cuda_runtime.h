@@ -68,8 +68,42 @@ struct cudaLaunchConfig_t {
   cudaStream_t stream = nullptr;
 };
 
+#define CUDART_VERSION 13000
+struct FiberGraph;
+typedef FiberGraph* cudaGraph_t;
+typedef FiberGraph* cudaGraphExec_t;
+typedef FiberGraph* cudaGraphNode_t;
+typedef unsigned long long cudaGraphConditionalHandle;
+struct cudaGraphNodeParams {
+  int type;
+  struct {
+    cudaGraphConditionalHandle handle;
+    int type;
+    unsigned size;
+    cudaGraph_t* phGraph_out;
+  } conditional;
+};
+enum { cudaGraphCondAssignDefault = 1, cudaGraphNodeTypeConditional = 13, cudaGraphCondTypeWhile = 1 };
+enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
+cudaError_t cudaDriverGetVersion(int* version);
+cudaError_t cudaGraphCreate(cudaGraph_t* graph, unsigned flags);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphConditionalHandleCreate(cudaGraphConditionalHandle* handle, cudaGraph_t graph, unsigned value,
+                                             unsigned flags);
+cudaError_t cudaGraphAddNode(cudaGraphNode_t* node, cudaGraph_t graph, const cudaGraphNode_t* after, const void* edges,
+                             std::size_t num_after, cudaGraphNodeParams* parameters);
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamBeginCaptureToGraph(cudaStream_t stream, cudaGraph_t graph, const cudaGraphNode_t* after,
+                                          const void* edges, std::size_t num_after, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long flags);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream);
+void cudaGraphSetConditional(cudaGraphConditionalHandle handle, unsigned value);
+
 namespace fibers {
 
+extern int driver_version;
 extern std::size_t memory_size;  // bytes of the device's memory
 extern int shared_limit;         // bytes of shared memory that the device says a block may have
 cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, std::function<void()> body);

@@ -24,6 +24,15 @@ alignas(16) unsigned char shared_bytes[kSharedLimit];
 }  // namespace cuda
 }  // namespace basinvol
 
+struct FiberGraph {
+  std::vector<std::pair<cudaLaunchConfig_t, std::function<void()>>> launches;
+  FiberGraph* loop = nullptr;  // the body of a WHILE node
+  unsigned condition = 0;
+};
+struct FiberStream {
+  FiberGraph* capturing = nullptr;
+};
+
 namespace fibers {
 
 namespace {
@@ -141,22 +150,8 @@ void run_block(unsigned num_threads, bool is_backward) {
   }
 }
 
-std::map<void*, std::size_t> allocations;
-std::map<const void*, std::size_t> shared_allowed;
-std::size_t memory_used = 0;
-
-}  // namespace
-
-std::size_t memory_size = std::size_t{1} << 30;
-int shared_limit = basinvol::cuda::kSharedLimit;
-
-cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, std::function<void()> body) {
+void run_grid(const cudaLaunchConfig_t& config, const std::function<void()>& body) {
   const dim3 grid = config.gridDim;
-  const auto allowed = shared_allowed.find(kernel);
-  const std::size_t limit = allowed == shared_allowed.end() ? kSharedDefault : allowed->second;
-  const unsigned num_threads = config.blockDim.x;
-  if (config.dynamicSmemBytes > limit || num_threads > kMostThreads || grid.y > 65535 || grid.z > 65535)
-    return cudaErrorInvalidValue;
   kernel_body = &body;
   gridDim = grid;
   blockDim = config.blockDim;
@@ -169,11 +164,34 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, std::fu
         std::memset(shared, 0xFF, config.dynamicSmemBytes);
         ASAN_POISON_MEMORY_REGION(shared + config.dynamicSmemBytes,
                                   basinvol::cuda::kSharedLimit - config.dynamicSmemBytes);
-        run_block(num_threads, is_backward);
+        run_block(blockDim.x, is_backward);
         ASAN_UNPOISON_MEMORY_REGION(shared, basinvol::cuda::kSharedLimit);
       }
     }
   }
+}
+
+std::map<void*, std::size_t> allocations;
+std::map<const void*, std::size_t> shared_allowed;
+std::size_t memory_used = 0;
+
+}  // namespace
+
+std::size_t memory_size = std::size_t{1} << 30;
+int shared_limit = basinvol::cuda::kSharedLimit;
+int driver_version = 13000;
+
+cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, std::function<void()> body) {
+  const dim3 grid = config.gridDim;
+  const auto allowed = shared_allowed.find(kernel);
+  const std::size_t limit = allowed == shared_allowed.end() ? kSharedDefault : allowed->second;
+  const unsigned num_threads = config.blockDim.x;
+  if (config.dynamicSmemBytes > limit || num_threads > kMostThreads || grid.y > 65535 || grid.z > 65535)
+    return cudaErrorInvalidValue;
+  if (config.stream->capturing != nullptr)
+    config.stream->capturing->launches.emplace_back(config, std::move(body));
+  else
+    run_grid(config, body);
   return cudaSuccess;
 }
 
@@ -209,7 +227,6 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
   return cudaSuccess;
 }
 
-struct FiberStream {};
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   *stream = new FiberStream;
   return cudaSuccess;
@@ -218,7 +235,9 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   delete stream;
   return cudaSuccess;
 }
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  return stream->capturing == nullptr ? cudaSuccess : cudaErrorInvalidValue;
+}
 
 cudaError_t cudaMalloc(void** data, std::size_t bytes) {
   if (fibers::memory_used + bytes > fibers::memory_size) return cudaErrorMemoryAllocation;
@@ -241,7 +260,8 @@ cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
   *total = fibers::memory_size;
   return cudaSuccess;
 }
-cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind, cudaStream_t) {
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
+  if (stream->capturing != nullptr) return cudaErrorInvalidValue;  // from memory that may go away
   std::memcpy(to, from, bytes);
   return cudaSuccess;
 }
@@ -260,4 +280,58 @@ cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int valu
   if (value > static_cast<int>(basinvol::cuda::kSharedLimit)) return cudaErrorInvalidValue;
   fibers::shared_allowed[kernel] = static_cast<std::size_t>(value);
   return cudaSuccess;
+}
+
+cudaError_t cudaDriverGetVersion(int* version) {
+  *version = fibers::driver_version;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphCreate(cudaGraph_t* graph, unsigned) {
+  *graph = new FiberGraph;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph->loop;
+  delete graph;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphConditionalHandleCreate(cudaGraphConditionalHandle* handle, cudaGraph_t graph, unsigned value,
+                                             unsigned) {
+  graph->condition = value;
+  *handle = reinterpret_cast<cudaGraphConditionalHandle>(graph);
+  return cudaSuccess;
+}
+cudaError_t cudaGraphAddNode(cudaGraphNode_t*, cudaGraph_t graph, const cudaGraphNode_t*, const void*, std::size_t,
+                             cudaGraphNodeParams* parameters) {
+  graph->loop = new FiberGraph;
+  parameters->conditional.phGraph_out = &graph->loop;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  stream->capturing = new FiberGraph;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamBeginCaptureToGraph(cudaStream_t stream, cudaGraph_t graph, const cudaGraphNode_t*, const void*,
+                                          std::size_t, cudaStreamCaptureMode) {
+  stream->capturing = graph;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  *graph = std::exchange(stream->capturing, nullptr);
+  return cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
+  *executable = graph;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t) { return cudaSuccess; }
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t) {
+  for (const auto& [config, body] : executable->launches) fibers::run_grid(config, body);
+  if (executable->loop == nullptr) return cudaSuccess;
+  for (executable->condition = 1; executable->condition != 0;)
+    for (const auto& [config, body] : executable->loop->launches) fibers::run_grid(config, body);
+  return cudaSuccess;
+}
+void cudaGraphSetConditional(cudaGraphConditionalHandle handle, unsigned value) {
+  reinterpret_cast<FiberGraph*>(handle)->condition = value;
 }
