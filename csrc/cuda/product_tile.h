@@ -35,11 +35,12 @@ __device__ inline bool is_in_registers(Activation activation) {
   return activation == Activation::relu || activation == Activation::identity;
 }
 
-__device__ inline float4 load_four(const float* row, int k, int width) {
+// Elements k .. k + 3 of a row, zeros beyond its end; nullptr is a row of zeros. `is_aligned`: rows begin at multiples
+// of 16 bytes and their width is a multiple of four.
+__device__ inline float4 load_four(const float* row, int k, int width, bool is_aligned) {
   float4 found = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
   if (row == nullptr || k >= width) return found;
-  if (k + 4 <= width && (reinterpret_cast<std::size_t>(row + k) & 15) == 0)
-    return *reinterpret_cast<const float4*>(row + k);
+  if (is_aligned) return *reinterpret_cast<const float4*>(row + k);
   found.x = row[k];
   if (k + 1 < width) found.y = row[k + 1];
   if (k + 2 < width) found.z = row[k + 2];
@@ -47,11 +48,15 @@ __device__ inline float4 load_four(const float* row, int k, int width) {
   return found;
 }
 
+__device__ inline std::size_t address(const float* of) { return reinterpret_cast<std::size_t>(of); }
+
 template <typename Tile, bool is_first>
 class Product {
  public:
   __device__ Product(const ProductArguments& a, int slot, const RowBlock& block, typename Tile::Shared& shared)
-      : a_(a), slot_(slot), shared_(shared), radius_(a.rays.radius(slot)) {
+      : a_(a), shared_(shared), radius_(a.rays.radius(slot)) {
+    weight_ = a.weight + slot * a.weight_stride;
+    bias_ = is_first ? a.in.bias + slot * a.in.bias_stride : nullptr;
     part_ = static_cast<int>(threadIdx.x) % 4 * 4;
     line_ = static_cast<int>(threadIdx.x) / 4;
 #pragma unroll
@@ -62,6 +67,10 @@ class Product {
         shifts_[i] = row < block.rows && a.in.shift.values != nullptr ? a.in.shift.at(slot, block.first + row, a.inputs)
                                                                       : nullptr;
     }
+    const float* values = a.in.values.values + slot * a.in.values.stride;
+    const float* shift = a.in.shift.values + slot * a.in.shift.stride;
+    const std::size_t any = address(values) | address(weight_) | (is_first ? address(bias_) | address(shift) : 0);
+    is_aligned_ = a.inputs % 4 == 0 && any % 16 == 0;
   }
 
   // The sums of the thread's rows with outputs first_col + its columns. Ends with a barrier.
@@ -104,12 +113,12 @@ class Product {
   __device__ void load(int start, int first_col) {
     const int k = start + part_;
     float4 bias = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    if (is_first) bias = load_four(a_.in.bias + slot_ * a_.in.bias_stride, k, a_.inputs);
+    if (is_first) bias = load_four(bias_, k, a_.inputs, is_aligned_);
 #pragma unroll
     for (int i = 0; i < kLoadsA; ++i) {
-      float4 x = load_four(rows_[i], k, a_.inputs);
+      float4 x = load_four(rows_[i], k, a_.inputs, is_aligned_);
       if (is_first) {
-        const float4 shift = load_four(shifts_[i], k, a_.inputs);
+        const float4 shift = load_four(shifts_[i], k, a_.inputs, is_aligned_);
         x = make_float4(first_layer(x.x, shift.x, bias.x), first_layer(x.y, shift.y, bias.y),
                         first_layer(x.z, shift.z, bias.z), first_layer(x.w, shift.w, bias.w));
       }
@@ -119,12 +128,9 @@ class Product {
     for (int i = 0; i < kLoadsB; ++i) {
       const int col = line_ + i * Tile::kLines, output = first_col + col;
       const bool is_there = col < Tile::kCols && output < a_.outputs;
-      next_b_[i] = load_four(is_there ? weight_row(output) : nullptr, k, a_.inputs);
+      const float* row = is_there ? weight_ + static_cast<std::int64_t>(output) * a_.inputs : nullptr;
+      next_b_[i] = load_four(row, k, a_.inputs, is_aligned_);
     }
-  }
-
-  __device__ const float* weight_row(int output) const {
-    return a_.weight + slot_ * a_.weight_stride + static_cast<std::int64_t>(output) * a_.inputs;
   }
 
   __device__ void put(int stage) {
@@ -176,9 +182,10 @@ class Product {
   }
 
   const ProductArguments& a_;
-  int slot_;
   typename Tile::Shared& shared_;
   float radius_;
+  bool is_aligned_;
+  const float *weight_, *bias_;  // of the slot; the bias is the first layer's
   int part_, line_;
   const float* rows_[kLoadsA];
   const float* shifts_[is_first ? kLoadsA : 1];

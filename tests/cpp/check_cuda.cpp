@@ -217,6 +217,23 @@ void check_memory() {
   expect(refusal == "cudaMalloc failed on device 0 (fibers): out of memory", refusal);
 }
 
+// More rows than a launch takes, in the search and in a proof that fails.
+void check_many_rows() {
+  const Problem problem = make_problem({2, 3, 3, 2}, {8400}, 4);
+  fibers::shared_limit = kBatched.shared_limit;
+  const Rays rays{7, {3}, nullptr};
+  auto engine = make<cuda::MlpRays>(problem, cuda::Resources{0, 0});
+  auto reference = make<MlpRays>(problem, Resources{1, 1 << 30, ""});
+  const double center = engine.center_losses()[0];
+  expect(std::fabs(center - reference.center_losses()[0]) <= 1e-6 * center, "many rows: loss at the center");
+  const std::vector<Target> targets{{0, 1.5 * center, center, 0.5, 2.0, 1e-3, -1, true}};
+  const auto expected = reference.solve(rays, targets, {0}, {}, {})[0].brackets[0];
+  const Prior prior{{0.5 * expected.lower}, {}};
+  const auto found = engine.solve(rays, targets, {0}, {}, prior)[0].brackets[0];
+  expect(found.status == CROSSED && expected.status == CROSSED, "many rows: no crossing");
+  expect(overlap(found, expected) && overlap(expected, found), "many rows: another bracket than the CPU's");
+}
+
 }  // namespace
 
 int main() {
@@ -245,6 +262,7 @@ int main() {
     ++seed;
   }
   check_memory();
+  check_many_rows();
   expect(Check::num_negligible > 50, "too few proofs to learn from");
   std::printf("%d checks passed, %d proofs\n", num_checks, Check::num_negligible);
 }
