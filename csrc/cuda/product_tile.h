@@ -35,13 +35,16 @@ __device__ inline bool is_in_registers(Activation activation) {
   return activation == Activation::relu || activation == Activation::identity;
 }
 
-// Elements k .. k + 3 of a row, zeros beyond its end; nullptr is a row of zeros. `is_aligned`: rows begin at multiples
-// of 16 bytes and their width is a multiple of four.
-__device__ inline float4 load_four(const float* row, int k, int width, bool is_aligned) {
+// Elements k .. k + 3 of a row, zeros beyond its end. `is_aligned`: rows begin at multiples of 16 bytes and their width
+// is a multiple of four.
+template <bool is_aligned>
+__device__ inline float4 load_four(const float* row, int k, int width) {
   float4 found = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-  if (row == nullptr || k >= width) return found;
-  if (is_aligned) return *reinterpret_cast<const float4*>(row + k);
-  found.x = row[k];
+  if (is_aligned) {
+    if (k < width) found = *reinterpret_cast<const float4*>(row + k);
+    return found;
+  }
+  if (k < width) found.x = row[k];
   if (k + 1 < width) found.y = row[k + 1];
   if (k + 2 < width) found.z = row[k + 2];
   if (k + 3 < width) found.w = row[k + 3];
@@ -61,11 +64,10 @@ class Product {
     line_ = static_cast<int>(threadIdx.x) / 4;
 #pragma unroll
     for (int i = 0; i < kLoadsA; ++i) {
-      const int row = line_ + i * Tile::kLines;
-      rows_[i] = row < block.rows ? a.in.values.at(slot, block.first + row, a.inputs) : nullptr;
-      if (is_first)
-        shifts_[i] = row < block.rows && a.in.shift.values != nullptr ? a.in.shift.at(slot, block.first + row, a.inputs)
-                                                                      : nullptr;
+      // Beyond the last row, the first again: its sums are not used.
+      const int row = line_ + i * Tile::kLines < block.rows ? line_ + i * Tile::kLines : 0;
+      rows_[i] = a.in.values.at(slot, block.first + row, a.inputs);
+      if (is_first && a.in.shift.values != nullptr) shifts_[i] = a.in.shift.at(slot, block.first + row, a.inputs);
     }
     const float* values = a.in.values.values + slot * a.in.values.stride;
     const float* shift = a.in.shift.values + slot * a.in.shift.stride;
@@ -111,14 +113,23 @@ class Product {
   }
 
   __device__ void load(int start, int first_col) {
-    const int k = start + part_;
+    if (is_aligned_)
+      load_lines<true>(start + part_, first_col);
+    else
+      load_lines<false>(start + part_, first_col);
+  }
+
+  template <bool is_aligned>
+  __device__ void load_lines(int k, int first_col) {
+    const bool has_shift = is_first && a_.in.shift.values != nullptr;
     float4 bias = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    if (is_first) bias = load_four(bias_, k, a_.inputs, is_aligned_);
+    if (is_first) bias = load_four<is_aligned>(bias_, k, a_.inputs);
 #pragma unroll
     for (int i = 0; i < kLoadsA; ++i) {
-      float4 x = load_four(rows_[i], k, a_.inputs, is_aligned_);
+      float4 x = load_four<is_aligned>(rows_[i], k, a_.inputs);
       if (is_first) {
-        const float4 shift = load_four(shifts_[i], k, a_.inputs, is_aligned_);
+        float4 shift = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        if (has_shift) shift = load_four<is_aligned>(shifts_[i], k, a_.inputs);
         x = make_float4(first_layer(x.x, shift.x, bias.x), first_layer(x.y, shift.y, bias.y),
                         first_layer(x.z, shift.z, bias.z), first_layer(x.w, shift.w, bias.w));
       }
@@ -126,10 +137,9 @@ class Product {
     }
 #pragma unroll
     for (int i = 0; i < kLoadsB; ++i) {
-      const int col = line_ + i * Tile::kLines, output = first_col + col;
-      const bool is_there = col < Tile::kCols && output < a_.outputs;
-      const float* row = is_there ? weight_ + static_cast<std::int64_t>(output) * a_.inputs : nullptr;
-      next_b_[i] = load_four(row, k, a_.inputs, is_aligned_);
+      const int col = first_col + line_ + i * Tile::kLines;
+      const int output = col < a_.outputs ? col : first_col;  // likewise
+      next_b_[i] = load_four<is_aligned>(weight_ + static_cast<std::int64_t>(output) * a_.inputs, k, a_.inputs);
     }
   }
 
