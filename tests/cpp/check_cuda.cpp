@@ -217,6 +217,76 @@ void check_memory() {
   expect(refusal == "cudaMalloc failed on device 0 (fibers): out of memory", refusal);
 }
 
+std::vector<Bracket> brackets_of(const std::vector<RayResult>& results) {
+  std::vector<Bracket> brackets;
+  for (const RayResult& result : results)
+    brackets.insert(brackets.end(), result.brackets.begin(), result.brackets.end());
+  return brackets;
+}
+
+void expect_alike(const std::vector<RayResult>& found, const std::vector<RayResult>& expected,
+                  const std::string& name) {
+  const auto a = brackets_of(found), b = brackets_of(expected);
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    expect(a[i].status == b[i].status, name + ": another status than the CPU's");
+    expect(overlap(a[i], b[i]) && overlap(b[i], a[i]), name + ": another bracket than the CPU's");
+  }
+}
+
+// Tensors that do not move, a layer without biases, an activation after the last layer.
+void check_odd_layers() {
+  unsigned seed = 0;
+  for (const std::vector<int>& widths : {std::vector<int>{4, 3}, {4, 6, 3}, {4, 6, 5, 3}, {4, 6, 20, 5, 3}}) {
+    for (const Path& path : {kPersistent, kBatched}) {
+      for (int still = 0; still < 2; ++still) {
+        const Problem problem = make_problem(widths, {20, 130}, ++seed);
+        std::vector<Layer> layers = problem.layers();
+        layers.front().weight.offset = still == 0 ? -1 : layers.front().weight.offset;
+        if (still == 1) layers.front().bias = {};
+        if (still == 1 && layers.size() > 2) layers[1].weight.offset = -1;
+        layers.back().activation = still == 0 ? Activation::tanh : Activation::relu;
+        if (still == 0) layers.back().bias.offset = -1;
+        const Examples examples{problem.inputs.data(), problem.labels.data(), problem.targets.data()};
+        const ParameterVector vector{problem.scale.data(), problem.sizes,
+                                     static_cast<std::int64_t>(problem.parameters.size())};
+        fibers::shared_limit = path.shared_limit;
+        cuda::MlpRays engine(layers, problem.loss, examples, problem.levels, vector, cuda::Resources{0, 0});
+        MlpRays reference(layers, problem.loss, examples, problem.levels, vector, Resources{1, 1 << 30, ""});
+        std::vector<Target> targets;
+        for (int level = 0; level < 2; ++level) {
+          const double center = engine.center_losses()[level];
+          expect(std::fabs(center - reference.center_losses()[level]) <= 1e-5 * center, "odd layers: center");
+          targets.push_back({level, center + 0.05, center, 0.5, 2.0, 1e-3, -1, true});
+        }
+        SearchSettings settings;
+        settings.radius_max = 1e3;
+        expect_alike(engine.solve(kRays, targets, {0, 1}, settings, {}),
+                     reference.solve(kRays, targets, {0, 1}, settings, {}), "odd layers " + std::to_string(seed));
+      }
+    }
+  }
+}
+
+// Losses that become infinite or NaN before they pass the cutoff.
+void check_overflow() {
+  for (const Loss loss : {Loss::cross_entropy, Loss::bce_with_logits, Loss::mse}) {
+    Problem problem{{3, 4, 2}, Activation::relu, loss, false, {30}, {}, {}, {}, {}, {}, {}, {}, {}};
+    problem.fill(3);
+    for (const Path& path : {kPersistent, kBatched}) {
+      fibers::shared_limit = path.shared_limit;
+      auto engine = make<cuda::MlpRays>(problem, cuda::Resources{0, 0});
+      auto reference = make<MlpRays>(problem, Resources{1, 1 << 30, ""});
+      const std::vector<Target> targets{{0, 1e100, engine.center_losses()[0], 0.5, 2.0, 1e-2, -1, true}};
+      SearchSettings settings;
+      settings.method = Search::bisect;
+      settings.max_steps = 400;
+      const auto found = engine.solve(kRays, targets, {0}, settings, {});
+      for (const Bracket& b : brackets_of(found)) expect(b.status == NON_FINITE, "overflow: no such status");
+      expect_alike(found, reference.solve(kRays, targets, {0}, settings, {}), "overflow");
+    }
+  }
+}
+
 // More rows than a launch takes, in the search and in a proof that fails.
 void check_many_rows() {
   const Problem problem = make_problem({2, 3, 3, 2}, {8400}, 4);
@@ -263,6 +333,8 @@ int main() {
   }
   check_memory();
   check_many_rows();
+  check_odd_layers();
+  check_overflow();
   expect(Check::num_negligible > 50, "too few proofs to learn from");
   std::printf("%d checks passed, %d proofs\n", num_checks, Check::num_negligible);
 }
