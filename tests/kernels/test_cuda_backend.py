@@ -55,6 +55,29 @@ def test_without_a_driver_the_engine_names_the_call_that_failed(trained: nn.Modu
         cuda.CudaBackend().prepare(problem, bv.backends.Resources(1))
 
 
+@pytest.mark.parametrize(("asked", "given"), [(2**30, 0), (10**6, 10**6)])
+def test_the_adapter_gives_the_engine_what_the_cpu_engine_gets(monkeypatch, trained, blobs, asked, given) -> None:
+    """The two engines share their binding, so the CPU's can stand in; 0 bytes stands for all that is free."""
+    resources = []
+
+    def resources_on(device: int, memory_budget: int):
+        resources.append((device, memory_budget))
+        return _native.Resources(1, memory_budget or 2**30)
+
+    stand_in = types.SimpleNamespace(CudaResources=resources_on, CudaMlpRays=_native.MlpRays)
+    monkeypatch.setattr(cuda, "compiled_extension", lambda: stand_in)
+    landscape = bv.Landscape(trained, F.cross_entropy, blobs, levels=[30, 90])
+    directions = bv.Directions(bv.ParameterSpace.of(trained), 8, generator="legacy")
+    solver = bv.RaySolver(landscape, directions, [0.05, 0.1], backend="native", memory_budget=asked)
+    engine = cuda.CudaBackend().prepare(solver.problem, bv.backends.Resources(1, asked))
+    assert resources == [(0, given)]
+    assert torch.equal(engine.center_losses, solver.engine.center_losses)
+    guess = solver.generic_guess
+    found, expected = engine.solve(range(8), guess), solver.engine.solve(range(8), guess)
+    for name in ("lower", "upper", "status_code", "num_evaluations"):
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
+
+
 def solve(model: nn.Module, loss: str, data, backend: str, num_rays: int = 40, levels=None, **options) -> bv.Radii:
     landscape = bv.Landscape(model, LOSSES[loss], data, levels=levels)
     directions = bv.Directions(bv.ParameterSpace.of(model), num_rays, generator=options.pop("generator", "philox"))
