@@ -308,8 +308,12 @@ PYBIND11_MODULE(_native, m) {
 
 #ifdef BASINVOL_WITH_CUDA
   py::class_<cuda::Resources>(m, "CudaResources")
-      .def(py::init([](int device, std::int64_t memory_budget) { return cuda::Resources{device, memory_budget}; }),
-           "device"_a, "memory_budget"_a);
+      .def(py::init([](int device, std::int64_t memory_budget, std::string precision) {
+             cuda::Resources resources{device, memory_budget};
+             resources.precision = std::move(precision);
+             return resources;
+           }),
+           "device"_a, "memory_budget"_a, "precision"_a);
   using BoundCuda = BoundMlpRays<cuda::MlpRays, cuda::Resources>;
   bind_engine<BoundCuda, cuda::Resources>(m, "CudaMlpRays").def("description", [](const BoundCuda& rays) {
     return rays.engine().description();

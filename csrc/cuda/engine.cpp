@@ -14,12 +14,23 @@
 namespace basinvol {
 namespace cuda {
 
+namespace {
+
+Precision precision_named(const std::string& name) {
+  if (name == "fp32") return Precision::fp32;
+  if (name == "tf32x3") return Precision::tf32x3;
+  throw std::invalid_argument("`precision` must be 'fp32' or 'tf32x3', got '" + name +
+                              "': less can not certify a bracket");
+}
+
+}  // namespace
+
 class MlpRays::Engine {
  public:
   Engine(const std::vector<Layer>& layers, Loss loss, const Examples& examples, std::vector<std::int64_t> levels,
          const ParameterVector& parameters, const Resources& resources)
       : device_(resources.device),
-        problem_(layers, loss, examples, std::move(levels), parameters, stream_),
+        problem_(layers, loss, examples, std::move(levels), parameters, precision_named(resources.precision), stream_),
         memory_{resources.memory_budget},
         batched_(problem_, memory_, resources.graph_operations, stream_) {
     const int num_levels = static_cast<int>(problem_.levels().size());
@@ -32,7 +43,10 @@ class MlpRays::Engine {
   }
 
   int device() const { return device_; }
-  bool takes_persistent_path() const { return is_persistent_; }
+  std::string path() const {
+    if (is_persistent_) return "one block per ray";
+    return problem_.precision() == Precision::fp32 ? "batched layers in fp32" : "batched layers in tf32x3";
+  }
   const std::vector<double>& center_losses() const { return center_losses_; }
 
   std::vector<RayResult> solve(const Rays& rays, const std::vector<Target>& targets, const std::vector<int>& order,
@@ -134,7 +148,7 @@ void MlpRays::learn_order(const Rays& rays, const std::vector<double>& radii) {
 std::string MlpRays::description() const {
   cudaDeviceProp properties;
   check(cudaGetDeviceProperties(&properties, engine_->device()), "cudaGetDeviceProperties");
-  return std::string(properties.name) + (engine_->takes_persistent_path() ? ", one block per ray" : ", batched layers");
+  return std::string(properties.name) + ", " + engine_->path();
 }
 
 }  // namespace cuda

@@ -16,6 +16,7 @@ struct Resources {
   // Passes over all directions in flight with at most this many operations run as a CUDA graph: launches and copies,
   // ten microseconds each, would weigh against them. A tenth of a millisecond at 30 TFLOP/s; reasoned, not measured.
   double graph_operations = 3e9;
+  std::string precision = "fp32";  // of products on the batched path: "fp32" or "tf32x3"
 };
 
 // Everything but the parameters and the examples is as in the CPU engine; those are copied to the device once.

@@ -11,10 +11,10 @@ namespace {
 template <typename Tile>
 struct HeadShared {
   union {
-    typename Tile::Shared operands;
-    float outputs[Tile::kRows][Tile::kCols + 1];
+    TileShared<Tile> operands;
+    float outputs[kBlockRows][Tile::kCols + 1];
   };
-  double scratch[Tile::kThreads];
+  double scratch[kTileThreads];
 };
 
 enum class Head { product, first_layer_product, direct };
@@ -25,7 +25,7 @@ __device__ void compute_outputs(const ProductArguments& p, int slot, const RowBl
   if constexpr (head == Head::direct) {
     const float radius = p.rays.radius(slot);
 #pragma unroll 1
-    for (int at = static_cast<int>(threadIdx.x); at < Tile::kRows * Tile::kCols; at += Tile::kThreads) {
+    for (int at = static_cast<int>(threadIdx.x); at < kBlockRows * Tile::kCols; at += kTileThreads) {
       const int row = at / Tile::kCols, col = at % Tile::kCols, output = first_col + col;
       if (row >= block.rows || output >= p.outputs) continue;
       const float base = p.in.values.at(slot, block.first + row, p.outputs)[output];
@@ -41,15 +41,15 @@ __device__ void compute_outputs(const ProductArguments& p, int slot, const RowBl
     const float* bias = p.bias + slot * p.bias_stride;
 #pragma unroll
     for (int j = 0; j < Tile::kThreadCols; ++j) {
-      const int col = product.col_of(j);
+      const int col = Tile::col_of(j);
       const float offset = first_col + col < p.outputs ? bias[first_col + col] : 0.0f;
 #pragma unroll
-      for (int i = 0; i < Tile::kThreadRows; ++i) shared.outputs[product.row_of(i)][col] = sum[i][j] + offset;
+      for (int i = 0; i < Tile::kThreadRows; ++i) shared.outputs[Tile::row_of(i)][col] = sum[i][j] + offset;
     }
     if (p.activation != Activation::identity) {
 #pragma unroll 1
       for (int at = 0; at < Tile::kThreadRows * Tile::kThreadCols; ++at) {  // a thread's own: no barrier
-        float& x = shared.outputs[product.row_of(at / Tile::kThreadCols)][product.col_of(at % Tile::kThreadCols)];
+        float& x = shared.outputs[Tile::row_of(at / Tile::kThreadCols)][Tile::col_of(at % Tile::kThreadCols)];
         x = activate(p.activation, x);
       }
     }
@@ -57,8 +57,8 @@ __device__ void compute_outputs(const ProductArguments& p, int slot, const RowBl
 }
 
 template <typename Tile, Head head>
-__global__ void __launch_bounds__(Tile::kThreads) loss_head_kernel(LossHeadArguments a) {
-  static_assert(Tile::kThreads == Tile::kRows, "a thread has a row");
+__global__ void __launch_bounds__(kTileThreads) loss_head_kernel(LossHeadArguments a) {
+  static_assert(kTileThreads == kBlockRows, "a thread has a row");
   const ProductArguments& p = a.product;
   if (static_cast<int>(blockIdx.y) >= *p.rays.count) return;
   const int slot = p.rays.slots[blockIdx.y];
@@ -96,7 +96,7 @@ void launch_head(const LossHeadArguments& a, cudaStream_t stream) {
     kernel = loss_head_kernel<Tile, Head::first_layer_product>;
   static_assert(sizeof(HeadShared<Tile>) <= 48 * 1024, "more shared memory must be asked for");
   launch(kernel, "the kernel loss_head",
-         dim3(static_cast<unsigned>(p.rows.count), static_cast<unsigned>(p.rays.capacity)), Tile::kThreads,
+         dim3(static_cast<unsigned>(p.rows.count), static_cast<unsigned>(p.rays.capacity)), kTileThreads,
          sizeof(HeadShared<Tile>), stream, a);
 }
 

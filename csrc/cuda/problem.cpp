@@ -35,8 +35,9 @@ Segment segment_of(const Parameter& parameter, std::int64_t packed, std::int64_t
 }  // namespace
 
 Problem::Problem(const std::vector<Layer>& layers, Loss loss, const Examples& examples,
-                 std::vector<std::int64_t> levels, const ParameterVector& parameters, cudaStream_t stream)
-    : levels_(std::move(levels)), dim_(parameters.dim) {
+                 std::vector<std::int64_t> levels, const ParameterVector& parameters, Precision precision,
+                 cudaStream_t stream)
+    : levels_(std::move(levels)), precision_(precision), dim_(parameters.dim) {
   Packing packing;
   int width = layers.front().inputs;
   for (std::size_t l = 0; l < layers.size(); ++l) {
@@ -115,6 +116,7 @@ void Problem::compute_base(cudaStream_t stream) {
   a.product.inputs = first.inputs;
   a.product.outputs = first.outputs;
   a.product.weight = center_.data() + first.weight;
+  a.product.precision = precision_;
   a.out = base_.data();
   linear(a, stream);
   check(cudaStreamSynchronize(stream), "the kernel linear");  // the row table goes away

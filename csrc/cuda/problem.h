@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cuda/network.h"
+#include "cuda/product_arguments.h"
 #include "cuda/runtime.h"
 #include "mlp_rays.h"
 
@@ -14,7 +15,7 @@ namespace cuda {
 class Problem {
  public:
   Problem(const std::vector<Layer>& layers, Loss loss, const Examples& examples, std::vector<std::int64_t> levels,
-          const ParameterVector& parameters, cudaStream_t stream);
+          const ParameterVector& parameters, Precision precision, cudaStream_t stream);
 
   const std::vector<LayerView>& layers() const { return layers_; }
   const std::vector<Segment>& segments() const { return segments_; }
@@ -22,6 +23,7 @@ class Problem {
   const NetworkView& network() const { return network_; }
   const ExamplesView& examples() const { return examples_; }
   const std::int64_t* device_levels() const { return device_levels_.data(); }
+  Precision precision() const { return precision_; }
   std::int64_t dim() const { return dim_; }
   std::int64_t move_stride() const { return (dim_ + 3) / 4 * 4; }  // floats from one ray's moves to the next
   std::int64_t rest_size() const { return rest_size_; }            // packed parameters without the first weight
@@ -44,6 +46,7 @@ class Problem {
   std::vector<LayerView> layers_;
   std::vector<Segment> segments_;
   std::vector<std::int64_t> levels_;
+  Precision precision_;
   std::int64_t dim_ = 0, rest_size_ = 0, largest_tensor_ = 0;
   NetworkView network_{};
   ExamplesView examples_{};

@@ -20,6 +20,12 @@ struct ProductInputs {
   Activation activation;
 };
 
+// How products are computed; sums are fp32 in both.
+enum class Precision {
+  fp32,
+  tf32x3,  // three tensor-core products of split operands: as exact, and faster where there are tensor cores
+};
+
 struct ProductArguments {
   ActiveRays rays;
   RowBlocks rows;
@@ -30,6 +36,7 @@ struct ProductArguments {
   const float* bias;  // [outputs] by slot, or nullptr
   std::int64_t bias_stride;
   Activation activation;
+  Precision precision;
 };
 
 }  // namespace cuda

@@ -96,6 +96,7 @@ void Workspace::compute_shift(const RowSource& rows, int first_block, int num_bl
   a.product.outputs = first.outputs;
   a.product.weight = flight_.moves() + problem_.segments()[1].flat;
   a.product.weight_stride = problem_.move_stride();
+  a.product.precision = problem_.precision();
   a.out = shift_.data();
   a.out_stride = shift_stride_;
   a.out_origin = rows.shift_origin;
@@ -123,6 +124,7 @@ void Workspace::compute_partials(const RowSource& rows, int first_block, int num
     const int begin = first_block + done, count = std::min(kChunkBlocks, num_blocks - done);
     ProductArguments p{};
     p.rays = rays;
+    p.precision = problem_.precision();
     p.rows = rows.table->part(begin, count);
     p.in.values = {problem_.base(), 0, 0, rows.order};
     if (!is_center && first_weight_moves(problem_))

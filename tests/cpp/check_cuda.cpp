@@ -19,9 +19,11 @@ struct Path {
   int shared_limit;  // of the device: too little for the persistent kernel
   int driver;
   double graph_operations;
+  const char* precision = "fp32";
 };
 const Path kPersistent{"persistent", 99 * 1024, 13000, 3e9}, kBatched{"batched", 1024, 13000, 0.0},
-    kLoop{"batched in a WHILE node", 1024, 13000, 3e9}, kReplays{"batched in replays", 1024, 12030, 3e9};
+    kLoop{"batched in a WHILE node", 1024, 13000, 3e9}, kReplays{"batched in replays", 1024, 12030, 3e9},
+    kTensor{"batched on tensor cores", 1024, 13000, 0.0, "tf32x3"};
 
 template <typename Engine, typename Resources>
 Engine make(const Problem& problem, const Resources& resources) {
@@ -76,7 +78,7 @@ class Check {
     fibers::shared_limit = path.shared_limit;
     fibers::driver_version = path.driver;
     where_ = name_ + ", " + path.name + ": ";
-    auto engine = make<cuda::MlpRays>(problem_, cuda::Resources{0, 0, path.graph_operations});
+    auto engine = make<cuda::MlpRays>(problem_, cuda::Resources{0, 0, path.graph_operations, path.precision});
     auto reference = make<MlpRays>(problem_, Resources{1, 1 << 30, ""});
     for (std::size_t level = 0; level < problem_.levels.size(); ++level) {
       const std::vector<float> still(problem_.parameters.size(), 0.0f);
@@ -200,7 +202,7 @@ void check_memory() {
   auto small = make<cuda::MlpRays>(problem, cuda::Resources{0, 25'000});  // one ray at a time
   expect(same(small.solve(kRays, targets, order, {}, {}), found), "memory changes a bracket");
   expect(same(small.solve(kRays, targets, order, {}, prior), proved), "memory changes a proof");
-  std::string refusal;
+  std::string refusal, name_refusal;
   try {
     make<cuda::MlpRays>(problem, cuda::Resources{0, 1000}).solve(kRays, targets, order, {}, {});
   } catch (const std::runtime_error& error) {
@@ -214,6 +216,12 @@ void check_memory() {
     refusal = error.what();
   }
   fibers::memory_size = std::size_t{1} << 30;
+  try {
+    make<cuda::MlpRays>(problem, cuda::Resources{0, 0, 0.0, "tf32"});
+  } catch (const std::invalid_argument& error) {
+    name_refusal = error.what();
+  }
+  expect(name_refusal.find("`precision` must be 'fp32' or 'tf32x3', got 'tf32'") == 0, name_refusal);
   expect(refusal == "cudaMalloc failed on device 0 (fibers): out of memory", refusal);
 }
 
@@ -329,6 +337,7 @@ int main() {
     const Search method = static_cast<Search>(seed / 2 % 3);
     check.run(kPersistent, method);
     check.run(seed % 3 == 0 ? kBatched : seed % 3 == 1 ? kLoop : kReplays, method);
+    if (seed == 1 || seed == 9) check.run(kTensor, method);
     ++seed;
   }
   check_memory();

@@ -60,8 +60,8 @@ def test_the_adapter_gives_the_engine_what_the_cpu_engine_gets(monkeypatch, trai
     """The two engines share their binding, so the CPU's can stand in; 0 bytes stands for all that is free."""
     resources = []
 
-    def resources_on(device: int, memory_budget: int):
-        resources.append((device, memory_budget))
+    def resources_on(device: int, memory_budget: int, precision: str):
+        resources.append((device, memory_budget, precision))
         return _native.Resources(1, memory_budget or 2**30)
 
     stand_in = types.SimpleNamespace(CudaResources=resources_on, CudaMlpRays=_native.MlpRays)
@@ -70,7 +70,7 @@ def test_the_adapter_gives_the_engine_what_the_cpu_engine_gets(monkeypatch, trai
     directions = bv.Directions(bv.ParameterSpace.of(trained), 8, generator="legacy")
     solver = bv.RaySolver(landscape, directions, [0.05, 0.1], backend="native", memory_budget=asked)
     engine = cuda.CudaBackend().prepare(solver.problem, bv.backends.Resources(1, asked))
-    assert resources == [(0, given)]
+    assert resources == [(0, given, "fp32")]
     assert torch.equal(engine.center_losses, solver.engine.center_losses)
     guess = solver.generic_guess
     found, expected = engine.solve(range(8), guess), solver.engine.solve(range(8), guess)
@@ -135,6 +135,21 @@ def test_decisive_rays_are_those_of_the_cpu_engine(make_mlp, widths, activation,
     data = data_for(model, loss, count, widths[0])
     found, expected = (solve(model, loss, data, name, num_rays=100, resolve="decisive") for name in ("cuda", "native"))
     assert_same_crossings(found, expected)
+
+
+@gpu
+@needs_device
+@pytest.mark.parametrize(("widths", "activation", "loss", "count"), NETWORKS[3:], ids=IDS[3:])
+def test_split_tensor_core_products_find_the_same_crossings(make_mlp, widths, activation, loss, count) -> None:
+    model = make_mlp(widths, activation)
+    data = data_for(model, loss, count, widths[0])
+    landscape = bv.Landscape(model, LOSSES[loss], data)
+    directions = bv.Directions(bv.ParameterSpace.of(model), 40)
+    cutoff = float(landscape.losses()[0]) + 0.2
+    exact = bv.RaySolver(landscape, directions, [cutoff], backend="cuda")
+    engine = cuda.CudaBackend("tf32x3").prepare(exact.problem, bv.backends.Resources(1))
+    found = engine.solve(range(40), exact.generic_guess)
+    assert_same_crossings(found.only((count,)), exact.engine.solve(range(40), exact.generic_guess).only((count,)))
 
 
 @gpu

@@ -12,9 +12,17 @@ _DEFAULT_BUDGET = Resources(num_threads=1).memory_budget
 
 
 class CudaBackend:
-    """The compiled kernels (csrc/cuda)."""
+    """The compiled kernels (csrc/cuda).
+
+    Args:
+        precision: of products: "fp32", or "tf32x3", three tensor-core products of split operands, which is as exact and
+            not yet measured; networks that fit into one thread block always compute in fp32.
+    """
 
     name = "cuda"
+
+    def __init__(self, precision: str = "fp32") -> None:
+        self._precision = precision
 
     def unusable(self, device: torch.device) -> str | None:
         """It needs a build with CUDA and a device; the landscape may be on the CPU or on that device."""
@@ -33,16 +41,16 @@ class CudaBackend:
 
     def prepare(self, problem: RayProblem, resources: Resources) -> CudaEngine:
         """Copy the network and the data to the device, multiply them, and evaluate the center."""
-        return CudaEngine(problem, resources)
+        return CudaEngine(problem, resources, self._precision)
 
 
 class CudaEngine(CompiledEngine):
     """The engine on the landscape's device, or on the first one."""
 
-    def __init__(self, problem: RayProblem, resources: Resources) -> None:
+    def __init__(self, problem: RayProblem, resources: Resources, precision: str) -> None:
         extension = compiled_extension()
         budget = 0 if resources.memory_budget == _DEFAULT_BUDGET else resources.memory_budget
-        given = extension.CudaResources(problem.landscape.device.index or 0, budget)
+        given = extension.CudaResources(problem.landscape.device.index or 0, budget, precision)
         super().__init__(problem, extension.CudaMlpRays, given)
 
     @property
