@@ -23,18 +23,19 @@ lint: $(VENV)/installed-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'tests/cpp/*.cpp')
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'tests/cpp/*.h' 'tests/cpp/*.cpp')
 
-# The C++ engine under AddressSanitizer and UBSan.
+# The engines under AddressSanitizer and UBSan.
 sanitize: $(VENV)/installed-lint
 	$(BIN)/cmake -S tests/cpp -B build/sanitize -DBASINVOL_WERROR=$(WERROR)
 	$(BIN)/cmake --build build/sanitize --parallel
 	build/sanitize/check_engine
+	build/sanitize/check_cuda
 
 format: $(VENV)/installed-lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'tests/cpp/*.cpp')
+	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'tests/cpp/*.h' 'tests/cpp/*.cpp')
 
 $(VENV)/torch:
 	$(PYTHON) -m venv $(VENV)

@@ -12,6 +12,7 @@
 #include "mlp_rays.h"
 #include "philox.h"
 #ifdef BASINVOL_WITH_CUDA
+#include "cuda/engine.h"
 #include "device.h"
 #endif
 
@@ -118,14 +119,56 @@ py::dict to_arrays(const std::vector<RayResult>& results, std::size_t num_target
                   "slope"_a = slope, "status_code"_a = status, "num_evaluations"_a = evaluations);
 }
 
+// One ray's search with what it works on, driven from Python by the tests.
+class BoundRaySearch {
+ public:
+  BoundRaySearch(std::vector<Target> targets, std::vector<int> order, SearchSettings settings, double unit)
+      : targets_(std::move(targets)),
+        order_(std::move(order)),
+        settings_(std::move(settings)),
+        plan_(plan_of(targets_, order_, settings_)),
+        brackets_(targets_.size()),
+        progress_{unit},
+        search_(plan_, brackets_.data(), progress_) {
+    search_.begin();
+  }
+  BoundRaySearch(const BoundRaySearch&) = delete;
+
+  py::object ask() {
+    Probe probe;
+    if (!search_.ask(probe)) return py::none();
+    return py::make_tuple(probe.radius, probe.level);
+  }
+
+  void restore(int t, double lower, double upper, double value_lower, double value_upper, double slope, int status) {
+    search_.restore(t, {lower, upper, value_lower, value_upper, slope, 0, static_cast<std::int8_t>(status)});
+  }
+
+  void tell(double radius, int level, const std::vector<double>& losses) {
+    search_.tell({radius, level}, losses.data());
+  }
+
+  py::dict brackets() const { return to_arrays({{brackets_, progress_.num_evaluations, {}}}, brackets_.size()); }
+
+ private:
+  const std::vector<Target> targets_;
+  const std::vector<int> order_;
+  const SearchSettings settings_;
+  const SearchPlan plan_;
+  std::vector<Bracket> brackets_;
+  Progress progress_;
+  RaySearch search_;
+};
+
 using OptionalNormals = std::optional<Array<float>>;
 
-// An engine with the arrays that it points into.
+// An engine, of whichever device, with the arrays that it points into.
+template <typename Engine, typename EngineResources>
 class BoundMlpRays {
  public:
   BoundMlpRays(const py::list& layers, const std::string& loss, Array<float> inputs, Array<std::int64_t> labels,
                Array<float> targets, std::vector<std::int64_t> levels, Array<float> scale,
-               std::vector<std::int64_t> sizes, const Resources& resources)
+               std::vector<std::int64_t> sizes, const EngineResources& resources)
       : inputs_(inputs), labels_(labels), targets_(targets), scale_(scale) {
     std::vector<Layer> converted;
     for (const py::handle& item : layers) {
@@ -145,10 +188,10 @@ class BoundMlpRays {
     const ParameterVector parameters{scale_.data(), std::move(sizes), scale_.size()};
     const Loss kind = loss_named(loss);
     py::gil_scoped_release release;
-    engine_ = std::make_unique<MlpRays>(std::move(converted), kind, examples, std::move(levels), parameters, resources);
+    engine_ = std::make_unique<Engine>(std::move(converted), kind, examples, std::move(levels), parameters, resources);
   }
 
-  const MlpRays& engine() const { return *engine_; }
+  const Engine& engine() const { return *engine_; }
 
   py::dict solve(std::uint64_t seed, std::vector<std::uint32_t> directions, const OptionalNormals& normals,
                  const std::vector<Target>& targets, const std::vector<int>& order, const SearchSettings& settings,
@@ -182,7 +225,7 @@ class BoundMlpRays {
   Array<std::int64_t> labels_;
   Array<float> targets_, scale_;
   std::vector<Array<float>> kept_;
-  std::unique_ptr<MlpRays> engine_;
+  std::unique_ptr<Engine> engine_;
 };
 
 std::vector<std::string> instruction_sets() {
@@ -224,6 +267,19 @@ Array<std::uint32_t> words(std::uint64_t seed, std::uint32_t direction, std::uin
   return out;
 }
 
+// What the engines have in common.
+template <typename Bound, typename EngineResources>
+py::class_<Bound> bind_engine(py::module_& m, const char* name) {
+  return py::class_<Bound>(m, name)
+      .def(py::init<const py::list&, const std::string&, Array<float>, Array<std::int64_t>, Array<float>,
+                    std::vector<std::int64_t>, Array<float>, std::vector<std::int64_t>, const EngineResources&>(),
+           "layers"_a, "loss"_a, "inputs"_a, "labels"_a, "targets"_a, "levels"_a, "scale"_a, "sizes"_a, "resources"_a)
+      .def("center_losses", [](const Bound& rays) { return rays.engine().center_losses(); })
+      .def("solve", &Bound::solve, "seed"_a, "directions"_a, "normals"_a, "targets"_a, "order"_a, "settings"_a,
+           "negligible"_a, "known"_a)
+      .def("learn_order", &Bound::learn_order, "seed"_a, "directions"_a, "normals"_a, "radii"_a);
+}
+
 py::dict build_info() {
 #ifdef BASINVOL_WITH_CUDA
   return py::dict("version"_a = BASINVOL_VERSION, "compiler"_a = __VERSION__, "cuda"_a = BASINVOL_WITH_CUDA,
@@ -239,7 +295,7 @@ py::dict build_info() {
 
 PYBIND11_MODULE(_native, m) {
   using namespace basinvol;
-  m.doc() = "basinvol's CPU engine; use it through basinvol.backends.native.";
+  m.doc() = "basinvol's engines; use them through basinvol.backends.";
   m.def("build_info", &build_info, "Compiler, version and CUDA support of this build.");
   m.def("philox_words", &words, "seed"_a, "direction"_a, "tensor"_a, "num_blocks"_a);
   m.def("philox_normals", &normals, "seed"_a, "direction"_a, "tensor"_a, "count"_a, "instruction_set"_a = "");
@@ -253,37 +309,33 @@ PYBIND11_MODULE(_native, m) {
   m.def("make_targets", &make_targets, "level"_a, "cutoff"_a, "center"_a, "guess_radius"_a, "guess_slope"_a, "rtol"_a,
         "relative"_a, "is_wanted"_a);
 
-  py::class_<RaySearch>(m, "RaySearch", "One ray's search, driven from Python by the tests.")
-      .def(py::init<const std::vector<Target>&, const std::vector<int>&, const SearchSettings&, double>(), "targets"_a,
-           "order"_a, "settings"_a, "unit"_a)
-      .def("ask",
-           [](RaySearch& search) -> py::object {
-             Probe probe;
-             if (!search.ask(probe)) return py::none();
-             return py::make_tuple(probe.radius, probe.level);
-           })
-      .def("restore",
-           [](RaySearch& search, std::size_t t, double lower, double upper, double value_lower, double value_upper,
-              double slope, int status) {
-             search.restore(t, {lower, upper, value_lower, value_upper, slope, 0, static_cast<std::int8_t>(status)});
-           })
-      .def("tell", [](RaySearch& search, double radius, int level,
-                      const std::vector<double>& losses) { search.tell({radius, level}, losses.data()); })
-      .def("brackets", [](const RaySearch& search) {
-        return to_arrays({{search.brackets(), search.num_evaluations(), {}}}, search.brackets().size());
-      });
+  py::class_<BoundRaySearch>(m, "RaySearch", "One ray's search, driven from Python by the tests.")
+      .def(py::init<std::vector<Target>, std::vector<int>, SearchSettings, double>(), "targets"_a, "order"_a,
+           "settings"_a, "unit"_a)
+      .def("ask", &BoundRaySearch::ask)
+      .def("restore", &BoundRaySearch::restore)
+      .def("tell", &BoundRaySearch::tell)
+      .def("brackets", &BoundRaySearch::brackets);
 
   py::class_<Resources>(m, "Resources")
       .def(py::init<int, std::int64_t, std::string>(), "num_threads"_a, "memory_budget"_a, "instruction_set"_a = "");
-  py::class_<BoundMlpRays>(m, "MlpRays")
-      .def(py::init<const py::list&, const std::string&, Array<float>, Array<std::int64_t>, Array<float>,
-                    std::vector<std::int64_t>, Array<float>, std::vector<std::int64_t>, const Resources&>(),
-           "layers"_a, "loss"_a, "inputs"_a, "labels"_a, "targets"_a, "levels"_a, "scale"_a, "sizes"_a, "resources"_a)
-      .def("center_losses", [](const BoundMlpRays& rays) { return rays.engine().center_losses(); })
-      .def("instruction_set", [](const BoundMlpRays& rays) { return rays.engine().instruction_set(); })
-      .def("stored_share", [](const BoundMlpRays& rays) { return rays.engine().stored_share(); })
-      .def("operations", [](const BoundMlpRays& rays) { return rays.engine().operations(); })
-      .def("solve", &BoundMlpRays::solve, "seed"_a, "directions"_a, "normals"_a, "targets"_a, "order"_a, "settings"_a,
-           "negligible"_a, "known"_a)
-      .def("learn_order", &BoundMlpRays::learn_order, "seed"_a, "directions"_a, "normals"_a, "radii"_a);
+  using BoundCpu = BoundMlpRays<MlpRays, Resources>;
+  bind_engine<BoundCpu, Resources>(m, "MlpRays")
+      .def("instruction_set", [](const BoundCpu& rays) { return rays.engine().instruction_set(); })
+      .def("stored_share", [](const BoundCpu& rays) { return rays.engine().stored_share(); })
+      .def("operations", [](const BoundCpu& rays) { return rays.engine().operations(); });
+
+#ifdef BASINVOL_WITH_CUDA
+  py::class_<cuda::Resources>(m, "CudaResources")
+      .def(py::init([](int device, std::int64_t memory_budget, std::string precision) {
+             cuda::Resources resources{device, memory_budget};
+             resources.precision = std::move(precision);
+             return resources;
+           }),
+           "device"_a, "memory_budget"_a, "precision"_a);
+  using BoundCuda = BoundMlpRays<cuda::MlpRays, cuda::Resources>;
+  bind_engine<BoundCuda, cuda::Resources>(m, "CudaMlpRays").def("description", [](const BoundCuda& rays) {
+    return rays.engine().description();
+  });
+#endif
 }

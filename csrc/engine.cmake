@@ -37,3 +37,20 @@ function(basinvol_add_engine target)
     target_compile_options(${target}_kernels_${isa} PRIVATE -ffp-contract=fast)
   endforeach()
 endfunction()
+
+# The CUDA engine. Kernels are compiled without contraction too: they say where they multiply and add in one step.
+set(BASINVOL_CUDA_DIRECTORY ${CMAKE_CURRENT_LIST_DIR}/cuda)
+set(BASINVOL_CUDA_KERNELS)
+foreach(kernel linear loss_head materialize persistent reduce search_step)
+  list(APPEND BASINVOL_CUDA_KERNELS ${BASINVOL_CUDA_DIRECTORY}/${kernel}.cu)
+endforeach()
+
+function(basinvol_add_cuda_engine target)
+  target_sources(${target} PRIVATE ${BASINVOL_CUDA_KERNELS})
+  foreach(source batched device engine flight loop_graph problem runtime workspace)
+    target_sources(${target} PRIVATE ${BASINVOL_CUDA_DIRECTORY}/${source}.cpp)
+  endforeach()
+  target_compile_options(${target} PRIVATE
+    $<$<COMPILE_LANGUAGE:CUDA>:--fmad=false -Xcompiler=-Wall,-Wextra
+      $<$<BOOL:${BASINVOL_WERROR}>:-Werror=all-warnings>>)
+endfunction()

@@ -31,6 +31,27 @@ struct Resources {
   std::string instruction_set;  // empty: the best
 };
 
+struct SearchSettings {
+  Search method = Search::interpolate;
+  double radius_max = kInfinity;
+  int max_steps = 100;
+  std::vector<double> grid;
+};
+
+// The plan points into its arguments.
+inline SearchPlan plan_of(const std::vector<Target>& targets, const std::vector<int>& order,
+                          const SearchSettings& settings) {
+  return {targets.data(),
+          static_cast<int>(targets.size()),
+          order.data(),
+          static_cast<int>(order.size()),
+          settings.method,
+          settings.radius_max,
+          settings.max_steps,
+          settings.grid.data(),
+          static_cast<int>(settings.grid.size())};
+}
+
 // Directions by index; `normals` [n, dim] replaces the generator if it is not nullptr.
 struct Rays {
   std::uint64_t seed;
@@ -98,8 +119,7 @@ class MlpRays {
   double block_loss(Ray& ray, int block, double* per_row) const;
   void evaluate(Ray& ray, double radius, int num_levels, double* losses) const;
   bool is_outside(Ray& ray, double radius, const Target& target, double& mean_so_far) const;
-  bool prove(Ray& ray, RaySearch& search, const std::vector<Target>& targets, const std::vector<int>& order,
-             const SearchSettings& settings, const Prior& prior, Trace& trace) const;
+  bool prove(Ray& ray, RaySearch& search, const SearchPlan& plan, const Prior& prior, Trace& trace) const;
   template <typename Body>
   void for_each_ray(std::size_t count, Body body) const;
 

@@ -6,9 +6,11 @@
 #include <cstdint>
 #include <cstring>
 
+#include "philox.h"  // BASINVOL_HD
+
 namespace basinvol {
 
-inline double portable_log(double x) {
+BASINVOL_HD inline double portable_log(double x) {
   int exponent;
   double mantissa = std::frexp(x, &exponent);
   double power = exponent;
@@ -23,7 +25,7 @@ inline double portable_log(double x) {
   return power * 0.6931471805599453 + s * 2.0 * series;
 }
 
-inline double portable_exp(double x) {
+BASINVOL_HD inline double portable_exp(double x) {
   x = x < -700.0 ? -700.0 : (x > 700.0 ? 700.0 : x);
   const double power = std::floor(x * 1.4426950408889634 + 0.5);
   const double r = (x - power * 0.693147180369123816490) - power * 1.90821492927058770002e-10;

@@ -2,27 +2,20 @@
 // The two are held together bit for bit by tests/kernels/test_ray_search.py: change both or neither.
 #pragma once
 
-#include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <limits>
-#include <vector>
 
 #include "portable_math.h"
 
 namespace basinvol {
 
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+
 enum class Search { interpolate, bisect, grid };
 
 // Positions in python's Status, and RUNNING.
 enum Status : std::int8_t { RUNNING = -1, CROSSED = 0, CENSORED, CENTER_OUTSIDE, NON_FINITE, MAX_STEPS, NEGLIGIBLE };
-
-struct SearchSettings {
-  Search method = Search::interpolate;
-  double radius_max = std::numeric_limits<double>::infinity();
-  int max_steps = 100;
-  std::vector<double> grid;
-};
 
 // One (level, cutoff) of a ray: what is looked for, and where to look first.
 struct Target {
@@ -36,11 +29,24 @@ struct Target {
   bool is_wanted;  // false: solved only to scale the guess of others
 };
 
+// What is looked for along every ray, and how. The arrays are the caller's, in the memory of whoever searches.
+struct SearchPlan {
+  const Target* targets;
+  int num_targets;
+  const int* order;  // the targets to solve, in order
+  int num_ordered;
+  Search method;
+  double radius_max;
+  int max_steps;
+  const double* grid;  // increasing
+  int grid_size;
+};
+
 struct Bracket {
   double lower = 0.0;
-  double upper = std::numeric_limits<double>::infinity();
+  double upper = kInfinity;
   double value_lower = 0.0;
-  double value_upper = std::numeric_limits<double>::quiet_NaN();
+  double value_upper = kNan;
   double slope = 2.0;
   int steps = 0;
   std::int8_t status = RUNNING;
@@ -51,14 +57,25 @@ struct Probe {
   int level;
 };
 
+// What a search remembers besides its brackets.
+struct Progress {
+  double unit = 1.0;  // length of this ray's grid unit
+  int num_evaluations = 0;
+  int grid_index = 0;
+};
+
+// One step at a time on state that is the caller's, so that a search can stop, move and go on.
 class RaySearch {
  public:
-  // `unit`: length of this ray's grid unit.
-  RaySearch(const std::vector<Target>& targets, const std::vector<int>& order, const SearchSettings& settings,
-            double unit)
-      : targets_(targets), order_(order), settings_(settings), unit_(unit), brackets_(targets.size()) {
-    for (std::size_t t = 0; t < targets_.size(); ++t) {
+  BASINVOL_HD RaySearch(const SearchPlan& plan, Bracket* brackets, Progress& progress)
+      : plan_(plan), targets_(plan.targets), brackets_(brackets), progress_(progress) {}
+
+  BASINVOL_HD void begin() {
+    progress_.num_evaluations = 0;
+    progress_.grid_index = 0;
+    for (int t = 0; t < plan_.num_targets; ++t) {
       Bracket& b = brackets_[t];
+      b = Bracket{};
       b.value_lower = targets_[t].center;
       b.slope = targets_[t].guess_slope;
       if (!(targets_[t].center <= targets_[t].cutoff)) {
@@ -70,40 +87,56 @@ class RaySearch {
   }
 
   // Continues from a bracket found before.
-  void restore(std::size_t t, const Bracket& known) {
+  BASINVOL_HD void restore(int t, const Bracket& known) {
     brackets_[t] = known;
     brackets_[t].steps = 0;
   }
 
-  // The ray is known to be inside at `lower`.
-  void start(std::size_t t, double lower, double value) {
-    brackets_[t].lower = lower;
-    brackets_[t].value_lower = value;
-    brackets_[t].status = judge(targets_[t], brackets_[t]);
+  BASINVOL_HD bool is_running(int t) const { return brackets_[t].status == RUNNING; }
+
+  // Where to test whether the ray ends below `negligible`: there, or at the last grid point below, as the first
+  // crossing is there or earlier. 0: nowhere.
+  BASINVOL_HD double test_radius(double negligible) const {
+    if (plan_.method != Search::grid) return negligible;
+    int below = 0, end = plan_.grid_size;
+    while (below < end) {
+      const int middle = (below + end) / 2;
+      if (negligible / progress_.unit < plan_.grid[middle])
+        end = middle;
+      else
+        below = middle + 1;
+    }
+    return below == 0 ? 0.0 : plan_.grid[below - 1] * progress_.unit;
   }
 
-  // The ray is proved to be outside at `upper`, too short to matter; `value` bounds the loss there from below.
-  void neglect(std::size_t t, double upper, double value) {
-    brackets_[t].upper = upper;
-    brackets_[t].value_upper = value;
-    brackets_[t].status = NEGLIGIBLE;
+  // The answer to such a test. Outside, `value` bounds the loss at `radius` from below and the target is NEGLIGIBLE;
+  // inside, it is the loss, and the search begins there. A grid begins at the center: it wants the first point outside.
+  BASINVOL_HD void settle(int t, double radius, double value, bool is_outside) {
+    ++progress_.num_evaluations;
+    Bracket& b = brackets_[t];
+    if (is_outside) {
+      b.upper = radius;
+      b.value_upper = value;
+      b.status = NEGLIGIBLE;
+    } else if (plan_.method != Search::grid) {
+      b.lower = radius;
+      b.value_lower = value;
+      b.status = judge(targets_[t], b);
+    }
   }
-
-  void count_evaluation() { ++num_evaluations_; }
 
   // Where the loss is wanted next; false when every wanted target is finished.
-  bool ask(Probe& probe) {
+  BASINVOL_HD bool ask(Probe& probe) {
     int next = -1, highest = -1;
-    bool is_needed = false;
-    for (int t : order_) {
+    for (int i = 0; i < plan_.num_ordered; ++i) {
+      const int t = plan_.order[i];
       if (brackets_[t].status != RUNNING) continue;
       if (next < 0) next = t;
-      is_needed |= targets_[t].is_wanted;
-      if (targets_[t].is_wanted) highest = std::max(highest, targets_[t].level);
+      if (targets_[t].is_wanted && targets_[t].level > highest) highest = targets_[t].level;
     }
-    if (!is_needed) return false;
-    if (settings_.method == Search::grid) {  // every target sees every point
-      probe = {settings_.grid[grid_index_] * unit_, highest};
+    if (highest < 0) return false;
+    if (plan_.method == Search::grid) {  // every target sees every point
+      probe = {plan_.grid[progress_.grid_index] * progress_.unit, highest};
     } else {
       probe = {propose(targets_[next], brackets_[next]), targets_[next].level};
     }
@@ -112,10 +145,10 @@ class RaySearch {
   }
 
   // The losses of levels 0 .. probe.level at the probe.
-  void tell(const Probe& probe, const double* losses) {
-    ++num_evaluations_;
-    ++grid_index_;
-    for (std::size_t t = 0; t < targets_.size(); ++t) {
+  BASINVOL_HD void tell(const Probe& probe, const double* losses) {
+    ++progress_.num_evaluations;
+    ++progress_.grid_index;
+    for (int t = 0; t < plan_.num_targets; ++t) {
       Bracket& b = brackets_[t];
       if (b.status == RUNNING && targets_[t].level <= probe.level) {
         const double value = losses[targets_[t].level];
@@ -137,29 +170,29 @@ class RaySearch {
     }
   }
 
-  const std::vector<Bracket>& brackets() const { return brackets_; }
-  int num_evaluations() const { return num_evaluations_; }
-
  private:
-  std::int8_t judge(const Target& target, const Bracket& b) const {
-    const bool left = b.upper < std::numeric_limits<double>::infinity();
-    const bool is_grid = settings_.method == Search::grid;
+  BASINVOL_HD static double smaller(double a, double b) { return b < a ? b : a; }
+  BASINVOL_HD static double larger(double a, double b) { return a < b ? b : a; }
+
+  BASINVOL_HD std::int8_t judge(const Target& target, const Bracket& b) const {
+    const bool left = b.upper < kInfinity;
+    const bool is_grid = plan_.method == Search::grid;
     const bool closed = left && (is_grid || b.upper - b.lower <= target.rtol * b.upper);
-    if (closed) return std::isfinite(b.value_upper) ? CROSSED : NON_FINITE;
-    if (is_grid) return grid_index_ == static_cast<int>(settings_.grid.size()) ? CENSORED : RUNNING;
-    if (b.lower >= settings_.radius_max) return CENSORED;
-    return b.steps >= settings_.max_steps ? MAX_STEPS : RUNNING;
+    if (closed) return b.value_upper < kInfinity && b.value_upper > -kInfinity ? CROSSED : NON_FINITE;
+    if (is_grid) return progress_.grid_index == plan_.grid_size ? CENSORED : RUNNING;
+    if (b.lower >= plan_.radius_max) return CENSORED;
+    return b.steps >= plan_.max_steps ? MAX_STEPS : RUNNING;
   }
 
-  double propose(const Target& target, Bracket& b) const {
+  BASINVOL_HD double propose(const Target& target, Bracket& b) const {
     const double gap = target.cutoff - target.center;
     const double rise_lower = b.value_lower - target.center;
     const double rise_upper = b.value_upper - target.center;
     const bool has_lower = b.lower > 0.0;
-    const bool has_upper = b.upper < std::numeric_limits<double>::infinity();
-    const bool is_informed = settings_.method == Search::interpolate;
+    const bool has_upper = b.upper < kInfinity;
+    const bool is_informed = plan_.method == Search::interpolate;
     const bool usable_lower = is_informed && rise_lower > 0.0 && gap > 0.0;
-    const bool usable_upper = is_informed && rise_upper < std::numeric_limits<double>::infinity() && gap > 0.0;
+    const bool usable_upper = is_informed && rise_upper < kInfinity && gap > 0.0;
     const double log_gap = portable_log(gap > 0.0 ? gap : 1.0);
     const double log_rise_lower = portable_log(usable_lower ? rise_lower : 1.0);
     const double log_rise_upper = portable_log(usable_upper ? rise_upper : 1.0);
@@ -180,24 +213,27 @@ class RaySearch {
     } else {
       radius = middle(b);
     }
-    return std::min(radius, settings_.radius_max);
+    return smaller(radius, plan_.radius_max);
   }
 
   // The geometric mean of a bracket; not through sqrt, which torch does not round correctly on every machine.
-  static double middle(const Bracket& b) { return portable_exp(0.5 * (portable_log(b.lower) + portable_log(b.upper))); }
+  BASINVOL_HD static double middle(const Bracket& b) {
+    return portable_exp(0.5 * (portable_log(b.lower) + portable_log(b.upper)));
+  }
 
   // Scales the typical radius by how this ray's relative compares with its own typical one; false if it is not solved.
-  bool scale_guess(const Target& target, double& guess) const {
+  BASINVOL_HD bool scale_guess(const Target& target, double& guess) const {
     if (target.relative < 0 || brackets_[target.relative].status != CROSSED) return false;
     guess = target.guess_radius * (middle(brackets_[target.relative]) / targets_[target.relative].guess_radius);
     return true;
   }
 
-  double scaled_slope(const Target& target) const {
+  BASINVOL_HD double scaled_slope(const Target& target) const {
     return target.guess_slope * (brackets_[target.relative].slope / targets_[target.relative].guess_slope);
   }
 
-  double interpolate(Bracket& b, double rtol, double log_gap, double log_rise_lower, double log_rise_upper) const {
+  BASINVOL_HD double interpolate(Bracket& b, double rtol, double log_gap, double log_rise_lower,
+                                 double log_rise_upper) const {
     const double log_lower = portable_log(b.lower);
     const double log_upper = portable_log(b.upper);
     const double width = log_upper - log_lower;
@@ -206,15 +242,15 @@ class RaySearch {
     const double estimate = log_lower + (log_gap - log_rise_lower) / rise * width;
     const double past = kAim * rtol;
     const double aim = estimate - log_lower > log_upper - estimate ? estimate - past : estimate + past;
-    return std::min(std::max(aim, log_lower + 0.1 * rtol), log_upper - 0.1 * rtol);
+    return smaller(larger(aim, log_lower + 0.1 * rtol), log_upper - 0.1 * rtol);
   }
 
-  double stride(double distance, bool is_usable, int steps, double rtol) const {
-    if (settings_.method == Search::bisect) return 0.6931471805599453;
+  BASINVOL_HD double stride(double distance, bool is_usable, int steps, double rtol) const {
+    if (plan_.method == Search::bisect) return 0.6931471805599453;
     if (!is_usable) return kLogBlindStep;
-    const double tries = std::max(steps, 1);
+    const double tries = steps > 1 ? steps : 1;
     const double least = 2.0 * kAim * rtol * tries * tries;
-    return std::min(std::max(distance * (1.0 + 0.2 * tries), least), kLogMaxStep);
+    return smaller(larger(distance * (1.0 + 0.2 * tries), least), kLogMaxStep);
   }
 
   static constexpr double kLogMaxStep = 2.772588722239781;     // ln 16
@@ -223,13 +259,10 @@ class RaySearch {
   static constexpr double kAim = 0.45;
   static constexpr double kMinSlopeWidth = 1e-3;
 
-  std::vector<Target> targets_;
-  std::vector<int> order_;
-  SearchSettings settings_;
-  double unit_;
-  std::vector<Bracket> brackets_;
-  int num_evaluations_ = 0;
-  int grid_index_ = 0;
+  const SearchPlan& plan_;
+  const Target* targets_;
+  Bracket* brackets_;
+  Progress& progress_;
 };
 
 }  // namespace basinvol

@@ -89,5 +89,5 @@ def test_an_output_that_can_not_be_written_is_refused_before_any_work(task_folde
 
 def test_info_lists_every_backend(task_folder: Path) -> None:
     found = json.loads(run(task_folder, "info", "--json").stdout)
-    assert set(found["backends"]) == {"native", "triton", "reference"}
+    assert set(found["backends"]) == {"native", "triton", "cuda", "reference"}
     assert "CUDA" in found["extension"]

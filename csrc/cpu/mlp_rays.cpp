@@ -69,15 +69,19 @@ MlpRays::MlpRays(std::vector<Layer> layers, Loss loss, Examples examples, std::v
 std::vector<RayResult> MlpRays::solve(const Rays& rays, const std::vector<Target>& targets,
                                       const std::vector<int>& order, const SearchSettings& settings,
                                       const Prior& prior) const {
+  const SearchPlan plan = plan_of(targets, order, settings);
   std::vector<RayResult> results(rays.indices.size());
   for_each_ray(rays.indices.size(), [&](Ray& ray, std::size_t i) {
     begin(ray, rays, i);
-    RaySearch search(targets, order, settings, ray.unit);
+    std::vector<Bracket> brackets(targets.size());
+    Progress progress{ray.unit};
+    RaySearch search(plan, brackets.data(), progress);
+    search.begin();
     if (!prior.brackets.empty()) {
-      for (std::size_t t = 0; t < targets.size(); ++t) search.restore(t, prior.brackets[i][t]);
+      for (int t = 0; t < plan.num_targets; ++t) search.restore(t, prior.brackets[i][t]);
     }
     Trace trace;
-    if (prior.negligible.empty() || prove(ray, search, targets, order, settings, prior, trace)) {
+    if (prior.negligible.empty() || prove(ray, search, plan, prior, trace)) {
       std::vector<double> losses(levels_.size());
       Probe probe;
       while (search.ask(probe)) {
@@ -86,7 +90,7 @@ std::vector<RayResult> MlpRays::solve(const Rays& rays, const std::vector<Target
         trace.add(probe.radius, losses.data(), 0, probe.level, levels_.size());
       }
     }
-    results[i] = {search.brackets(), search.num_evaluations(), std::move(trace)};
+    results[i] = {std::move(brackets), progress.num_evaluations, std::move(trace)};
   });
   return results;
 }
@@ -144,29 +148,22 @@ void MlpRays::for_each_ray(std::size_t count, Body body) const {
 }
 
 // Decides which targets of a ray matter; false when none does. What is learned goes into the search.
-bool MlpRays::prove(Ray& ray, RaySearch& search, const std::vector<Target>& targets, const std::vector<int>& order,
-                    const SearchSettings& settings, const Prior& prior, Trace& trace) const {
+bool MlpRays::prove(Ray& ray, RaySearch& search, const SearchPlan& plan, const Prior& prior, Trace& trace) const {
   bool any_matters = false;
-  for (int t : order) {
-    if (search.brackets()[t].status != RUNNING) continue;
-    double radius = prior.negligible[t];
-    if (settings.method == Search::grid) {  // the last grid point below it: the first crossing is there or earlier
-      const auto beyond = std::upper_bound(settings.grid.begin(), settings.grid.end(), radius / ray.unit);
-      radius = beyond == settings.grid.begin() ? 0.0 : *(beyond - 1) * ray.unit;
-    }
+  for (int i = 0; i < plan.num_ordered; ++i) {
+    const int t = plan.order[i];
+    if (!search.is_running(t)) continue;
+    const double radius = search.test_radius(prior.negligible[t]);
     if (!(radius > 0.0)) {
-      any_matters |= targets[t].is_wanted;
+      any_matters |= plan.targets[t].is_wanted;
       continue;
     }
     double mean;
-    search.count_evaluation();
-    if (is_outside(ray, radius, targets[t], mean)) {
-      search.neglect(t, radius, mean);
-    } else {
-      any_matters = true;
-      trace.add(radius, &mean, targets[t].level, targets[t].level, levels_.size());
-      if (settings.method != Search::grid) search.start(t, radius, mean);
-    }
+    const Target& target = plan.targets[t];
+    const bool outside = is_outside(ray, radius, target, mean);
+    search.settle(t, radius, mean, outside);
+    if (!outside) trace.add(radius, &mean, target.level, target.level, levels_.size());
+    any_matters |= !outside;
   }
   return any_matters;
 }

@@ -1,5 +1,4 @@
 // Philox4x32-10 and Box-Muller on vectors. Compiled without contraction: the same bits on every instruction set.
-// python/basinvol/philox.py defines the numbers; polynomials are those of Cephes (Moshier 1989), float32, within 1e-7.
 #include <cmath>
 #include <cstddef>
 
@@ -7,6 +6,7 @@
 #include <immintrin.h>
 #endif
 
+#include "box_muller.h"
 #include "cpu/kernels.h"
 #include "cpu/simd.h"
 
@@ -37,61 +37,23 @@ inline void multiply_words(Word x, std::uint32_t multiplier, Word& high, Word& l
   high = (Word)((p >> 32) | (q & 0xFFFFFFFF00000000ull));
 }
 
-inline Float log_of(Float x) {
-  Int bits = (Int)x;
-  Int exponent = (bits >> 23) - 126;
-  Float m = (Float)((bits & 0x007FFFFF) | 0x3F000000);  // in [1/2, 1)
-  const Int small = m < 0.70710678f;
-  exponent += small;  // true is -1
-  m = m + select(small, m, Float{}) - 1.0f;
-  const Float z = m * m;
-  Float p = all(7.0376836292e-2f);
-  p = p * m - 1.1514610310e-1f;
-  p = p * m + 1.1676998740e-1f;
-  p = p * m - 1.2420140846e-1f;
-  p = p * m + 1.4249322787e-1f;
-  p = p * m - 1.6668057665e-1f;
-  p = p * m + 2.0000714765e-1f;
-  p = p * m - 2.4999993993e-1f;
-  p = p * m + 3.3333331174e-1f;
-  const Float e = __builtin_convertvector(exponent, Float);
-  Float y = m * z * p + e * -2.12194440e-4f;
-  y = y - 0.5f * z;
-  return (m + y) + e * 0.693359375f;
-}
+struct VectorLanes {
+  using Float = BASINVOL_ISA::Float;
+  using Int = BASINVOL_ISA::Int;
+  using Word = BASINVOL_ISA::Word;
 
-// Sine and cosine of 0 <= x < 2 pi.
-inline void sincos_of(Float x, Float& sine, Float& cosine) {
-  const Float turns = nearest(x * 0.63661977f);
-  const Int quadrant = __builtin_convertvector(turns, Int);
-  // pi/2 in three parts, the first two exact in products with 0..4
-  const Float y = ((x - turns * 1.5703125f) - turns * 4.837512969970703125e-4f) - turns * 7.549789948768648e-8f;
-  const Float z = y * y;
-  const Float s = ((-1.9515295891e-4f * z + 8.3321608736e-3f) * z - 1.6666654611e-1f) * z * y + y;
-  const Float c =
-      ((2.443315711809948e-5f * z - 1.388731625493765e-3f) * z + 4.166664568298827e-2f) * z * z - 0.5f * z + 1.0f;
-  const Int swap = -(quadrant & 1);
-  const Int sine_sign = (quadrant & 2) << 30, cosine_sign = ((quadrant + 1) & 2) << 30;
-  sine = (Float)((Int)select(swap, c, s) ^ sine_sign);
-  cosine = (Float)((Int)select(swap, s, c) ^ cosine_sign);
-}
-
-inline Float sqrt_of(Float x) {
-  for (int i = 0; i < kLanes; ++i) x[i] = std::sqrt(x[i]);
-  return x;
-}
-
-inline Float to_float(Word w) { return __builtin_convertvector(w, Float); }
-
-inline void box_muller_of(Word a, Word b, Float& first, Float& second) {
-  const Float u = to_float(a) * 2.3283064365386963e-10f + 1.1641532182693481e-10f;
-  const Float angle = to_float(b) * static_cast<float>(2.3283064365386963e-10 * 6.283185307179586);
-  const Float radius = sqrt_of(-2.0f * log_of(u));
-  Float sine, cosine;
-  sincos_of(angle, sine, cosine);
-  first = radius * cosine;
-  second = radius * sine;
-}
+  BASINVOL_INLINE static Int bits(Float x) { return (Int)x; }
+  BASINVOL_INLINE static Float from_bits(Int x) { return (Float)x; }
+  BASINVOL_INLINE static Int is_below(Float x, float limit) { return x < limit; }
+  BASINVOL_INLINE static Float select(Int mask, Float yes, Float no) { return BASINVOL_ISA::select(mask, yes, no); }
+  BASINVOL_INLINE static Float to_float(Int x) { return __builtin_convertvector(x, Float); }
+  BASINVOL_INLINE static Float to_float(Word x) { return __builtin_convertvector(x, Float); }
+  BASINVOL_INLINE static Int to_int(Float x) { return __builtin_convertvector(x, Int); }
+  BASINVOL_INLINE static Float square_root(Float x) {
+    for (int i = 0; i < kLanes; ++i) x[i] = std::sqrt(x[i]);
+    return x;
+  }
+};
 
 }  // namespace
 
@@ -114,8 +76,8 @@ void normals(std::uint64_t seed, std::uint32_t direction, std::uint32_t tensor, 
       k1 += 0xBB67AE85u;
     }
     Float part[4];
-    box_muller_of(c0, c1, part[0], part[1]);
-    box_muller_of(c2, c3, part[2], part[3]);
+    box_muller<VectorLanes>(c0, c1, part[0], part[1]);
+    box_muller<VectorLanes>(c2, c3, part[2], part[3]);
     float block[4 * kLanes];
     for (int i = 0; i < kLanes; ++i)
       for (int j = 0; j < 4; ++j) block[4 * i + j] = part[j][i];

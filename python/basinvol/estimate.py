@@ -266,7 +266,8 @@ def estimate_volume(
         radius_max: rays still inside there are censored; default 1e6 sqrt(P).
         max_steps: most evaluations per ray.
         include, exclude, trainable_only: which parameters are perturbed, see `ParameterSpace.of`.
-        backend: "auto", "native" (C++, on the CPU), "triton" (on a CUDA device) or "reference" (torch, anywhere).
+        backend: "auto", "native" (C++, on the CPU), "triton" or "cuda" (on a CUDA device) or "reference"
+            (torch, anywhere).
         device: where to evaluate; default the model's.
         num_threads: default torch's number.
         precision: of the products, see `find_radii`.

@@ -262,7 +262,8 @@ def find_radii(
         max_steps: most evaluations for one level and cutoff of one ray.
         grid: coefficients for search="grid", default linspace(0, 1, 100)^2; a ray's radii are these times the norm of
             its Gaussian vector, about sqrt(P).
-        backend: "auto", "native" (C++, on the CPU), "triton" (on a CUDA device) or "reference" (torch, anywhere).
+        backend: "auto", "native" (C++, on the CPU), "triton" or "cuda" (on a CUDA device) or "reference"
+            (torch, anywhere).
         num_threads: default torch's number; the result does not depend on it.
         precision: of the products: "fp32", "tf32x3" (tensor cores, as exact) or "tf32" (proposes radii that tf32x3
             certifies); default the backend's best that is as exact as float32.

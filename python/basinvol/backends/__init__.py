@@ -124,11 +124,12 @@ class Choice:
 
 def backends() -> dict[str, Backend]:
     """All backends by name, in the order in which "auto" tries them."""
+    from .cuda import CudaBackend
     from .native import NativeBackend
     from .reference import ReferenceBackend
     from .triton import TritonBackend
 
-    return {backend.name: backend for backend in (NativeBackend(), TritonBackend(), ReferenceBackend())}
+    return {backend.name: backend for backend in (NativeBackend(), TritonBackend(), CudaBackend(), ReferenceBackend())}
 
 
 def choose(name: str, problem: RayProblem) -> Choice:

@@ -1,4 +1,4 @@
-"""Multilayer perceptrons on the CPU: the whole radius search in C++, threads over directions."""
+"""Multilayer perceptrons in the extension: the whole radius search in C++; on the CPU, threads over directions."""
 
 from __future__ import annotations
 
@@ -43,23 +43,25 @@ class NativeBackend:
 
     def unsupported(self, problem: RayProblem) -> str | None:
         """It takes float32 perceptrons with three losses."""
-        try:
-            _read(problem)
-        except Unsupported as refusal:
-            return str(refusal)
-        return None
+        return unsupported_mlp(problem)
 
     def prepare(self, problem: RayProblem, resources: Resources) -> NativeEngine:
         """Multiply the inputs by the first layer and evaluate the center."""
         return NativeEngine(problem, resources)
 
 
-class NativeEngine:
-    """A perceptron with its data inside the extension."""
+class CompiledEngine:
+    """A perceptron with its data inside the extension, on whichever device.
 
-    def __init__(self, problem: RayProblem, resources: Resources) -> None:
+    Args:
+        engine: the extension's class.
+        resources: what it may use, as that class takes it.
+    """
+
+    keeps_trace = True  # of every evaluation
+
+    def __init__(self, problem: RayProblem, engine: Any, resources: Any) -> None:
         self._problem = problem
-        self.step = _STEP_PER_THREAD * resources.num_threads
         mlp, loss = _read(problem)
         landscape, space = problem.landscape, problem.directions.space
         self._scouts = _scouts(landscape.levels)
@@ -67,7 +69,7 @@ class NativeEngine:
         offsets: dict[str | None, int] = dict(zip(space.names, space.offsets, strict=True))
         is_labels = loss == "cross_entropy"
         no_labels, no_targets = torch.empty(0, dtype=torch.int64), torch.empty((0, 0), dtype=torch.float32)
-        self._engine = _extension().MlpRays(
+        self._engine = engine(
             layers=[
                 {
                     "weight": _array(layer.weight),
@@ -80,26 +82,14 @@ class NativeEngine:
             ],
             loss=loss,
             inputs=_array(landscape.inputs.flatten(1)),
-            labels=(landscape.targets if is_labels else no_labels).contiguous().numpy(),
+            labels=(landscape.targets if is_labels else no_labels).cpu().contiguous().numpy(),
             targets=_array(no_targets if is_labels else landscape.targets),
             levels=list(self.levels),
             scale=_array(problem.scale.float()),
             sizes=list(space.sizes),
-            resources=_extension().Resources(
-                resources.num_threads, resources.memory_budget or _MEMORY_BUDGET, resources.instruction_set
-            ),
+            resources=resources,
         )
         self.center_losses = torch.tensor(self._engine.center_losses(), dtype=torch.float64)
-
-    @property
-    def description(self) -> str:
-        """The instruction set, and the share of the inputs that is stored."""
-        return f"{self._engine.instruction_set()}, {self._engine.stored_share():.0%} of the inputs stored"
-
-    @property
-    def operations(self) -> int:
-        """Floating-point operations of all matrix products so far, for benchmarks."""
-        return int(self._engine.operations())
 
     def solve(self, indices: Sequence[int], guess: Guess, negligible: Tensor | None = None) -> Radii:
         """See `Engine.solve`."""
@@ -149,6 +139,8 @@ class NativeEngine:
         ray, table = (torch.from_numpy(array) for array in found.pop("trace"))
         state = {name: torch.from_numpy(array) for name, array in found.items()}
         radii = targets.radii(state, rounds_up=settings.method == "grid")
+        if not self.keeps_trace:
+            return radii
         return dataclasses.replace(radii, trace=Trace(ray, table[:, 0], table[:, 1:]))
 
     def learn_order(self, indices: Sequence[int], radii: Sequence[float]) -> None:
@@ -163,15 +155,36 @@ class NativeEngine:
         return torch.stack([directions.normals(index) for index in indices]).numpy()
 
 
+class NativeEngine(CompiledEngine):
+    """The CPU engine: threads over directions."""
+
+    def __init__(self, problem: RayProblem, resources: Resources) -> None:
+        extension = compiled_extension()
+        self.step = _STEP_PER_THREAD * resources.num_threads
+        budget = resources.memory_budget or _MEMORY_BUDGET
+        given = extension.Resources(resources.num_threads, budget, resources.instruction_set)
+        super().__init__(problem, extension.MlpRays, given)
+
+    @property
+    def description(self) -> str:
+        """The instruction set, and the share of the inputs that is stored."""
+        return f"{self._engine.instruction_set()}, {self._engine.stored_share():.0%} of the inputs stored"
+
+    @property
+    def operations(self) -> int:
+        """Floating-point operations of all matrix products so far, for benchmarks."""
+        return int(self._engine.operations())
+
+
 def native_targets(targets: Targets) -> Any:
     """The targets as the extension takes them."""
     names = ("level", "cutoff", "center", "guess_radius", "guess_slope", "rtol", "relative", "is_wanted")
-    return _extension().make_targets(**{name: getattr(targets, name).tolist() for name in names})
+    return compiled_extension().make_targets(**{name: getattr(targets, name).tolist() for name in names})
 
 
 def native_settings(settings: SearchSettings) -> Any:
     """The settings as the extension takes them."""
-    return _extension().SearchSettings(
+    return compiled_extension().SearchSettings(
         method=settings.method,
         radius_max=settings.radius_max,
         max_steps=settings.max_steps,
@@ -188,10 +201,20 @@ def _scouts(levels: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(scouts)
 
 
-def _extension() -> Any:
+def compiled_extension() -> Any:
+    """The extension module."""
     from .. import _native  # here, after torch, so that the process has one OpenMP runtime
 
     return _native
+
+
+def unsupported_mlp(problem: RayProblem) -> str | None:
+    """Why a problem is not a perceptron with one of three losses in float32, or None."""
+    try:
+        _read(problem)
+    except Unsupported as refusal:
+        return str(refusal)
+    return None
 
 
 def _read(problem: RayProblem) -> tuple[Mlp, str]:
@@ -200,4 +223,4 @@ def _read(problem: RayProblem) -> tuple[Mlp, str]:
 
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:
-    return tensor.detach().contiguous().numpy()
+    return tensor.detach().cpu().contiguous().numpy()

@@ -41,7 +41,7 @@ def add_experiment_commands(commands: argparse._SubParsersAction[Any]) -> None:
 
 def add_execution(parser: argparse.ArgumentParser) -> None:
     """Adds the options of how radii are found."""
-    parser.add_argument("--backend", default="auto", help="auto, native, triton or reference (auto)")
+    parser.add_argument("--backend", default="auto", help="auto, native, triton, cuda or reference (auto)")
     parser.add_argument("--resolve", default="all", help="all radii, or decisive: only those that can matter (all)")
     parser.add_argument("--threads", type=int, help="of each process; changes no result of the native backend")
 

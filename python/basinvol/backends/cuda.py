@@ -1,0 +1,55 @@
+"""Multilayer perceptrons on a CUDA device: the whole radius search in the extension's kernels."""
+
+from __future__ import annotations
+
+import torch
+
+from . import RayProblem, Resources
+from .native import CompiledEngine, compiled_extension, unsupported_mlp
+
+
+class CudaBackend:
+    """The compiled kernels (csrc/cuda).
+
+    Networks that fit into one thread block always compute in fp32, whatever the precision.
+    """
+
+    name = "cuda"
+    precisions: tuple[str, ...] = ("fp32", "tf32x3")
+
+    def unusable(self, device: torch.device) -> str | None:
+        """It needs a build with CUDA and a device; the landscape may be on the CPU or on that device."""
+        build = compiled_extension().build_info()
+        if build["cuda"] is None:
+            return "this installation was built without CUDA (reinstall where nvcc is on the path)"
+        if not build["cuda_devices"]:
+            return "it needs a CUDA device, and none was found"
+        if device.type not in ("cpu", "cuda"):
+            return f"it takes landscapes on the cpu or on a CUDA device, and this one is on {device}"
+        return None
+
+    def unsupported(self, problem: RayProblem) -> str | None:
+        """It takes float32 perceptrons with three losses."""
+        return unsupported_mlp(problem)
+
+    def prepare(self, problem: RayProblem, resources: Resources) -> CudaEngine:
+        """Copy the network and the data to the device, multiply them, and evaluate the center."""
+        return CudaEngine(problem, resources, problem.precision or self.precisions[0])
+
+
+class CudaEngine(CompiledEngine):
+    """The engine on the landscape's device, or on the first one."""
+
+    keeps_trace = False
+    step = 1024  # it divides them by memory
+
+    def __init__(self, problem: RayProblem, resources: Resources, precision: str) -> None:
+        extension = compiled_extension()
+        budget = resources.memory_budget or 0  # 0: what is free
+        given = extension.CudaResources(problem.landscape.device.index or 0, budget, precision)
+        super().__init__(problem, extension.CudaMlpRays, given)
+
+    @property
+    def description(self) -> str:
+        """The device and the path that is taken."""
+        return str(self._engine.description())

@@ -1,0 +1,50 @@
+"""Every CUDA kernel compiles for the devices that a wheel is built for, without a stack or spills."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+SOURCES = Path(__file__).resolve().parents[2] / "csrc"
+KERNELS = sorted((SOURCES / "cuda").glob("*.cu"))
+ARCHITECTURES = ("sm_80", "sm_90")
+
+pytestmark = pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not on the path")
+
+
+def resource_usage(source: Path, architecture: str, folder: Path) -> str:
+    """What the assembler says of each kernel; warnings are errors."""
+    command = ["nvcc", "-std=c++17", f"-I{SOURCES}", "--fmad=false", f"-arch={architecture}", "-cubin"]
+    command += ["--resource-usage", "-Werror=all-warnings", source, "-o", folder / f"{source.stem}.{architecture}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, f"{source.name}: {done.stderr}"
+    return done.stderr + done.stdout
+
+
+def test_kernels_use_neither_a_stack_nor_spills(tmp_path: Path) -> None:
+    jobs = [(source, architecture, tmp_path) for source in KERNELS for architecture in ARCHITECTURES]
+    with ThreadPoolExecutor(2) as pool:
+        reports = list(pool.map(lambda job: resource_usage(*job), jobs))
+    found = set()
+    for (source, architecture, _), report in zip(jobs, reports, strict=True):
+        entries = re.findall(
+            r"entry function '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
+            r".*?Used (\d+) registers(.*?)$",
+            report,
+            flags=re.DOTALL | re.MULTILINE,
+        )
+        assert len(entries) == report.count("entry function") > 0, report
+        for name, stack, stores, loads, registers, rest in entries:
+            kernel = re.search(r"\d([a-z_]+_kernel)", name)
+            assert kernel is not None, name
+            found.add(kernel[1])
+            print(architecture, source.stem, name[-90:], f"{registers} registers{rest}")
+            assert (stack, stores, loads) == ("0", "0", "0"), f"{name} on {architecture}"
+            # 65,536 registers to a multiprocessor, for blocks of 128 threads (256 where a thread takes few).
+            assert int(registers) <= 255
+    assert {"linear_kernel", "loss_head_kernel", "persistent_kernel", "search_step_kernel"} <= found
