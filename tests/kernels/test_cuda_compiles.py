@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-SOURCES = Path(__file__).resolve().parents[2] / "csrc"
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = ROOT / "csrc"
 KERNELS = sorted((SOURCES / "cuda").glob("*.cu"))
 ARCHITECTURES = ("sm_80", "sm_90")
 
@@ -48,3 +50,19 @@ def test_kernels_use_neither_a_stack_nor_spills(tmp_path: Path) -> None:
             # 65,536 registers to a multiprocessor, for blocks of 128 threads (256 where a thread takes few).
             assert int(registers) <= 255
     assert {"linear_kernel", "loss_head_kernel", "persistent_kernel", "search_step_kernel"} <= found
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake is not on the path")
+def test_a_compiler_that_is_too_old_is_named_when_cuda_was_asked_for(tmp_path: Path) -> None:
+    nvcc = tmp_path / "nvcc"
+    nvcc.write_text(
+        "#!/bin/sh\n"
+        'case "$*" in *--version*) echo "Cuda compilation tools, release 11.4, V11.4.1"; exit 0;; esac\n'
+        f'exec "{shutil.which("nvcc")}" "$@"\n'
+    )
+    nvcc.chmod(0o755)
+    command = ["cmake", "-S", ROOT, "-B", tmp_path / "build", "-DBASINVOL_CUDA=ON"]
+    done = subprocess.run(command, env={**os.environ, "CUDACXX": str(nvcc)}, capture_output=True, text=True)
+    assert done.returncode != 0
+    said = " ".join(done.stderr.split())
+    assert f"BASINVOL_CUDA=ON but the CUDA compiler {nvcc} is of release 11.4, older than 12.0: install" in said
