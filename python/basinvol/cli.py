@@ -1,4 +1,4 @@
-"""The command line: estimate, reproduce, report, info."""
+"""The command line: estimate, calibrate, reproduce, report, info."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import __version__
+from .cli_checks import add_commands, add_estimate_options, estimate_settings
 
 BAD_INPUT = 2
 
@@ -55,14 +56,16 @@ def _parser() -> argparse.ArgumentParser:
     estimate.add_argument("--seed", type=int, default=0, help="of the directions (0)")
     estimate.add_argument("--scaling", default="filter", help="filter or none (filter)")
     estimate.add_argument("--search", default="interpolate", help="interpolate, bisect or grid (interpolate)")
-    estimate.add_argument("--method", default="star", help="star or paper (star)")
+    estimate.add_argument("--method", default="star", help="star, preconditioned, annealed, ... (star)")
     estimate.add_argument("--rtol", type=float, default=1e-4, help="relative width of the brackets (1e-4)")
     estimate.add_argument("--radius-max", type=float, help="rays still inside there are censored")
     estimate.add_argument("--on-censored", default="raise", help="raise, drop or bound (raise)")
     estimate.add_argument("--device", help="where the reference backend evaluates; default the model's")
+    add_estimate_options(estimate)
     _add_execution(estimate)
     estimate.add_argument("--json", action="store_true", help="print one JSON object")
     estimate.set_defaults(command=_estimate)
+    add_commands(commands)
 
     reproduce = commands.add_parser("reproduce", help="one of the paper's experiments, from data to report")
     reproduce.add_argument("name", help="for example mnist-data-scaling")
@@ -123,6 +126,7 @@ def _estimate(options: argparse.Namespace) -> None:
         device=options.device,
         num_threads=options.threads,
         progress=True,
+        **estimate_settings(options),
     )
     print(json.dumps(estimate.to_dict(), indent=2) if options.json else estimate)
 

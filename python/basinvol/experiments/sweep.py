@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..directions import Directions
-from ..estimate import Volume
 from ..landscape import Landscape
 from ..parameters import ParameterSpace
 from ..radii import Radii, Status
 from ..rays import RaySolver
+from ..result import Volume
 from .blocks import read_block, write_block
 from .data import Split, load
 from .description import Experiment
@@ -193,6 +193,9 @@ def _volume_columns(radii: Radii, space: ParameterSpace, scale: Tensor, drops: b
         "ess": found.ess,
         "max_share": found.max_share,
         "z": found.z,
+        "k_hat": found.k_hat,
+        "split_nats": found.split_nats,
+        "cutoff_slope": found.cutoff_slope,
         "verdict": found.verdict.value,
         "reason": found.reason,
     }
