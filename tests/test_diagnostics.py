@@ -168,7 +168,7 @@ def test_heavy_tail_is_not_trusted_though_the_sample_size_is_fair():
     quantiles = (torch.arange(2000, dtype=torch.float64) + 0.5) / 2000
     normal = torch.special.ndtri(quantiles)[torch.randperm(2000)]
     found = judge((normal.square() / 2 / 50).exp(), 50)
-    assert found.ess > 100
+    assert found.ess > 60
     assert found.k_hat > 0.7
     assert found.verdict is Verdict.LOWER_BOUND
     assert "a tail too heavy for a mean" in found.reason

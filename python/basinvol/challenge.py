@@ -35,7 +35,7 @@ _OUTSIDE = (1.05, 1.25, 1.5, 2.0, 3.0, 5.0)
 _FALL = 1e-3
 
 
-def find_missed(task: Task, prober: Prober, directions: Directions, radii: Radii) -> str:
+def find_missed(task: Task, prober: Prober, directions: Directions, radii: Radii, number: float) -> str:
     """A sentence that says what a sample of uniform rays has missed; empty if nothing was found.
 
     First directions are looked for in which the basin reaches far beyond every sampled ray (`find_longer`). If there
@@ -44,7 +44,8 @@ def find_missed(task: Task, prober: Prober, directions: Directions, radii: Radii
     thinner than all probes is not found: no finite number of evaluations finds every needle.
 
     Args:
-        directions, radii: the sample. [D]
+        directions, radii: uniform rays. [D]
+        number: the estimate of log E[w(r)] that is challenged. nats
     """
     found = find_longer(prober, most=task.num_directions)
     if not found:
@@ -56,12 +57,12 @@ def find_missed(task: Task, prober: Prober, directions: Directions, radii: Radii
     # Under a Gaussian the soft axis has width sigma, and the others typical / sqrt(P).
     longest = (task.measure.sigma or math.inf) * math.sqrt(task.space.dim)
     stretch = Stretch.along_axes(axes, torch.tensor([min(lengths[i], longest) / typical for i in order]))
-    before, after = _with_and_without(task, prober, directions, radii, stretch)
-    if after - before <= _RAISE:
+    after, error = _estimate_along(task, prober, directions, radii, stretch)
+    if after - number <= max(_RAISE, 3.0 * error):
         return ""
     return (
         f"rays sent along {found[order[0]][0]}, where the basin reaches {lengths[order[0]] / typical:.3g} times the "
-        f"typical radius, raise the number by {after - before:.1f} nats."
+        f"typical radius, raise the number by {after - number:.1f} nats."
     )
 
 
@@ -166,10 +167,10 @@ def _descend(prober: Prober, direction: Tensor, distance: float, known: Tensor |
     return best
 
 
-def _with_and_without(
+def _estimate_along(
     task: Task, prober: Prober, directions: Directions, radii: Radii, stretch: Stretch
 ) -> tuple[float, float]:
-    """log E[w(r)] from the sample alone, and from the sample together with rays along the stretch; in nats."""
+    """log E[w(r)] from uniform rays and others along the stretch, weighted as one mixture, and its error. nats"""
     dim, measure = task.space.dim, task.measure
     along = StretchedDirections(task.space, _NUM_RAYS, task.directions(1, stage=_STAGE).seed, stretch=stretch)
     solver = RaySolver(
@@ -193,7 +194,14 @@ def _with_and_without(
         parts.append((measure.log_weights(radius, dim), log_mixture))
     (plain, plain_mixture), (stretched, stretched_mixture) = parts
     halves = torch.tensor([log_mean_exp(plain - plain_mixture), log_mean_exp(stretched - stretched_mixture)])
-    return log_mean_exp(plain), log_mean_exp(halves)
+    total = log_mean_exp(halves)
+    return total, _relative_error([plain - plain_mixture - total, stretched - stretched_mixture - total])
+
+
+def _relative_error(halves: list[Tensor]) -> float:
+    """Standard error of the mean of two means of weights exp(.), by the delta method."""
+    variances = [float(half.exp().var()) / len(half) for half in halves]
+    return 0.5 * math.sqrt(sum(variances))
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,7 @@ def diagnose(
     zero_scale: Mapping[str, int] | None = None,
     measure: Measure = LEBESGUE,
     log_ratio: Tensor | None = None,
+    representative: Tensor | None = None,
 ) -> Diagnostics:
     """Diagnostics of one estimate from rays.
 
@@ -125,15 +126,18 @@ def diagnose(
         zero_scale: see `ParameterSpace.zero_filters`.
         measure: what is measured; in a finite one rays without an end are no fault.
         log_ratio: log of the uniform density over that of the proposal at each direction. [D] float64
+        representative: rays from which z is computed, where they come from a mixture; default all. [D] bool
     """
     ratio = torch.zeros_like(radius) if log_ratio is None else log_ratio
-    log_weights = (measure.log_weights(radius, dim) + ratio)[used]
+    every_log_weight = measure.log_weights(radius, dim) + ratio
+    log_weights = every_log_weight[used]
     is_empty = bool((radius[used] == 0).all())
     # Where rays were skipped, those that were solved after the pilot are a selection of the longest.
     skips = bool(radii.is_status(Status.NEGLIGIBLE).any())
-    spread = (measure.log_weights(radius, dim) + ratio)[:NUM_PILOT][used[:NUM_PILOT]] if skips else log_weights
+    chosen = used if representative is None else used & representative
+    spread = every_log_weight[:NUM_PILOT][used[:NUM_PILOT]] if skips else every_log_weight[chosen]
     found = {
-        **(weight_statistics(log_weights, spread) if not is_empty else dict.fromkeys(_STATISTICS, math.nan)),
+        **(weight_statistics(log_weights, spread, skips) if not is_empty else dict.fromkeys(_STATISTICS, math.nan)),
         "bracket_nats": math.nan if is_empty else _bracket_nats(radii, used, dim, measure, ratio),
         "cutoff_slope": math.nan if is_empty else _cutoff_slope(radii, used, radius, dim, measure, log_weights),
         "censored": _share(radii, Status.CENSORED),
@@ -150,25 +154,25 @@ def diagnose(
 _STATISTICS = ("ess", "max_share", "k_hat", "z", "split_nats", "standard_error")
 
 
-def weight_statistics(log_weights: Tensor, spread: Tensor | None = None) -> dict[str, float]:
+def weight_statistics(log_weights: Tensor, spread: Tensor | None = None, skips: bool = False) -> dict[str, float]:
     """How a mean of weights is shared, and its error.
 
     Args:
         log_weights: [n] float64, at least one of them finite.
         spread: those from which the spread is computed; default all.
+        skips: some weights are zeros that stand for small ones, so that halves do not compare.
     """
     spread = log_weights if spread is None else spread
     count = len(log_weights)
     share = torch.softmax(log_weights, dim=0)
     concentration = float((share**2).sum())
     has_spread = len(spread) > 1 and bool(torch.isfinite(spread).all())
-    is_whole = len(spread) == count
     return {
         "ess": 1.0 / concentration,
         "max_share": float(share.max()),
         "k_hat": pareto_k(log_weights),
         "z": float(spread.std()) / math.sqrt(2.0 * math.log(count)) if has_spread and count > 1 else math.nan,
-        "split_nats": _split_nats(log_weights) if is_whole else math.nan,
+        "split_nats": math.nan if skips else _split_nats(log_weights),
         "standard_error": (
             math.sqrt(max(concentration - 1.0 / count, 0.0) * count / (count - 1)) if count > 1 else math.nan
         ),

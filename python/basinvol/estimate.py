@@ -204,13 +204,16 @@ def _probed(task: Task, outcome: Outcome, probe: bool, probe_rays: int) -> Diagn
     if probe_rays:
         along = look_along(prober, probe_rays)
         found = dataclasses.replace(found, reentrant=along.reentrant, non_monotone=along.non_monotone)
-    if found.verdict is Verdict.TRUSTWORTHY and not task.measure.is_finite and unbounded.is_star_infinite:
+    # What is visible from the center may be finite where the whole set is not.
+    is_infinite = unbounded.is_star_infinite or (outcome.beyond_star and bool(unbounded.sentences))
+    if found.verdict is Verdict.TRUSTWORTHY and not task.measure.is_finite and is_infinite:
         found = found.doubted(
             Verdict.CENSORED,
             f"the Lebesgue volume is infinite, because {unbounded.sentences[0]}; use measure='gaussian' or 'ball'.",
         )
     if probe and found.verdict is Verdict.TRUSTWORTHY and len(prober.radius):
-        missed = find_missed(task, prober, outcome.uniform_directions, outcome.uniform_radii)
+        number = outcome.volume.log_mean_power
+        missed = find_missed(task, prober, outcome.uniform_directions, outcome.uniform_radii, number)
         if missed:
             found = found.doubted(Verdict.LOWER_BOUND, missed)
     return dataclasses.replace(found, num_probes=prober.num_evaluations)

@@ -224,10 +224,9 @@ def regression(dim: int, condition: float, rank: int | None = None, seed: int = 
     full = log_unit_ball(dim) + 0.5 * dim * math.log(2 * cutoff) - 0.5 * float(curvature.log().sum())
 
     def make() -> tuple[nn.Module, LossFunction, tuple[Tensor, Tensor]]:
-        model = nn.Linear(dim, 1, bias=False)
-        with torch.no_grad():
-            model.weight.zero_()
-        return model, F.mse_loss, (inputs.float(), torch.zeros(rank, 1))
+        layer = nn.Linear(dim, 1, bias=False)
+        nn.init.zeros_(layer.weight)
+        return nn.Sequential(layer), F.mse_loss, (inputs.float(), torch.zeros(rank, 1))
 
     name = f"regression of rank {rank}, condition {condition:g}, P = {dim}"
     return Case(name, make, cutoff, dim, full if rank == dim else math.inf)

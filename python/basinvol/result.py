@@ -85,6 +85,7 @@ class Volume:
         on_censored: str = "raise",
         measure: Measure = LEBESGUE,
         log_ratio: Tensor | None = None,
+        representative: Tensor | None = None,
     ) -> Volume:
         """The volume from the radii [D] of one level and cutoff.
 
@@ -96,6 +97,7 @@ class Volume:
                 count in full, whatever is asked.
             measure: what is measured.
             log_ratio: log of the uniform density over the proposal's, where directions are not uniform. [D]
+            representative: see `diagnose`. [D] bool
         """
         used = _used(radii, on_censored, measure)
         # A negligible ray counts with 0: all of them together are worth less than 1e-6 nats.
@@ -106,7 +108,9 @@ class Volume:
             log_unit_ball=log_unit_ball(space.dim),
             log_mean_power=float(torch.logsumexp(log_weights[used], dim=0)) - math.log(int(used.sum())),
             log_det_scale=log_det_scale(scale),
-            diagnostics=diagnose(radii, used, entering, space.dim, space.zero_filters(scale), measure, log_ratio),
+            diagnostics=diagnose(
+                radii, used, entering, space.dim, space.zero_filters(scale), measure, log_ratio, representative
+            ),
             measure=measure,
         )
 

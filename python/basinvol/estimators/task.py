@@ -94,6 +94,7 @@ class Outcome:
         radii: of all rays that were averaged, in the measure's coordinates. [D]
         uniform_directions, uniform_radii: rays along uniform directions, for probes.
         details: what the method says about itself.
+        beyond_star: the method measures the whole set {loss <= cutoff}, not only what is visible from the center.
         num_evaluations: of the loss.
     """
 
@@ -104,6 +105,7 @@ class Outcome:
     uniform_radii: Radii
     num_evaluations: int
     details: Mapping[str, Any] = field(default_factory=dict)
+    beyond_star: bool = False
 
 
 def in_chunks(directions: Directions, indices: range) -> list[tuple[range, Tensor]]:
