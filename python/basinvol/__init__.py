@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from . import ground_truth
     from .backends import BackendUnavailable
     from .calibration import calibrate, calibration_table
+    from .comparison import Comparison, compare
     from .diagnostics import Diagnostics, Verdict
     from .directions import Directions
     from .estimate import estimate_volume
@@ -55,6 +56,8 @@ _HOMES = {
     "VolumeEstimate": "result",
     "calibrate": "calibration",
     "calibration_table": "calibration",
+    "compare": "comparison",
+    "Comparison": "comparison",
     "estimate_volume": "estimate",
     "find_radii": "rays",
 }
@@ -63,6 +66,7 @@ _MODULES = ("ground_truth",)
 __all__ = [
     "BackendUnavailable",
     "CensoredError",
+    "Comparison",
     "Diagnostics",
     "Directions",
     "Landscape",
@@ -78,6 +82,7 @@ __all__ = [
     "__version__",
     "calibrate",
     "calibration_table",
+    "compare",
     "estimate_volume",
     "find_radii",
     "ground_truth",

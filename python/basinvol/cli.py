@@ -1,4 +1,4 @@
-"""The command line: estimate, calibrate, reproduce, report, info."""
+"""The command line: estimate, doctor, calibrate, reproduce, report, info."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _floats(text: str) -> tuple[float, ...]:
 def _estimate(options: argparse.Namespace) -> None:
     from .estimate import estimate_volume
 
-    model, loss_fn, data = _load_task(options.task)
+    model, loss_fn, data = load_task(options.task)
     estimate = estimate_volume(
         model,
         loss_fn,
@@ -131,7 +131,8 @@ def _estimate(options: argparse.Namespace) -> None:
     print(json.dumps(estimate.to_dict(), indent=2) if options.json else estimate)
 
 
-def _load_task(name: str) -> tuple[Any, Any, Any]:
+def load_task(name: str) -> tuple[Any, Any, Any]:
+    """The (model, loss_fn, data) of module:make_task."""
     module_name, _, function = name.partition(":")
     if not module_name or not function:
         raise ValueError(f"the task must be module:make_task, got {name!r}.")

@@ -34,6 +34,22 @@ def add_commands(commands: Any) -> None:
     calibrate.add_argument("--json", action="store_true", help="print a JSON list")
     calibrate.set_defaults(command=_calibrate)
 
+    doctor = commands.add_parser("doctor", help="what stands between your model and a number one can trust")
+    doctor.add_argument("task", metavar="module:make_task", help="make_task() returns (model, loss_fn, data)")
+    doctor.add_argument("--cutoff", type=float, default=0.1, help="loss that bounds the basin (0.1)")
+    doctor.add_argument("--directions", type=int, default=500, help="for the forecast (500)")
+    doctor.add_argument("--seed", type=int, default=0, help="of the directions (0)")
+    doctor.add_argument("--scaling", default="filter", help="filter or none (filter)")
+    doctor.set_defaults(command=_doctor)
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    from .cli import load_task
+    from .doctor import examine
+
+    model, loss_fn, data = load_task(options.task)
+    print(examine(model, loss_fn, data, options.cutoff, options.directions, options.seed, options.scaling))
+
 
 def _calibrate(options: argparse.Namespace) -> None:
     from .calibration import calibrate, calibration_table

@@ -198,7 +198,7 @@ def _check_settings(method: str, measure: Measure, resolve: str, radius_max: flo
 def _probed(task: Task, outcome: Outcome, probe: bool, probe_rays: int) -> Diagnostics:
     """The diagnostics after probing, at the directions of a plain estimate with this seed."""
     found = outcome.volume.diagnostics
-    prober = _prober(task, outcome, max(_PROBED_RAYS if probe else 0, probe_rays))
+    prober = prober_of(task, outcome, max(_PROBED_RAYS if probe else 0, probe_rays))
     unbounded = prober.find_unbounded() if probe else Unbounded()
     found = dataclasses.replace(found, unbounded=unbounded.sentences)
     if probe_rays:
@@ -219,8 +219,8 @@ def _probed(task: Task, outcome: Outcome, probe: bool, probe_rays: int) -> Diagn
     return dataclasses.replace(found, num_probes=prober.num_evaluations)
 
 
-def _prober(task: Task, outcome: Outcome, count: int) -> Prober:
-    """With the first uniform rays and the longest one, as many as fit in memory."""
+def prober_of(task: Task, outcome: Outcome, count: int) -> Prober:
+    """A prober with the first uniform rays and the longest one, as many as fit in memory."""
     directions, radii = outcome.uniform_directions, outcome.uniform_radii
     count = max(1, min(count, _PROBED_BYTES // (4 * task.space.dim)))
     crossed = radii.is_status(Status.CROSSED).nonzero().reshape(-1)

@@ -55,7 +55,7 @@ def test_hit_and_run_agrees_in_few_dimensions(case: gt.Case) -> None:
     assert abs(est.log_volume - case.log_volume) <= 5 * est.standard_error
 
 
-@pytest.mark.parametrize("method", ["annealed", "hit-and-run"])
+@pytest.mark.parametrize("method", ["annealed", "splitting", "hit-and-run"])
 @pytest.mark.parametrize(
     ("case", "sigma"),
     [
@@ -210,12 +210,22 @@ def test_moves_leave_a_gaussian_as_it_is() -> None:
     [
         ("annealed", {"num_chains": 10}, "`num_chains` must be a multiple of `num_groups`, twice as large"),
         ("annealed", {"window": 0}, "`window` must be at least 1, got 0"),
+        ("splitting", {"num_chains": 12}, "`num_chains` must be a multiple of `num_groups`, four times as large"),
+        ("splitting", {"share": 0.95}, "`share` must be from 0.1 to 0.9"),
         ("hit-and-run", {"num_groups": 3}, "`num_walkers` must be a multiple of `num_groups`"),
     ],
 )
 def test_impossible_options_are_refused(method: str, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        measure(gt.ball(3), method, method_options=options)
+        measure(gt.ball(3), method, method_options=options, **_SIGMA.get(method, {}))
+
+
+_SIGMA = {"splitting": {"measure": "gaussian", "sigma": 1.0}}
+
+
+def test_splitting_is_refused_in_other_measures() -> None:
+    with pytest.raises(ValueError, match="method='splitting' measures a Gaussian mass, got measure='lebesgue'"):
+        measure(gt.ball(3), "splitting")
 
 
 def test_hit_and_run_is_refused_in_many_dimensions() -> None:

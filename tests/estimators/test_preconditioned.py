@@ -12,6 +12,7 @@ from torch.nn import functional as F
 import basinvol as bv
 from basinvol import ground_truth
 from basinvol.estimators.curvature import adam_curvature, fit_radii, fit_secants, hessian_diagonal
+from basinvol.volume import log_unit_ball
 
 
 def measure(
@@ -55,6 +56,27 @@ def test_rotated_ellipsoid_needs_the_full_matrix_and_the_diagonal_fit_says_so(op
     else:
         assert est.diagnostics.verdict is bv.Verdict.LOWER_BOUND
         assert est.log_volume < case.log_volume
+
+
+def test_few_stiff_axes_are_found_from_the_normals_of_the_boundary() -> None:
+    """Plain rays miss 30 nats; the 12 stiff axes, which point anywhere, are all that is not round."""
+    case = stiff_axes(200, 12, 100.0)
+    est = measure(case, 300, fit="gradients")
+    plain = bv.estimate_volume(*case.task(), cutoff=case.cutoff, num_directions=300, scaling="none", probe=False)
+    assert plain.log_volume < case.log_volume - 10
+    assert_agrees(est, case.log_volume)
+
+
+def stiff_axes(dim: int, count: int, condition: float) -> ground_truth.Case:
+    axes = torch.linalg.qr(torch.randn(dim, count, dtype=torch.float64, generator=torch.Generator().manual_seed(3)))[0]
+    truth = log_unit_ball(dim) - 0.5 * count * math.log(condition)
+    return ground_truth.gauge_case(
+        "stiff axes",
+        lambda w: w.square().sum() + (condition - 1.0) * (axes.T @ w).square().sum(),
+        dim,
+        1.0,
+        truth,
+    )
 
 
 @pytest.mark.parametrize("fit", ["ggn", "hessian"])

@@ -18,6 +18,7 @@ _MODULES = {
     "gaussian": "star",
     "preconditioned": "preconditioned",
     "annealed": "annealed",
+    "splitting": "splitting",
     "hit-and-run": "hit_and_run",
 }
 METHODS = tuple(_MODULES)

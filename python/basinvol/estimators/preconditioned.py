@@ -18,12 +18,14 @@ from ..rays import RaySolver
 from ..result import Volume
 from .curvature import as_curvature, feature_groups, fit_radii, fit_secants, group_sums, hessian_diagonal
 from .proposal import Stretch, StretchedDirections, scaled_radii
+from .spiked import Spiked, fit_normals, undo_stretch
 from .task import Outcome, Task, in_chunks
 from .tilt import Tilt
 
-FITS = ("auto", "diagonal", "grouped", "secant", "ggn", "hessian")
+FITS = ("auto", "diagonal", "grouped", "gradients", "secant", "ggn", "hessian")
 _MOST_DIAGONAL = 2000  # parameters: one coefficient each, and twice as many rays
 _MOST_SECANT = 2000  # parameters: a dense matrix
+_MOST_AXIS_VALUES = 2**25  # of all axes together
 _PILOT_STAGE, _UNIFORM_STAGE, _STRETCHED_STAGE = 1, 20, 21
 
 
@@ -33,13 +35,14 @@ class Options:
 
     Attributes:
         fit: "diagonal" or "grouped" (rows of weights), by regression of 1/r^2 on the pilot's squared coordinates;
-            "secant", a full matrix from gradients on the boundary; "ggn" or "hessian", diagonals at the center;
-            "auto": "diagonal" up to 2,000 parameters, else "grouped".
+            "gradients", a few stiff axes from the normals of the boundary; "secant", a full matrix from gradients
+            there; "ggn" or "hessian", diagonals at the center; "auto": "diagonal" up to 2,000 parameters, then
+            "gradients", or "grouped" on the native engine.
         curvature: second derivatives of the loss, up to a factor, instead of a fit; for example from
             `adam_curvature`. [P]
         num_pilot: rays of each round of the fit; default 2 for each coefficient, between 200 and 4,000, and for
             "secant" 1.5 for each parameter.
-        rounds: of "diagonal" and "grouped"; every round corrects the one before in its coordinates.
+        rounds: of "diagonal", "grouped" and "gradients"; every round corrects the one before in its coordinates.
         defensive: share of the final rays that stay uniform; the largest weight is then at most 1/defensive times that
             of the plain estimate.
     """
@@ -106,7 +109,8 @@ class _Fit:
         self.task, self.options = task, options
         self.name = "given" if options.curvature is not None else options.fit
         if self.name == "auto":
-            self.name = "diagonal" if task.space.dim <= _MOST_DIAGONAL else "grouped"
+            many = "grouped" if task.backend == "native" else "gradients"
+            self.name = "diagonal" if task.space.dim <= _MOST_DIAGONAL else many
         if self.name == "secant" and task.space.dim > _MOST_SECANT:
             raise ValueError(
                 f"fit='secant' is for at most {_MOST_SECANT} parameters, got {task.space.dim}; use 'grouped'."
@@ -122,6 +126,8 @@ class _Fit:
         count = self.options.num_pilot or min(max(2 * num_groups, 200), 4000)
         if self.name == "secant":
             count = self.options.num_pilot or max(math.ceil(1.5 * space.dim), 20)
+        elif self.name == "gradients":
+            count = self.options.num_pilot or min(300, max(_MOST_AXIS_VALUES // space.dim, 20))
         elif self.name not in ("diagonal", "grouped"):
             count = self.options.num_pilot or 200
         self.pilot_directions = task.directions(count, _PILOT_STAGE)
@@ -131,6 +137,8 @@ class _Fit:
 
         if self.name == "secant":
             return self._secant(solver, radius)
+        if self.name == "gradients":
+            return self._normals(count, solver, radius)
         if self.name in ("diagonal", "grouped"):
             curvature = self._regress(groups, num_groups, count, radius)
         else:
@@ -161,15 +169,49 @@ class _Fit:
     def _secant(self, solver: RaySolver, radius: Tensor) -> Stretch:
         task, scale = self.task, self.task.scale.double().cpu()
         points = radius[:, None] * self.pilot_directions.materialize(range(len(radius)), torch.float64)
-        gradients = []
-        for point in points:
-            moved = solver.problem.center + (point * scale).to(solver.problem.center)
-            named = task.landscape.gradient(task.space.unflatten(moved))[1]
-            gradients.append(torch.cat([named[name].reshape(-1) for name in task.space.names]).double().cpu() * scale)
+        gradients = [self._gradient(solver.problem.center, point, scale) for point in points]
         self.num_evaluations += GRADIENT_COST * len(points)
         rise = task.cutoff - float(solver.center_losses[0])
         curvature, axes = fit_secants(points, torch.stack(gradients), rise)
         return Stretch.along_axes(axes, self._lengths(curvature))
+
+    def _normals(self, count: int, solver: RaySolver, radius: Tensor) -> Stretch:
+        """Stiff axes from gradients on the boundary, round by round in the coordinates of the round before."""
+        task, scale = self.task, self.task.scale.double().cpu()
+        vectors = self.pilot_directions.materialize(range(count), torch.float64)
+        empty = torch.empty((task.space.dim, 0), dtype=torch.float64)
+        precision = Spiked(1.0, empty, torch.empty(0, dtype=torch.float64))
+        stretch = Stretch.along_axes(precision.axes, precision.values)
+        for round_ in range(self.options.rounds):
+            if round_ > 0:
+                seed = task.directions(1, _PILOT_STAGE + round_).seed
+                directions = StretchedDirections(task.space, count, seed, stretch=stretch)
+                radius = _entering(self._spend(self._reference().solver(directions).solve_all().at()))
+                vectors = directions.materialize(range(count), torch.float64)
+            points = radius[:, None] * vectors
+            gradients = torch.stack([self._gradient(solver.problem.center, point, scale) for point in points])
+            self.num_evaluations += GRADIENT_COST * count
+            found = fit_normals(stretch.solve(points), stretch.apply(gradients))
+            curvature = undo_stretch(found, precision)
+            tilt = Tilt.of(curvature.spectrum(), task.measure)
+            precision = Spiked(tilt.base + tilt.tau * curvature.bulk, curvature.axes, tilt.precision(curvature.values))
+            stretch = Stretch.along_axes(precision.axes, (precision.bulk / precision.values).sqrt())
+        self.log_axis_spread = float(precision.spectrum().log().std()) / 2.0
+        return stretch
+
+    def _gradient(self, center: Tensor, point: Tensor, scale: Tensor) -> Tensor:
+        """Of the loss, in scaled coordinates, at an offset from the center in scaled coordinates. [P]"""
+        moved = center + (point * scale).to(center)
+        named = self.task.landscape.gradient(self.task.space.unflatten(moved))[1]
+        return torch.cat([named[name].reshape(-1) for name in self.task.space.names]).double().cpu() * scale
+
+    def _reference(self) -> Task:
+        """The task on the backend that takes any direction."""
+        if self.task.backend not in ("auto", "reference"):
+            raise BackendUnavailable(
+                f"backend {self.task.backend!r} takes diagonal proposals only; use backend='reference'."
+            )
+        return dataclasses.replace(self.task, backend="reference")
 
     def _lengths(self, curvature: Tensor) -> Tensor:
         """Semi-axes with geometric mean 1. [P]"""
