@@ -147,7 +147,7 @@ def test_number_of_directions_out_of_range(model, data, count):
         ({"backend": "cuda-graphs"}, "`backend` must be 'auto' or one of 'native', .*'reference', got 'cuda-graphs'"),
         ({"scaling": "layer"}, "`scaling` must be one of 'filter', 'none', got 'layer'"),
         ({"search": "newton"}, "`search` must be one of 'interpolate', 'bisect', 'grid', got 'newton'"),
-        ({"method": "ais"}, "`method` must be one of 'star', 'paper', got 'ais'"),
+        ({"method": "ais"}, "`method` must be one of 'star', 'paper', .*'hit-and-run', got 'ais'"),
         ({"resolve": "most"}, "`resolve` must be .*, got 'most'"),
         ({"on_censored": "ignore"}, "`on_censored` must be one of 'raise', 'drop', 'bound', got 'ignore'"),
         ({"rtol": 0.0}, "`rtol` must be between 1e-12 and 0.5, got 0.0"),

@@ -87,6 +87,33 @@ def test_an_output_that_can_not_be_written_is_refused_before_any_work(task_folde
     assert done.stderr.count("\n") == 1
 
 
+def test_doctor_prints_its_findings(task_folder: Path) -> None:
+    done = run(task_folder, "doctor", "task:make_task", "--scaling", "none")
+    assert done.returncode == 0, done.stderr
+    topics = [line.split()[0] for line in done.stdout.splitlines()]
+    for topic in ("dropout", "tied", "determinism", "center", "noise", "monotone", "cost", "verdict"):
+        assert topic in topics
+
+
+def test_calibrate_prints_case_truth_estimate_error_and_verdict(task_folder: Path) -> None:
+    done = run(task_folder, "calibrate", "--directions", "50", "--only", "star")
+    assert done.returncode == 0, done.stderr
+    head, row = done.stdout.splitlines()
+    assert head.split() == ["case", "truth", "estimate", "error", "verdict", "ess", "evaluations"]
+    assert row.startswith("star, P = 2")
+    bad = run(task_folder, "calibrate", "--only", "nothing")
+    assert bad.returncode == 2
+    assert "no case is called 'nothing'" in bad.stderr
+
+
+def test_estimate_takes_measure_and_method(task_folder: Path) -> None:
+    options = ("--measure", "gaussian", "--sigma", "0.5", "--method", "preconditioned", "--scaling", "none")
+    done = run(task_folder, "estimate", "task:make_task", "--directions", "50", *options)
+    assert done.returncode == 0, done.stderr
+    assert "gaussian around the center, sigma 0.5" in done.stdout
+    assert "method preconditioned" in done.stdout
+
+
 def test_info_lists_every_backend(task_folder: Path) -> None:
     found = json.loads(run(task_folder, "info", "--json").stdout)
     assert set(found["backends"]) == {"native", "triton", "cuda", "reference"}

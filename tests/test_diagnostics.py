@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -160,3 +161,34 @@ def test_rays_that_are_dropped_do_not_shift_the_spread_onto_skipped_ones():
 
 def test_verdict_prints_as_the_word_users_see():
     assert [str(verdict) for verdict in Verdict] == ["trustworthy", "lower bound", "censored", "invalid"]
+
+
+def test_heavy_tail_is_not_trusted_though_the_sample_size_is_fair():
+    """exp(g^2/2), the weights of a body with one long axis: their mean is infinite."""
+    quantiles = (torch.arange(2000, dtype=torch.float64) + 0.5) / 2000
+    normal = torch.special.ndtri(quantiles)[torch.randperm(2000)]
+    found = judge((normal.square() / 2 / 50).exp(), 50)
+    assert found.ess > 60
+    assert found.k_hat > 0.7
+    assert found.verdict is Verdict.LOWER_BOUND
+    assert "a tail too heavy for a mean" in found.reason
+
+
+def test_halves_that_differ_are_not_trusted():
+    radius = torch.ones(400, dtype=torch.float64)
+    radius[::2] = math.exp(1.2 / 10)
+    found = judge(radius, 10)
+    assert found.split_nats == pytest.approx(1.2, rel=1e-9)
+    assert found.verdict is Verdict.LOWER_BOUND
+    assert found.reason == "the two halves of the sample differ by 1.2 nats."
+
+
+def test_slope_in_the_cutoff_is_the_mean_of_dim_over_the_slope_of_the_rays():
+    radius = torch.ones(4, dtype=torch.float64)
+    radii = dataclasses.replace(radii_of(radius), slope=torch.tensor([2.0, 3.0, 4.0, 6.0], dtype=torch.float64))
+    found = diagnose(radii, torch.ones(4, dtype=torch.bool), radius, 12)
+    assert found.cutoff_slope == pytest.approx(np.mean([6.0, 4.0, 3.0, 2.0]), rel=1e-4)
+
+
+def test_slope_in_the_cutoff_is_unknown_where_no_ray_learned_a_slope():
+    assert math.isnan(judge(torch.ones(4, dtype=torch.float64), 12).cutoff_slope)

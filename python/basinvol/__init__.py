@@ -24,44 +24,57 @@ except PackageNotFoundError:  # copied into a path without its metadata
     __version__ = "unknown"
 
 if TYPE_CHECKING:
+    from . import ground_truth
     from .backends import BackendUnavailable
+    from .calibration import calibrate, calibration_table
+    from .comparison import Comparison, compare
     from .diagnostics import Diagnostics, Verdict
     from .directions import Directions
-    from .estimate import CensoredError, Volume, VolumeEstimate, estimate_volume
+    from .estimate import estimate_volume
     from .landscape import Landscape
+    from .measures import Measure
     from .parameters import ParameterSpace
     from .profile import LossProfile, loss_profile
     from .radii import Radii, Status
     from .rays import RaySearchFailed, RaySolver, find_radii
+    from .result import CensoredError, Volume, VolumeEstimate
 
 # Imported on first use: records, figures and reports are read without torch.
 _HOMES = {
     "BackendUnavailable": "backends",
-    "CensoredError": "estimate",
+    "CensoredError": "result",
     "Diagnostics": "diagnostics",
     "Directions": "directions",
     "Landscape": "landscape",
     "LossProfile": "profile",
+    "Measure": "measures",
     "ParameterSpace": "parameters",
     "Radii": "radii",
     "RaySearchFailed": "rays",
     "RaySolver": "rays",
     "Status": "radii",
     "Verdict": "diagnostics",
-    "Volume": "estimate",
-    "VolumeEstimate": "estimate",
+    "Volume": "result",
+    "VolumeEstimate": "result",
+    "calibrate": "calibration",
+    "calibration_table": "calibration",
+    "compare": "comparison",
+    "Comparison": "comparison",
     "estimate_volume": "estimate",
     "find_radii": "rays",
     "loss_profile": "profile",
 }
+_MODULES = ("ground_truth",)
 
 __all__ = [
     "BackendUnavailable",
     "CensoredError",
+    "Comparison",
     "Diagnostics",
     "Directions",
     "Landscape",
     "LossProfile",
+    "Measure",
     "ParameterSpace",
     "Radii",
     "RaySearchFailed",
@@ -71,13 +84,19 @@ __all__ = [
     "Volume",
     "VolumeEstimate",
     "__version__",
+    "calibrate",
+    "calibration_table",
+    "compare",
     "estimate_volume",
     "find_radii",
+    "ground_truth",
     "loss_profile",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_HOMES[name]}", __name__), name)

@@ -1,4 +1,4 @@
-"""The command line: estimate, profile, info; the experiments' commands are in experiments/commands.py."""
+"""The command line: estimate, profile, info; what experiments and checks add to it is in modules beside them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
+from .cli_checks import add_commands, add_estimate_options, estimate_settings
 from .experiments.commands import add_execution, add_experiment_commands
 
 if TYPE_CHECKING:
@@ -70,15 +71,17 @@ def _parser() -> argparse.ArgumentParser:
     estimate.add_argument("--seed", type=int, default=0, help="of the directions (0)")
     estimate.add_argument("--scaling", default="filter", help="filter or none (filter)")
     estimate.add_argument("--search", default="interpolate", help="interpolate, bisect or grid (interpolate)")
-    estimate.add_argument("--method", default="star", help="star or paper (star)")
+    estimate.add_argument("--method", default="star", help="star, preconditioned, annealed, ... (star)")
     estimate.add_argument("--rtol", type=float, default=1e-4, help="relative width of the brackets (1e-4)")
     estimate.add_argument("--radius-max", type=float, help="rays still inside there are censored")
     estimate.add_argument("--on-censored", default="raise", help="raise, drop or bound (raise)")
     estimate.add_argument("--device", help="where to evaluate, for example cuda; default the model's")
     estimate.add_argument("--precision", help="of the products: fp32, tf32x3 or tf32 (as exact as float32)")
+    add_estimate_options(estimate)
     add_execution(estimate)
     estimate.add_argument("--json", action="store_true", help="print one JSON object")
     estimate.set_defaults(command=_estimate)
+    add_commands(commands)
 
     profile = commands.add_parser("profile", help="loss against radius along random directions, to choose a cutoff by")
     profile.add_argument("task", metavar="module:make_task", help="make_task() returns (model, loss_fn, data)")
@@ -103,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
 def _estimate(options: argparse.Namespace) -> None:
     from .estimate import estimate_volume
 
-    model, loss_fn, data = _load_task(options.task)
+    model, loss_fn, data = load_task(options.task)
     estimate = estimate_volume(
         model,
         loss_fn,
@@ -123,6 +126,7 @@ def _estimate(options: argparse.Namespace) -> None:
         num_threads=options.threads,
         precision=options.precision,
         progress=True,
+        **estimate_settings(options),
     )
     print(json.dumps(estimate.to_dict(), indent=2) if options.json else estimate)
 
@@ -134,7 +138,7 @@ def _profile(options: argparse.Namespace) -> None:
     if options.figure is not None and options.figure.suffix not in kinds:
         raise ValueError(f"`figure` must end in {', '.join(kinds)}, got {str(options.figure)!r}.")
     profile = loss_profile(
-        *_load_task(options.task),
+        *load_task(options.task),
         num_directions=options.directions,
         num_radii=options.radii,
         seed=options.seed,
@@ -147,7 +151,8 @@ def _profile(options: argparse.Namespace) -> None:
         profile.plot().savefig(options.figure, dpi=200)
 
 
-def _load_task(name: str) -> tuple[Any, Any, Any]:
+def load_task(name: str) -> tuple[Any, Any, Any]:
+    """The (model, loss_fn, data) of module:make_task."""
     module_name, _, function = name.partition(":")
     if not module_name or not function:
         raise ValueError(f"the task must be module:make_task, got {name!r}.")

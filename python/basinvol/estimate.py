@@ -2,217 +2,29 @@
 
 from __future__ import annotations
 
-import math
+import dataclasses
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .diagnostics import Diagnostics, Verdict, diagnose
-from .directions import Directions
+from .challenge import find_missed, look_along
+from .diagnostics import Diagnostics, Verdict
+from .estimators import METHODS, Outcome, Task, check_method, run
 from .landscape import Landscape, LossFunction
+from .measures import Measure
 from .parameters import ParameterSpace
-from .radii import Radii, Status
-from .rays import RaySolver
-from .volume import log_det_scale, log_mean_power, log_unit_ball, lower_confidence_bound
+from .probes import Prober, Unbounded
+from .radii import Status
+from .result import CONFIDENCE, ON_CENSORED, CensoredError, Volume, VolumeEstimate, check_on_censored
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
+__all__ = ["CONFIDENCE", "METHODS", "ON_CENSORED", "CensoredError", "Volume", "VolumeEstimate", "estimate_volume"]
 
-METHODS = ("star", "paper")
-ON_CENSORED = ("raise", "drop", "bound")
-CONFIDENCE = 0.95
-
-
-class CensoredError(ValueError):
-    """Directions never crossed the cutoff; `radii` [D] holds all that was measured."""
-
-    def __init__(self, message: str, radii: Radii) -> None:
-        super().__init__(message)
-        self.radii = radii
-
-
-@dataclass(frozen=True)
-class Volume:
-    """One log-volume in its three terms, with diagnostics; all in nats.
-
-    log_volume = log_unit_ball + log_mean_power + log_det_scale, the Lebesgue measure of the basin in the space of the
-    perturbed parameters. The paper reports `log_mean_power` alone.
-    """
-
-    dim: int
-    log_unit_ball: float
-    log_mean_power: float
-    log_det_scale: float
-    diagnostics: Diagnostics
-
-    @property
-    def log_volume(self) -> float:
-        """Log of the volume of the basin."""
-        return self.log_unit_ball + self.log_mean_power + self.log_det_scale
-
-    @property
-    def standard_error(self) -> float:
-        """Of log_volume, by the delta method; valid only if the verdict is `trustworthy`."""
-        return self.diagnostics.standard_error
-
-    @property
-    def lower_bound(self) -> float:
-        """The true log-volume is above this with 95 % confidence, by Markov's inequality."""
-        return lower_confidence_bound(self.log_volume, CONFIDENCE)
-
-    @classmethod
-    def of(cls, radii: Radii, space: ParameterSpace, scale: Tensor, on_censored: str = "raise") -> Volume:
-        """The volume from the radii [D] of one level and cutoff.
-
-        Rays that ended at a non-finite loss or with an open bracket count with its certified lower end.
-
-        Args:
-            on_censored: "raise"; "drop" leaves rays without a crossing out, as the paper does, which removes those
-                that dominate; "bound" lets them count with radius_max, a lower bound.
-        """
-        if on_censored not in ON_CENSORED:
-            raise ValueError(f"`on_censored` must be one of {', '.join(map(repr, ON_CENSORED))}, got {on_censored!r}.")
-        censored = radii.is_status(Status.CENSORED)
-        num_censored, count = int(censored.sum()), len(radii)
-        if num_censored and on_censored == "raise":
-            raise CensoredError(
-                f"{num_censored} of {count} directions are censored at radius_max={float(radii.lower.max()):.6g}; "
-                'raise `radius_max`, or pass on_censored="bound".',
-                radii,
-            )
-        used = ~censored if on_censored == "drop" else torch.ones_like(censored)
-        if not bool(used.any()):
-            raise CensoredError(f'all {count} directions are censored and dropped; pass on_censored="bound".', radii)
-        # A negligible ray counts with 0: all of them together are worth less than 1e-6 nats.
-        entering = torch.where(torch.isnan(radii.radius), radii.lower, radii.radius)
-        return cls(
-            dim=space.dim,
-            log_unit_ball=log_unit_ball(space.dim),
-            log_mean_power=log_mean_power(entering[used], space.dim),
-            log_det_scale=log_det_scale(scale),
-            diagnostics=diagnose(radii, used, entering, space.dim, space.zero_filters(scale)),
-        )
-
-
-@dataclass(frozen=True)
-class VolumeEstimate(Volume):
-    """A `Volume` with the radii behind it and how it was made. `print` shows the verdict first."""
-
-    radii: Radii
-    cutoff: float
-    center_loss: float
-    num_directions: int
-    seed: int
-    method: str
-    search: str
-    scaling: str
-    rtol: float
-    resolve: str
-    backend: str
-    backend_reason: str
-    num_threads: int
-    seconds: float
-
-    def __str__(self) -> str:
-        found = self.diagnostics
-        trusted = found.verdict is Verdict.TRUSTWORTHY
-        error = f"{self.standard_error:.2f}" if trusted else f"{self.standard_error:.2f} (not valid: {found.verdict})"
-        pilot = f" (of the first {found.num_spread} directions)" if found.negligible else ""
-        per_ray = float(self.radii.num_evaluations.double().mean())
-        return "\n".join(
-            [
-                f"verdict          {found.verdict}: {found.reason}",
-                f"log volume       {self.log_volume:,.2f} nats in {self.dim:,} dimensions"
-                f", above {self.lower_bound:,.2f} with {CONFIDENCE:.0%} confidence",
-                f"  log unit ball  {self.log_unit_ball:,.2f}",
-                f"  log mean r^P   {self.log_mean_power:,.2f}",
-                f"  log det scale  {self.log_det_scale:,.2f}",
-                f"standard error   {error}; brackets worth {found.bracket_nats:.2g} nats",
-                f"weights          effective sample size {found.ess:.2f}, largest share {found.max_share:.1%}, "
-                f"z {found.z:.2f}{pilot}, censored {found.censored:.1%}, skipped {found.negligible:.1%}",
-                f"cutoff           {self.cutoff:g}, loss at the center {self.center_loss:.6g}",
-                f"directions       {self.num_directions} (seed {self.seed}), scaling {self.scaling}, method "
-                f"{self.method}, search {self.search}, {per_ray:.1f} evaluations each",
-                f"backend          {self.backend} ({self.backend_reason}), {self.num_threads} threads, "
-                f"{self.seconds:.2f} s",
-            ]
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Every number but the radii, for JSON; NaN and infinities become None."""
-        found = self.diagnostics
-        numbers: dict[str, Any] = {
-            "verdict": found.verdict.value,
-            "reason": found.reason,
-            "log_volume": self.log_volume,
-            "log_unit_ball": self.log_unit_ball,
-            "log_mean_power": self.log_mean_power,
-            "log_det_scale": self.log_det_scale,
-            "standard_error": self.standard_error,
-            "lower_bound": self.lower_bound,
-            "confidence": CONFIDENCE,
-        }
-        for name in (
-            "ess",
-            "max_share",
-            "z",
-            "bracket_nats",
-            "censored",
-            "non_finite",
-            "unresolved",
-            "negligible",
-            "num_used",
-        ):
-            numbers[name] = getattr(found, name)
-        for name in (
-            "dim",
-            "cutoff",
-            "center_loss",
-            "num_directions",
-            "seed",
-            "method",
-            "search",
-            "scaling",
-            "rtol",
-            "resolve",
-        ):
-            numbers[name] = getattr(self, name)
-        for name in ("backend", "backend_reason", "num_threads", "seconds"):
-            numbers[name] = getattr(self, name)
-        return {
-            name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in numbers.items()
-        }
-
-    def to_dataframe(self) -> pd.DataFrame:
-        """One row per direction: index, lower, upper, radius, losses at both ends, status, evaluations."""
-        import pandas as pd
-
-        radii = self.radii
-        return pd.DataFrame(
-            {
-                "direction": range(self.num_directions),
-                "lower": radii.lower.numpy(),
-                "upper": radii.upper.numpy(),
-                "radius": radii.radius.numpy(),
-                "value_lower": radii.value_lower.numpy(),
-                "value_upper": radii.value_upper.numpy(),
-                "slope": radii.slope.numpy(),
-                "status": [status.name for status in radii.status],
-                "num_evaluations": radii.num_evaluations.numpy(),
-            }
-        )
-
-    def plot(self) -> Figure:
-        """The distribution of the radii and how the weight is shared, as a matplotlib figure."""
-        from .plots import plot_estimate
-
-        return plot_estimate(self)
+# Rays whose vectors the probes hold: enough to find the longest among, small beside the estimate.
+_PROBED_RAYS = 64
+_PROBED_BYTES = 64 * 2**20
 
 
 def estimate_volume(
@@ -238,32 +50,44 @@ def estimate_volume(
     num_threads: int | None = None,
     precision: str | None = None,
     on_censored: str = "raise",
+    measure: str | Measure = "lebesgue",
+    sigma: float | None = None,
+    radius: float | None = None,
+    method_options: Mapping[str, Any] | None = None,
+    probe: bool = True,
+    probe_rays: int = 0,
+    check: str | None = None,
     progress: bool = False,
 ) -> VolumeEstimate:
     """The log-volume of the basin around a trained network, with an error, diagnostics and a verdict.
 
-    Along each of `num_directions` random directions u the radius r(u) is found where the mean loss first exceeds the
-    cutoff; then log V = log omega_P + log mean r^P + log det S (Huang et al. 2020; Fan, Sandlund and Ko 2025).
+    With method="star", along each of `num_directions` random directions u the radius r(u) is found where the mean loss
+    first exceeds the cutoff; then log V = log omega_P + log mean r^P + log det S (Huang et al. 2020; Fan, Sandlund and
+    Ko 2025).
 
-    The estimate is biased downward on the log scale, without limit when the basin is far from round: read the verdict.
-    The cutoff is absolute, not an excess over the loss at the center.
+    That estimate is biased downward on the log scale, without limit when the basin is far from round: read the verdict.
+    The cutoff is absolute, not an excess over the loss at the center. What each method assumes, costs and gets wrong is
+    in the docstring of its module in `basinvol.estimators`.
 
     Args:
         model: any module; it is not changed.
         loss_fn: loss_fn(outputs, targets) -> mean loss.
         data: (inputs, targets) tensors, or batches of them such as a DataLoader.
         cutoff: loss that bounds the basin, above the loss at the center.
-        num_directions: D.
-        seed: of the directions.
+        num_directions: D; for method="annealed" the rays that give the chains their first scale.
+        seed: of the directions and the chains.
         scaling: "filter" (filter normalization) or "none".
         search: "interpolate", "bisect" or "grid".
         method: "star", as above; "paper", the published protocol exactly: legacy generator seeded 1..D, the grid
             linspace(0, 1, 100)^2 rounded up, directions that never cross dropped (`search`, `seed`, `rtol` and
-            `on_censored` do not apply).
+            `on_censored` do not apply); "preconditioned", directions stretched along soft axes, each divided by its
+            density; "gaussian", the plain estimate of the mass under a Gaussian; "annealed", chains from a Gaussian to
+            the basin; "hit-and-run", a random walk, the reference for small P.
         rtol: relative width of the certified brackets.
         resolve: "all", every radius; "decisive", the first 32, and of the others only those long enough to
-            matter; the same volume to 1e-6 nats, with z from those 32.
-        radius_max: rays still inside there are censored; default 1e6 sqrt(P).
+            matter; the same volume to 1e-6 nats, with z from those 32. For methods "star" and "paper" in Lebesgue
+            measure.
+        radius_max: rays still inside there are censored; default 1e6 sqrt(P). For Lebesgue measure.
         max_steps: most evaluations per ray.
         include, exclude, trainable_only: which parameters are perturbed, see `ParameterSpace.of`.
         backend: "auto", "native" (C++, on the CPU), "triton" or "cuda" (on a CUDA device) or "reference"
@@ -271,7 +95,16 @@ def estimate_volume(
         device: where to evaluate; default the model's.
         num_threads: default torch's number.
         precision: of the products, see `find_radii`.
-        on_censored: what to do with rays that never cross: "raise", "drop" or "bound".
+        on_censored: what to do with rays that never cross in Lebesgue measure: "raise", "drop" or "bound".
+        measure: "lebesgue", "gaussian" with `sigma`, or "ball" with `radius`, both in units of the scale.
+        sigma, radius: see `Measure`.
+        method_options: settings of the method, see `Options` in its module.
+        probe: look for parameters without effect, inputs of deficient rank and scale symmetries (some ten evaluations
+            and a few gradients), and before a number is called trustworthy for longer directions than were sampled (at
+            most D evaluations, and 60 gradients).
+        probe_rays: number of rays that are followed beyond their radius, nine evaluations each.
+        check: a second method; where the two differ by more than their errors and 1 % of the log, the number is not
+            trustworthy.
         progress: show a bar, if standard error is a terminal.
 
     Raises:
@@ -281,46 +114,45 @@ def estimate_volume(
         RaySearchFailed: an evaluation failed; carries the radii found so far.
     """
     started = time.perf_counter()
-    if method not in METHODS:
-        raise ValueError(f"`method` must be one of {', '.join(map(repr, METHODS))}, got {method!r}.")
-    if on_censored not in ON_CENSORED:
-        raise ValueError(f"`on_censored` must be one of {', '.join(map(repr, ON_CENSORED))}, got {on_censored!r}.")
+    check_method(method)
+    check_on_censored(on_censored)
+    measured = _measure(measure, sigma, radius, method)
+    _check_settings(method, measured, resolve, radius_max, check)
     if method == "paper":
         search, on_censored = "grid", "drop"
     space = ParameterSpace.of(model, include, exclude, trainable_only)
-    directions = Directions(space, num_directions, seed, generator="legacy" if method == "paper" else "philox")
-    landscape = Landscape(model, loss_fn, data, device=device)
-    solver = RaySolver(
-        landscape,
-        directions,
-        [cutoff],
-        scaling=scaling,
+    task = Task(
+        landscape=Landscape(model, loss_fn, data, device=device),
+        space=space,
+        scale=space.scale(model, scaling),
+        cutoff=float(cutoff),
+        num_directions=num_directions,
+        seed=seed,
+        measure=measured,
         search=search,
         rtol=rtol,
         resolve=resolve,
         radius_max=radius_max,
         max_steps=max_steps,
+        on_censored=on_censored,
         backend=backend,
         num_threads=num_threads,
         precision=precision,
+        progress=progress,
+        generator="legacy" if method == "paper" else "philox",
     )
-    center_loss = float(solver.center_losses[0])
-    if not cutoff > center_loss:
-        raise ValueError(
-            f"`cutoff` must be above the loss at the center, got cutoff={cutoff:g} and loss={center_loss:.6g}; "
-            "train longer or raise `cutoff`."
-        )
-    radii = solver.solve_all(progress).at()
-    volume = Volume.of(radii, space, solver.problem.scale, on_censored)
+    outcome = run(method, task, method_options or {})
+    diagnostics = outcome.volume.diagnostics
+    if probe or probe_rays:
+        diagnostics = _probed(task, outcome, probe, probe_rays)
+    if check is not None:
+        diagnostics = _compared(outcome.volume, diagnostics, run(check, task, {}), check)
+    solver = outcome.solver
     return VolumeEstimate(
-        dim=volume.dim,
-        log_unit_ball=volume.log_unit_ball,
-        log_mean_power=volume.log_mean_power,
-        log_det_scale=volume.log_det_scale,
-        diagnostics=volume.diagnostics,
-        radii=radii,
+        **{**_fields(outcome.volume), "diagnostics": diagnostics},
+        radii=outcome.radii,
         cutoff=float(cutoff),
-        center_loss=center_loss,
+        center_loss=float(solver.center_losses[0]),
         num_directions=num_directions,
         seed=seed,
         method=method,
@@ -332,4 +164,92 @@ def estimate_volume(
         backend_reason=solver.choice.reason,
         num_threads=solver.num_threads,
         seconds=time.perf_counter() - started,
+        details=outcome.details,
+        num_evaluations=outcome.num_evaluations + diagnostics.num_probes,
     )
+
+
+def _fields(volume: Volume) -> dict[str, Any]:
+    return {part.name: getattr(volume, part.name) for part in dataclasses.fields(volume)}
+
+
+def _measure(measure: str | Measure, sigma: float | None, radius: float | None, method: str) -> Measure:
+    if isinstance(measure, Measure):
+        return measure
+    if method == "gaussian" and measure == "lebesgue":
+        measure = "gaussian"
+    return Measure(measure, sigma, radius)
+
+
+def _check_settings(method: str, measure: Measure, resolve: str, radius_max: float | None, check: str | None) -> None:
+    if method == "gaussian" and measure.name != "gaussian":
+        raise ValueError(f"method='gaussian' measures a Gaussian mass, got {measure.name!r}; use method='star'.")
+    if method == "paper" and measure.is_finite:
+        raise ValueError(f"method='paper' is defined for measure='lebesgue', got {measure.name!r}; use method='star'.")
+    if resolve == "decisive" and (measure.is_finite or method not in ("star", "paper")):
+        raise ValueError(
+            "`resolve` 'decisive' proves that r^P can not matter: it is for methods 'star' and 'paper' in Lebesgue "
+            f"measure, got method={method!r} and measure={measure.name!r}; use resolve='all'."
+        )
+    if radius_max is not None and measure.is_finite:
+        raise ValueError(f"`radius_max` is for measure='lebesgue': {measure.name!r} knows how far a ray matters.")
+    if check is not None:
+        check_method(check)
+        if check == method:
+            raise ValueError(f"`check` must be another method than `method`, got {check!r} twice.")
+
+
+def _probed(task: Task, outcome: Outcome, probe: bool, probe_rays: int) -> Diagnostics:
+    """The diagnostics after probing, at the directions of a plain estimate with this seed."""
+    found = outcome.volume.diagnostics
+    prober = prober_of(task, outcome, max(_PROBED_RAYS if probe else 0, probe_rays))
+    unbounded = prober.find_unbounded() if probe else Unbounded()
+    found = dataclasses.replace(found, unbounded=unbounded.sentences)
+    if probe_rays:
+        along = look_along(prober, probe_rays)
+        found = dataclasses.replace(found, reentrant=along.reentrant, non_monotone=along.non_monotone)
+    # What is visible from the center may be finite where the whole set is not.
+    is_infinite = unbounded.is_star_infinite or (outcome.beyond_star and bool(unbounded.sentences))
+    if found.verdict is Verdict.TRUSTWORTHY and not task.measure.is_finite and is_infinite:
+        found = found.doubted(
+            Verdict.CENSORED,
+            f"the Lebesgue volume is infinite, because {unbounded.sentences[0]}; use measure='gaussian' or 'ball'.",
+        )
+    if probe and found.verdict is Verdict.TRUSTWORTHY and len(prober.radius):
+        number = outcome.volume.log_mean_power
+        missed = find_missed(task, prober, outcome.uniform_directions, outcome.uniform_radii, number)
+        if missed:
+            found = found.doubted(Verdict.LOWER_BOUND, missed)
+    return dataclasses.replace(found, num_probes=prober.num_evaluations)
+
+
+def prober_of(task: Task, outcome: Outcome, count: int) -> Prober:
+    """A prober with the first uniform rays and the longest one, as many as fit in memory."""
+    directions, radii = outcome.uniform_directions, outcome.uniform_radii
+    count = max(1, min(count, _PROBED_BYTES // (4 * task.space.dim)))
+    crossed = radii.is_status(Status.CROSSED).nonzero().reshape(-1)
+    rays = crossed[:count].clone()
+    if len(crossed) > count:
+        longest = crossed[radii.radius[crossed].argmax()]
+        rays[-1] = longest if longest not in rays else rays[-1]
+    return Prober(
+        landscape=task.landscape,
+        space=task.space,
+        center=outcome.solver.problem.center,
+        scale=task.scale,
+        directions=directions.materialize(rays.tolist(), task.space.dtype),
+        radius=radii.radius[rays],
+        cutoff=task.cutoff,
+    )
+
+
+def _compared(volume: Volume, found: Diagnostics, other: Outcome, name: str) -> Diagnostics:
+    """The diagnostics after a second method; the errors of both and 1 % of the log are allowed between them."""
+    difference = other.volume.log_volume - volume.log_volume
+    errors = [part.standard_error for part in (volume, other.volume)]
+    allowed = 3.0 * sum(error**2 for error in errors if error == error) ** 0.5 + 0.01 * abs(volume.log_volume)
+    sentence = f"method {name} gives {other.volume.log_volume:,.2f} nats, {difference:+,.2f} from this one"
+    found = dataclasses.replace(found, agreement=sentence, num_probes=found.num_probes + other.num_evaluations)
+    if found.verdict is Verdict.TRUSTWORTHY and not abs(difference) <= allowed:
+        return found.doubted(Verdict.LOWER_BOUND, f"two estimators of different kinds disagree: {sentence}.")
+    return found

@@ -93,6 +93,26 @@ class Landscape:
             start = stop
         return torch.stack(means)
 
+    def gradient(self, parameters: Mapping[str, Tensor]) -> tuple[float, dict[str, Tensor]]:
+        """Mean loss on the largest level, and its gradient with respect to the named tensors. Costs three evaluations.
+
+        Parameters that the loss does not depend on have a gradient of zeros. Batches are summed in data order.
+        """
+        leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
+        replaced = {**self._center, **leaves}
+        total = 0.0
+        gradients = {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
+        with self.measuring(), torch.enable_grad():
+            for first in range(0, self.num_examples, self.batch_size):
+                last = min(first + self.batch_size, self.num_examples)
+                loss = self._mean_loss(replaced, first, last) * ((last - first) / self.num_examples)
+                total += float(loss.detach())
+                if loss.requires_grad:
+                    parts = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+                    for name, part in zip(leaves, parts, strict=True):
+                        gradients[name] += 0.0 if part is None else part
+        return total, gradients
+
     @contextlib.contextmanager
     def measuring(self) -> Iterator[None]:
         """Eval mode without gradients; training flags and torch's random state are restored on the way out."""

@@ -11,8 +11,8 @@ import matplotlib
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
-    from .estimate import VolumeEstimate
     from .profile import LossProfile
+    from .result import VolumeEstimate
 
 # Okabe and Ito 2008: distinguishable with any kind of colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

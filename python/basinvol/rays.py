@@ -48,6 +48,7 @@ class RaySolver:
     """A problem on its backend, ready to give the radii of any range of directions.
 
     Args: as `find_radii`, and
+        scaling: may also be the scale itself, a positive factor for every parameter. [P]
         memory_budget: bytes that the backend may keep between evaluations; changes no result. Default 1 GiB, and on a
             device most of what is free.
         instruction_set: of the native backend, one of those that `basinvol info` lists; default the best.
@@ -59,7 +60,7 @@ class RaySolver:
         directions: Directions,
         cutoffs: Sequence[float],
         *,
-        scaling: str = "filter",
+        scaling: str | Tensor = "filter",
         search: str = "interpolate",
         rtol: float = 1e-4,
         resolve: str = "all",
@@ -87,7 +88,9 @@ class RaySolver:
             landscape=landscape,
             directions=directions,
             center=space.flatten(landscape.model).to(landscape.device),
-            scale=space.scale(landscape.model, scaling).to(landscape.device),
+            scale=(scaling if isinstance(scaling, Tensor) else space.scale(landscape.model, scaling)).to(
+                landscape.device
+            ),
             cutoffs=_check_cutoffs(cutoffs),
             settings=settings,
             precision=_check_precision(precision),

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_model, save
 from torch import Tensor, nn
 
-from ..estimate import Volume
 from ..parameters import ParameterSpace
 from ..radii import Radii, Status
+from ..result import Volume
 from .data import Split, load
 from .description import Experiment, Network, Training, Variant
 from .execution import Execution
@@ -186,6 +186,9 @@ class Worker:
             "ess": found.ess,
             "max_share": found.max_share,
             "z": found.z,
+            "k_hat": found.k_hat,
+            "split_nats": found.split_nats,
+            "cutoff_slope": found.cutoff_slope,
             "verdict": found.verdict.value,
             "reason": found.reason,
         }

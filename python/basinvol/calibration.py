@@ -1,0 +1,87 @@
+"""How far is a setting from the truth? Estimates of landscapes whose volume is known, as a table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .estimate import estimate_volume
+from .ground_truth import Case, table
+from .result import VolumeEstimate
+
+_LEFT = (0, 4)  # columns of words
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """One case measured with one setting.
+
+    Attributes:
+        truth: the true log of what was measured, infinite where the basin is. nats
+        estimate: with its verdict.
+    """
+
+    case: Case
+    truth: float
+    estimate: VolumeEstimate
+
+    @property
+    def error(self) -> float:
+        """Estimate minus truth, minus infinity where the truth is infinite. nats"""
+        return self.estimate.log_volume - self.truth
+
+
+def calibrate(cases: Iterable[Case] | None = None, **settings: Any) -> list[Calibration]:
+    """Every case measured with the same settings, those of `basinvol.estimate_volume`.
+
+    With measure="gaussian" the cases whose mass is known are measured at the sigma at which it is known, or at `sigma`
+    where it is given and known.
+
+    Args:
+        cases: default `ground_truth.table()`.
+
+    Raises:
+        ValueError: a bad setting, or no case whose truth is known in this measure.
+    """
+    settings = {"scaling": "none", "on_censored": "bound", **settings}
+    is_gaussian = "gaussian" in (settings.get("measure"), settings.get("method"))
+    rows = []
+    for case in table() if cases is None else cases:
+        wanted = settings.get("sigma")
+        truths: list[tuple[float | None, float]] = [(None, case.log_volume)]
+        if is_gaussian:
+            truths = [(sigma, mass) for sigma, mass in case.log_masses.items() if wanted in (None, sigma)]
+        for sigma, truth in truths:
+            chosen = settings if sigma is None else {**settings, "measure": "gaussian", "sigma": sigma}
+            rows.append(Calibration(case, truth, estimate_volume(*case.task(), cutoff=case.cutoff, **chosen)))
+    if not rows:
+        raise ValueError("no case has a known truth in this measure; use measure='lebesgue', or leave `sigma` out.")
+    return rows
+
+
+def calibration_table(rows: Sequence[Calibration]) -> str:
+    """case, truth, estimate, error, verdict, effective sample size and evaluations, one line each."""
+    lines = [("case", "truth", "estimate", "error", "verdict", "ess", "evaluations")]
+    for row in rows:
+        found = row.estimate
+        sigma = "" if found.measure.sigma is None else f", sigma {found.measure.sigma:g}"
+        lines.append(
+            (
+                row.case.name + sigma,
+                f"{row.truth:,.2f}",
+                f"{found.log_volume:,.2f}",
+                f"{row.error:+,.2f}" if math.isfinite(row.error) else "infinite",
+                str(found.diagnostics.verdict),
+                f"{found.diagnostics.ess:.1f}",
+                f"{found.num_evaluations:,}",
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+
+    def aligned(line: tuple[str, ...]) -> str:
+        cells = zip(line, widths, strict=True)
+        return "  ".join(c.ljust(w) if i in _LEFT else c.rjust(w) for i, (c, w) in enumerate(cells))
+
+    return "\n".join(aligned(line) for line in lines)

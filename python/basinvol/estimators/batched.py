@@ -1,0 +1,108 @@
+"""The loss and its gradient at many points at once, in scaled coordinates around the center."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad_and_value, vmap
+
+from ..landscape import Landscape
+from ..parameters import ParameterSpace
+from ..probes import GRADIENT_COST
+
+_MOST_ROWS = 65_536  # examples x points in one pass
+
+
+class BatchedLoss:
+    """Mean loss on the largest level at center + S x, for rows x.
+
+    Evaluated by torch.func.vmap over the points; models that vmap refuses are evaluated one point at a time.
+
+    Args:
+        center, scale: of the parameters. [P]
+
+    Attributes:
+        num_evaluations: of the loss at one point; a gradient counts as three.
+    """
+
+    def __init__(self, landscape: Landscape, space: ParameterSpace, center: Tensor, scale: Tensor) -> None:
+        self._landscape, self._space = landscape, space
+        self._center, self._scale = center.double(), scale.double().to(center.device)
+        self._dtype = center.dtype
+        self._buffers = {name: b.detach() for name, b in landscape.model.named_buffers()}
+        self._fixed = {n: p.detach() for n, p in landscape.model.named_parameters() if n not in space.names}
+        self._is_batched = True
+        self.num_evaluations = 0
+
+    def with_gradients(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses [K] and gradients [K, P] at points [K, P], all float64 on the CPU."""
+        self.num_evaluations += GRADIENT_COST * len(points)
+        vectors = self._vectors(points)
+        if self._is_batched:
+            try:
+                losses, gradients = self._batched(vectors)
+            except (RuntimeError, NotImplementedError):
+                self._is_batched = False
+        if not self._is_batched:
+            found = [self._landscape.gradient(self._space.unflatten(vector)) for vector in vectors]
+            losses = torch.tensor([loss for loss, _ in found], dtype=torch.float64)
+            gradients = torch.stack([torch.cat([g[n].reshape(-1) for n in self._space.names]) for _, g in found])
+        return losses.double().cpu(), (gradients.double() * self._scale).cpu()
+
+    def losses(self, points: Tensor) -> Tensor:
+        """Losses [K] at points [K, P], float64 on the CPU."""
+        self.num_evaluations += len(points)
+        vectors = self._vectors(points)
+        if self._is_batched:
+            try:
+                return self._batched_losses(vectors).cpu()
+            except (RuntimeError, NotImplementedError):
+                self._is_batched = False
+        found = [self._landscape.losses(self._space.unflatten(vector))[-1] for vector in vectors]
+        return torch.stack(found).cpu() if found else torch.empty(0, dtype=torch.float64)
+
+    def _vectors(self, points: Tensor) -> Tensor:
+        return (self._center + self._scale * points.to(self._center.device)).to(self._dtype)
+
+    def _batched_losses(self, vectors: Tensor) -> Tensor:
+        count = self._landscape.num_examples
+        rows = max(1, min(count, _MOST_ROWS))
+        step = max(1, _MOST_ROWS // rows)
+        losses = torch.zeros(len(vectors), dtype=torch.float64, device=vectors.device)
+        with self._landscape.measuring():
+            for first in range(0, count, rows):
+                last = min(first + rows, count)
+                value = vmap(self._loss(first, last))
+                for start in range(0, len(vectors), step):
+                    part = vectors[start : start + step]
+                    losses[start : start + step] += value(part).double() * ((last - first) / count)
+        return losses
+
+    def _batched(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        landscape, count = self._landscape, self._landscape.num_examples
+        rows = max(1, min(count, _MOST_ROWS))
+        step = max(1, _MOST_ROWS // rows)
+        losses = torch.zeros(len(vectors), dtype=torch.float64, device=vectors.device)
+        gradients = torch.zeros_like(vectors)
+        with landscape.measuring(), torch.enable_grad():
+            for first in range(0, count, rows):
+                last = min(first + rows, count)
+                value = vmap(grad_and_value(self._loss(first, last)))
+                for start in range(0, len(vectors), step):
+                    part, loss = value(vectors[start : start + step])
+                    share = (last - first) / count
+                    losses[start : start + step] += loss.detach().double() * share
+                    gradients[start : start + step] += part.detach() * share
+        return losses, gradients
+
+    def _loss(self, first: int, last: int) -> Callable[[Tensor], Tensor]:
+        inputs, targets = self._landscape.inputs[first:last], self._landscape.targets[first:last]
+
+        def loss(vector: Tensor) -> Tensor:
+            named = {**self._buffers, **self._fixed, **self._space.unflatten(vector)}
+            outputs = functional_call(self._landscape.model, named, (inputs,))
+            return self._landscape.loss_fn(outputs, targets).reshape(())
+
+        return loss

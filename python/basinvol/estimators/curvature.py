@@ -1,0 +1,195 @@
+"""How stiff a basin is along its coordinates, from radii, gradients, second derivatives or an optimizer's state.
+
+A curvature g is in units of the basin: the model is the ellipsoid {sum g_i x_i^2 <= 1}, with x in scaled coordinates.
+It only shapes a proposal, whose density is divided out exactly: a wrong g costs precision, never correctness.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vjp
+
+from ..landscape import Landscape
+from ..parameters import ParameterSpace
+
+# Curvatures below this share of the mean are taken as that: what is flatter is decided by the measure, not by the fit.
+_FLOOR = 1e-6
+_PENALTIES = torch.logspace(-12, 3, 46, dtype=torch.float64)  # of the ridge, relative to the mean eigenvalue
+_CHUNK = 8192  # examples per forward pass of a Hessian-vector product
+
+
+def feature_groups(space: ParameterSpace, grouping: str) -> tuple[Tensor, int]:
+    """Which group each parameter belongs to [P], and their number.
+
+    "diagonal": every parameter is its own; "grouped": the rows (output units) of a tensor of rank two or more, and
+    every other tensor as a whole.
+    """
+    if grouping == "diagonal":
+        return torch.arange(space.dim), space.dim
+    labels, count = [], 0
+    for shape, size in zip(space.shapes, space.sizes, strict=True):
+        rows = shape[0] if len(shape) > 1 else 1
+        labels.append(count + torch.arange(rows).repeat_interleave(max(size // max(rows, 1), 1)))
+        count += rows
+    return torch.cat(labels), count
+
+
+def group_sums(squares: Tensor, groups: Tensor, count: int) -> Tensor:
+    """Sums of u_i^2 over each group. [n, P] -> [n, count]"""
+    return torch.zeros((len(squares), count), dtype=squares.dtype).index_add_(1, groups, squares)
+
+
+def fit_radii(features: Tensor, radius: Tensor) -> Tensor:
+    """Group curvatures from radii along uniform directions: 1/r^2 is linear in them for an ellipsoid. [F]
+
+    Ridge regression towards the mean of 1/r^2, its penalty chosen by generalized cross-validation (Golub, Heath and
+    Wahba 1979). No curvature is taken below its own standard error, because a proposal that is too long along one axis
+    does more harm than one that is too short. Exact for an axis-aligned ellipsoid once there are more rays than groups;
+    for a rotated one what it leaves is noise.
+
+    Args:
+        features: from `group_sums`, rows that sum to 1. [n, F]
+        radius: [n] float64
+    """
+    target = radius.double() ** -2.0
+    mean = target.mean()
+    count = len(target)
+    values, vectors = torch.linalg.eigh(features.T @ features)
+    values = values.clamp(min=0.0)
+    projected = vectors.T @ (features.T @ (target - mean))
+    total = float(((target - mean) ** 2).sum())
+    best = (math.inf, torch.zeros_like(values), 0.0)
+    for penalty in (_PENALTIES * values.mean()).tolist():
+        damped = values + penalty
+        coefficients = torch.where(damped > 0, projected / damped, 0.0)
+        residual = total - float((2.0 * projected * coefficients - values * coefficients**2).sum())
+        freedom = count - float((values / damped).sum())
+        if freedom >= 1.0:
+            score = max(residual, 1e-12 * total) / freedom**2
+            if score < best[0]:
+                variance = max(residual, 0.0) / freedom
+                best = (score, coefficients, variance)
+                spread = vectors.square() @ (values / damped**2)
+    _, coefficients, variance = best
+    curvature = mean + vectors @ coefficients
+    return torch.maximum(curvature, (variance * spread).sqrt()).clamp(min=_FLOOR * float(mean))
+
+
+def fit_secants(points: Tensor, gradients: Tensor, rise: float) -> tuple[Tensor, Tensor]:
+    """Curvatures and axes of the quadratic whose gradients are closest to those at some points. [P], [P, P]
+
+    H = (sum g x') (sum x x')^-1, symmetrized: exact for a quadratic once there are P points, rotated or not.
+
+    Args:
+        points: offsets from the center on the boundary, in scaled coordinates. [n, P]
+        gradients: of the loss there, in scaled coordinates. [n, P]
+        rise: cutoff minus the loss at the center.
+    """
+    gram, cross = points.T @ points, points.T @ gradients
+    ridge = 1e-10 * float(gram.diagonal().mean())
+    hessian = torch.linalg.solve(gram + ridge * torch.eye(len(gram), dtype=gram.dtype), cross)
+    values, vectors = torch.linalg.eigh(0.5 * (hessian + hessian.T) / (2.0 * rise))
+    return values.clamp(min=_FLOOR * float(values.abs().mean())), vectors
+
+
+def hessian_diagonal(
+    landscape: Landscape, space: ParameterSpace, center: Tensor, kind: str = "ggn", num_probes: int = 32, seed: int = 0
+) -> Tensor:
+    """Diagonal of the loss's Hessian or generalized Gauss-Newton matrix at the center, by Hutchinson's estimator. [P]
+
+    mean of z * (Hz) over random signs z (Bekas, Kokiopoulou and Saad 2007): unbiased, with a relative error of about
+    sqrt(off-diagonal sum of squares / num_probes) / diagonal. Each probe costs about six evaluations of the loss. Only
+    the curvature at the center is seen: a basin with a flat bottom and steep walls has none.
+
+    Args:
+        kind: "ggn" (J' H_out J, positive semidefinite) or "hessian".
+    """
+    generator = torch.Generator().manual_seed(seed)
+    total = torch.zeros(space.dim, dtype=torch.float64)
+    with landscape.measuring(), torch.enable_grad():
+        for _ in range(num_probes):
+            signs = (torch.randint(0, 2, (space.dim,), generator=generator) * 2.0 - 1.0).to(center)
+            total += (signs * _curvature_product(landscape, space, center, signs, kind)).double().cpu()
+    return total / num_probes
+
+
+def _curvature_product(landscape: Landscape, space: ParameterSpace, center: Tensor, v: Tensor, kind: str) -> Tensor:
+    product = torch.zeros_like(center)
+    buffers = {name: b.detach() for name, b in landscape.model.named_buffers()}
+    fixed = {n: p.detach() for n, p in landscape.model.named_parameters() if n not in space.names}
+    for first in range(0, landscape.num_examples, _CHUNK):
+        last = min(first + _CHUNK, landscape.num_examples)
+        inputs, targets = landscape.inputs[first:last], landscape.targets[first:last]
+
+        def outputs(vector: Tensor, inputs: Tensor = inputs) -> Tensor:
+            named = {**buffers, **fixed, **space.unflatten(vector)}
+            result: Tensor = functional_call(landscape.model, named, (inputs,))
+            return result
+
+        def loss(result: Tensor, targets: Tensor = targets) -> Tensor:
+            return landscape.loss_fn(result, targets).reshape(())
+
+        if kind == "ggn":
+            result, pull_back = _pull_back(outputs, center)
+            tangent = _pull_back(pull_back, torch.zeros_like(result))[1](v)  # Jv, as J'u is linear in u
+            part = pull_back(_slope_product(loss, result, tangent))
+        else:
+            part = _slope_product(_composed(loss, outputs), center, v)
+        product += part * ((last - first) / landscape.num_examples)
+    return product
+
+
+Function = Callable[[Tensor], Tensor]
+
+
+def _pull_back(function: Function, at: Tensor) -> tuple[Tensor, Function]:
+    """The value at a point, and u -> J'u there. Reverse mode only, which every operation has."""
+    found: Any = vjp(function, at)
+    return found[0], lambda u: found[1](u)[0]
+
+
+def _slope_product(function: Function, at: Tensor, v: Tensor) -> Tensor:
+    """Second derivative of a scalar function times a vector."""
+    product: Tensor = grad(lambda point: (grad(function)(point) * v).sum())(at)
+    return product
+
+
+def _composed(loss: Function, outputs: Function) -> Function:
+    return lambda vector: loss(outputs(vector))
+
+
+def adam_curvature(optimizer: torch.optim.Optimizer, model: nn.Module, space: ParameterSpace) -> Tensor:
+    """Adam's running mean of squared gradients as a curvature of the loss, up to a factor. [P]
+
+    The squared gradients of an example estimate the diagonal of the Fisher matrix, which for a likelihood is the
+    Gauss-Newton one (Kingma and Ba 2015, section 2); with full batches near a minimum they are mostly noise, so this is
+    the cheapest of the fits and the worst.
+
+    Raises:
+        ValueError: the optimizer holds no such state for a parameter of the space.
+    """
+    named, parts = dict(model.named_parameters()), []
+    for name in space.names:
+        state = optimizer.state.get(named[name], {})
+        if "exp_avg_sq" not in state:
+            raise ValueError(f"`optimizer` holds no exp_avg_sq for {name!r}: it must be Adam or AdamW, after a step.")
+        parts.append(state["exp_avg_sq"].detach().reshape(-1).double().cpu())
+    return torch.cat(parts)
+
+
+def as_curvature(diagonal: Tensor, scale: Tensor, radius: Tensor) -> Tensor:
+    """Second derivatives in parameters as a curvature of the basin, in scaled coordinates. [P]
+
+    Its level is set so that the mean of 1/r^2 along uniform directions is what the radii [n] say.
+    """
+    curvature = diagonal.double().cpu().clamp(min=0.0) * scale.double().cpu() ** 2
+    mean = float(curvature.mean())
+    if not mean > 0.0:
+        raise ValueError("the curvature is not positive anywhere; fit it from the radii instead.")
+    level = float((radius.double() ** -2.0).mean())
+    return (curvature / mean).clamp(min=_FLOOR) * level

@@ -1,0 +1,224 @@
+"""A random walk through the basin, in growing balls: the reference for few parameters."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..diagnostics import Diagnostics, Verdict, log_mean_exp, weight_statistics
+from ..result import Volume
+from ..volume import log_det_scale, log_unit_ball
+from .batched import BatchedLoss
+from .task import Outcome, Task
+
+MOST_PARAMETERS = 60
+_WALK_STAGE = 40
+_INNER = 0.9  # of the shortest ray: the first ball, in which points are drawn directly
+_GROWTH = 2.0  # largest ratio of volumes of a star body in two successive balls
+_EMPTY_SHELLS = 3  # in a row, and the basin is taken to end
+_MOST_DOUBLINGS = 12  # of the radius: a basin that long is taken to have no end
+_MOST_SHRINKS = 200
+_MAX_SPREAD = 0.5
+
+
+@dataclass(frozen=True)
+class Options:
+    """How far to walk.
+
+    Attributes:
+        num_walkers: in `num_groups` independent groups whose spread is the error.
+        num_steps: of every walker in every ball; the first third is not counted. Default 20 + P.
+    """
+
+    num_walkers: int = 256
+    num_groups: int = 8
+    num_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_groups < 2 or self.num_walkers % self.num_groups:
+            raise ValueError(
+                "`num_walkers` must be a multiple of `num_groups`, and `num_groups` at least 2, got "
+                f"{self.num_walkers} and {self.num_groups}."
+            )
+
+
+def estimate(task: Task, options: Options) -> Outcome:
+    """log V as a product of ratios of the volumes of the basin in growing balls around the center.
+
+    In each ball walkers sample the basin uniformly: along a random line the next point is uniform in the basin within
+    the ball's chord, found by shrinking (Neal 2003, section 4), which is exact whatever the shape. The share of points
+    in the ball before gives the ratio (Dyer, Frieze and Kannan 1991; hit-and-run, Smith 1984). Lines follow the
+    covariance of the ball before. A Gaussian mass weights the points of each shell by the density.
+
+    What is measured is {loss <= cutoff} in the balls wherever walkers get, not only what is visible from the center.
+    Bias: small while walkers mix; basins that only meet through a bottleneck are missed. Cost: walkers x balls (about
+    P log2 of the ratio of the longest to the shortest extent) x steps x about 5 evaluations, so at most 60 parameters.
+    """
+    dim = task.space.dim
+    if dim > MOST_PARAMETERS:
+        raise ValueError(
+            f"method='hit-and-run' is for at most {MOST_PARAMETERS} parameters, got {dim}; use method='annealed'."
+        )
+    directions = task.directions(task.num_directions)
+    solver = task.solver(directions)
+    radii = solver.solve_all().at()
+    shortest = float(radii.lower[radii.lower > 0].min())
+    walk = _Walk(task, options, solver.problem.center, _INNER * shortest)
+    log_volumes = walk.run()
+    volume = walk.volume(log_volumes)
+    details = {
+        "walkers": f"{options.num_walkers} in {options.num_groups} groups",
+        "balls": walk.num_phases,
+        "spread_of_log_volume": float(log_volumes.std()),
+    }
+    spent = int(radii.num_evaluations.sum()) + walk.energy.num_evaluations
+    return Outcome(volume, radii, solver, directions, radii, spent, details, beyond_star=True)
+
+
+class _Walk:
+    """Walkers in growing balls.
+
+    Attributes:
+        has_ended: the last balls added nothing, or the measure ends there.
+    """
+
+    def __init__(self, task: Task, options: Options, center: Tensor, inner: float) -> None:
+        self.task, self.options = task, options
+        self.energy = BatchedLoss(task.landscape, task.space, center, task.scale)
+        self.num_phases, self.has_ended = 0, False
+        self._generator = torch.Generator().manual_seed(task.directions(1, _WALK_STAGE).seed % 2**63)
+        self._radius = min(inner, task.measure.radius_max(task.space.dim))
+        self._shape = torch.eye(task.space.dim, dtype=torch.float64)
+        self._steps = options.num_steps or 20 + task.space.dim
+
+    def run(self) -> Tensor:
+        """Log of the measure, from each group. [G] float64"""
+        dim, measure = self.task.space.dim, self.task.measure
+        reach = measure.radius_max(dim)
+        x, log_volume = self._first_ball()
+        log_parts = [self._shell(x[None], 0.0, log_volume)]
+        empty = 0
+        while self._radius < reach and self.num_phases < _MOST_DOUBLINGS * dim and empty < _EMPTY_SHELLS:
+            before, self._radius = self._radius, min(self._radius * _GROWTH ** (1.0 / dim), reach)
+            samples = []
+            for step in range(self._steps):
+                x = self._step(x)
+                if step >= self._steps // 3:
+                    samples.append(x)
+            points = torch.stack(samples)
+            is_new = self._by_group(torch.linalg.vector_norm(points, dim=2) > before)
+            log_volume = log_volume - (1.0 - is_new.double().mean(dim=1)).log()
+            log_parts.append(self._shell(points, before, log_volume))
+            self._shape = _root_covariance(points)
+            empty = 0 if bool(is_new.any()) else empty + 1
+            self.num_phases += 1
+        self.has_ended = self._radius >= reach or empty >= _EMPTY_SHELLS
+        return torch.logsumexp(torch.stack(log_parts), dim=0)
+
+    def volume(self, log_volumes: Tensor) -> Volume:
+        """The volume in its terms, with a verdict from the groups."""
+        task = self.task
+        dim, det = task.space.dim, log_det_scale(task.scale)
+        log_number = log_mean_exp(log_volumes)
+        if task.measure.name != "gaussian":
+            log_number -= log_unit_ball(dim)
+        spread = float(log_volumes.std())
+        if not self.has_ended:
+            verdict = Verdict.CENSORED
+            reason = f"walkers still found room at radius {self._radius:.3g}; the volume may be infinite."
+        elif spread > _MAX_SPREAD:
+            verdict, reason = Verdict.LOWER_BOUND, f"groups of walkers spread by {spread:.1f} nats; raise `num_steps`."
+        else:
+            verdict, reason = (
+                Verdict.TRUSTWORTHY,
+                f"{len(log_volumes)} groups of walkers agree within {spread:.2f} nats.",
+            )
+        zero = task.space.zero_filters(task.scale)
+        if zero:
+            verdict, reason = Verdict.INVALID, f"parameters of scale 0 are never perturbed: {', '.join(zero)}."
+        evidence: dict[str, Any] = {**weight_statistics(log_volumes), "zero_scale": zero}
+        diagnostics = Diagnostics(
+            verdict,
+            reason,
+            bracket_nats=0.0,
+            censored=0.0,
+            non_finite=0.0,
+            unresolved=0.0,
+            negligible=0.0,
+            num_used=len(log_volumes),
+            num_spread=len(log_volumes),
+            **evidence,
+        )
+        return Volume(dim, log_unit_ball(dim), log_number, det, diagnostics, measure=task.measure)
+
+    def _first_ball(self) -> tuple[Tensor, Tensor]:
+        """Points drawn uniformly in the first ball until every walker is inside, and the log-volume. [K, P], [G]"""
+        dim, count = self.task.space.dim, self.options.num_walkers
+        draws, hits = torch.zeros(count, dtype=torch.float64), torch.zeros(count, dtype=torch.float64)
+        x = torch.zeros((count, dim), dtype=torch.float64)
+        for attempt in range(_MOST_SHRINKS):
+            noise = torch.randn((count, dim), generator=self._generator, dtype=torch.float64)
+            length = torch.rand((count, 1), generator=self._generator, dtype=torch.float64) ** (1.0 / dim)
+            drawn = self._radius * length * noise / torch.linalg.vector_norm(noise, dim=1, keepdim=True)
+            inside = self._is_inside(drawn)
+            x = torch.where((inside & (hits == 0))[:, None], drawn, x)
+            draws += 1.0
+            hits += inside
+            if attempt >= self._steps and bool((hits > 0).all()):
+                break
+        share = self._by_group(hits[None]).mean(dim=1) / self._by_group(draws[None]).mean(dim=1)
+        return x, share.log() + log_unit_ball(dim) + dim * math.log(self._radius)
+
+    def _shell(self, points: Tensor, before: float, log_volume: Tensor) -> Tensor:
+        """Log of the measure of the basin between two balls, from points [M, K, P] uniform in the outer one. [G]"""
+        norm = torch.linalg.vector_norm(points, dim=2)
+        log_values = torch.zeros_like(norm)
+        if self.task.measure.name == "gaussian":
+            sigma = float(self.task.measure.sigma or math.nan)
+            log_values = -0.5 * (norm / sigma) ** 2 - 0.5 * points.shape[2] * math.log(2.0 * math.pi * sigma**2)
+        log_values = torch.where(norm > before, log_values, -math.inf)
+        grouped = self._by_group(log_values)
+        return torch.logsumexp(grouped, dim=1) - math.log(grouped.shape[1]) + log_volume
+
+    def _step(self, x: Tensor) -> Tensor:
+        """Every walker along a random line, uniform in the part of the ball's chord that is in the basin."""
+        line = torch.randn(x.shape, generator=self._generator, dtype=torch.float64) @ self._shape.T
+        line = line / torch.linalg.vector_norm(line, dim=1, keepdim=True)
+        along = (x * line).sum(dim=1)
+        half = (along.square() + self._radius**2 - x.square().sum(dim=1)).clamp(min=0.0).sqrt()
+        low, high = -along - half, -along + half
+        moved, waiting = x.clone(), torch.arange(len(x))
+        for _ in range(_MOST_SHRINKS):
+            uniform = torch.rand(len(waiting), generator=self._generator, dtype=torch.float64)
+            t = low[waiting] + uniform * (high[waiting] - low[waiting])
+            tried = x[waiting] + t[:, None] * line[waiting]
+            inside = self._is_inside(tried)
+            moved[waiting[inside]] = tried[inside]
+            outside = waiting[~inside]
+            t = t[~inside]
+            low[outside] = torch.where(t < 0, t, low[outside])
+            high[outside] = torch.where(t < 0, high[outside], t)
+            waiting = outside
+            if len(waiting) == 0:
+                break
+        return moved
+
+    def _is_inside(self, x: Tensor) -> Tensor:
+        return self.energy.losses(x) <= self.task.cutoff
+
+    def _by_group(self, values: Tensor) -> Tensor:
+        """[M, K] to [G, M K / G]."""
+        groups = self.options.num_groups
+        return values.reshape(len(values), groups, -1).transpose(0, 1).reshape(groups, -1)
+
+
+def _root_covariance(points: Tensor) -> Tensor:
+    """A factor of the covariance of points [M, K, P], with a floor that keeps every line possible. [P, P]"""
+    covariance = torch.atleast_2d(torch.cov(points.flatten(0, 1).T))
+    floor = 0.01 * covariance.diagonal().mean()
+    factor: Tensor = torch.linalg.cholesky(covariance + floor * torch.eye(len(covariance), dtype=covariance.dtype))
+    return factor

@@ -1,0 +1,28 @@
+"""The plain estimate: the mean over uniform directions of what each ray covers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..result import Volume
+from .task import Outcome, Task
+
+
+@dataclass(frozen=True)
+class Options:
+    """None."""
+
+
+def estimate(task: Task, options: Options) -> Outcome:
+    """log E_u[w(r(u))] over uniform directions, with w(r) = r^P for a volume (Huang et al. 2020; Fan, Sandlund and Ko
+    2025) and the Gaussian's mass within r for a mass (Scherlis and Belrose 2025).
+
+    Bias: unbiased for the measure of the part of the basin that is visible from the center; on the log scale too low,
+    without limit, unless exp(KL) directions are used, where KL ~ (P/2) ln(arithmetic / geometric mean of the squared
+    semi-axes) for an ellipsoid (Chatterjee and Diaconis 2018). Cost: about five evaluations a direction.
+    """
+    directions = task.directions(task.num_directions)
+    solver = task.solver(directions)
+    radii = solver.solve_all(task.progress).at()
+    volume = Volume.of(radii, task.space, task.scale, task.on_censored, task.measure)
+    return Outcome(volume, radii, solver, directions, radii, int(radii.num_evaluations.sum()))

@@ -1,0 +1,272 @@
+"""Landscapes whose basin is known exactly, as modules with a loss and data: for tests, and to calibrate any setting.
+
+case = basinvol.ground_truth.ellipsoid(100, condition=100.0, rotated=True)
+est = basinvol.estimate_volume(*case.task(), cutoff=case.cutoff, scaling="none")
+print(est.log_volume - case.log_volume)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .landscape import LossFunction
+from .measures import log_chi_cdf
+from .volume import log_unit_ball
+
+_GRID = 20_001  # points of one-dimensional quadratures
+
+
+class Gauge(nn.Module):
+    """{w in R^P: gauge(w) <= cutoff} as a model: every example's output is the gauge at the parameters."""
+
+    def __init__(self, gauge: Callable[[Tensor], Tensor], dim: int) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(dim, dtype=torch.float64))
+        self.gauge = gauge
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """The gauge, once for every example. [n]"""
+        return self.gauge(self.w).expand(len(inputs))
+
+
+def mean_output(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The loss of a `Gauge`: the mean of its outputs, whatever the data."""
+    return outputs.mean()
+
+
+@dataclass(frozen=True)
+class Case:
+    """A basin whose measure is known.
+
+    Attributes:
+        name: of the body, with its dimension.
+        make: builds (model, loss_fn, data), at the center.
+        cutoff: loss that bounds the basin.
+        dim: P.
+        log_volume: true log of the Lebesgue volume with scaling="none", infinite where the basin is. nats
+        log_masses: true log of the mass under N(center, sigma^2), by sigma, where it is known. nats
+    """
+
+    name: str
+    make: Callable[[], tuple[nn.Module, LossFunction, tuple[Tensor, Tensor]]]
+    cutoff: float
+    dim: int
+    log_volume: float
+    log_masses: dict[float, float] = field(default_factory=dict)
+
+    def task(self) -> tuple[nn.Module, LossFunction, tuple[Tensor, Tensor]]:
+        """(model, loss_fn, data), newly built."""
+        return self.make()
+
+
+def gauge_case(name: str, gauge: Callable[[Tensor], Tensor], dim: int, cutoff: float, log_volume: float) -> Case:
+    """A case from a function of the parameter vector [P] whose sublevel set has a known volume."""
+
+    def make() -> tuple[nn.Module, LossFunction, tuple[Tensor, Tensor]]:
+        return Gauge(gauge, dim), mean_output, (torch.zeros(1, 1, dtype=torch.float64), torch.zeros(1))
+
+    return Case(f"{name}, P = {dim}", make, cutoff, dim, log_volume)
+
+
+def ball(dim: int, radius: float = 1.0, sigmas: Sequence[float] = ()) -> Case:
+    """|w| <= R: log omega_P + P ln R; under a Gaussian, the chi distribution."""
+    case = gauge_case("ball", lambda w: w.square().sum(), dim, radius**2, log_unit_ball(dim) + dim * math.log(radius))
+    masses = {sigma: float(log_chi_cdf(torch.tensor([radius / sigma]), dim)) for sigma in sigmas}
+    return dataclasses.replace(case, log_masses=masses)
+
+
+def ellipsoid(dim: int, condition: float, rotated: bool = False, seed: int = 0, cutoff: float = 0.5) -> Case:
+    """w'Hw/2 <= c, log-uniform spectrum from 1 to `condition`: log omega_P + (P/2) ln 2c - (1/2) ln det H."""
+    curvature = torch.logspace(0, math.log10(condition), dim, dtype=torch.float64)
+    truth = log_unit_ball(dim) + 0.5 * dim * math.log(2 * cutoff) - 0.5 * float(curvature.log().sum())
+    if not rotated:
+        order = torch.randperm(dim, generator=torch.Generator().manual_seed(seed))
+        curvature = curvature[order]
+        return gauge_case(
+            f"ellipsoid, condition {condition:g}", lambda w: 0.5 * (curvature * w * w).sum(), dim, cutoff, truth
+        )
+    root = curvature.sqrt()[:, None] * _rotation(dim, seed)
+    return gauge_case(
+        f"rotated ellipsoid, condition {condition:g}", lambda w: 0.5 * (root @ w).square().sum(), dim, cutoff, truth
+    )
+
+
+def long_axes(dim: int, length: float, num_axes: int = 1, rotated: bool = True, seed: int = 0) -> Case:
+    """A unit ball stretched `length` times along few axes, which may point anywhere: log omega_P + k ln length."""
+    curvature = torch.ones(dim, dtype=torch.float64)
+    curvature[:num_axes] = length**-2.0
+    truth = log_unit_ball(dim) + num_axes * math.log(length)
+    root = curvature.sqrt()[:, None] * (_rotation(dim, seed) if rotated else torch.eye(dim, dtype=torch.float64))
+    name = f"ball with {num_axes} axes {length:g} long"
+    return gauge_case(name, lambda w: (root @ w).square().sum(), dim, 1.0, truth)
+
+
+def two_scales(dim: int, condition: float, sigma: float, cutoff: float = 0.5) -> Case:
+    """An ellipsoid with curvature 1 on half of the axes and `condition` on the others; its Gaussian mass by quadrature.
+
+    The mass is that of chi^2_k + condition chi^2_(P-k) below 2c/sigma^2, one integral over the first.
+    """
+    num_soft = dim // 2
+    curvature = torch.ones(dim, dtype=torch.float64)
+    curvature[num_soft:] = condition
+    truth = log_unit_ball(dim) + 0.5 * dim * math.log(2 * cutoff) - 0.5 * float(curvature.log().sum())
+    case = gauge_case(
+        f"ellipsoid of two scales, condition {condition:g}",
+        lambda w: 0.5 * (curvature * w * w).sum(),
+        dim,
+        cutoff,
+        truth,
+    )
+    limit = 2 * cutoff / sigma**2
+    # Midpoints of the radius of the soft half, in units of sigma.
+    step = math.sqrt(limit) / _GRID
+    x = (torch.arange(_GRID, dtype=torch.float64) + 0.5) * step
+    log_density = (
+        (num_soft - 1) * x.log() - 0.5 * x * x - (0.5 * num_soft - 1) * math.log(2) - math.lgamma(num_soft / 2)
+    )
+    rest = ((limit - x * x) / condition).clamp(min=0).sqrt()
+    log_rest = torch.cat([log_chi_cdf(part, dim - num_soft) for part in rest.split(10_000)])
+    mass = float(torch.logsumexp(log_density + log_rest, 0)) + math.log(step)
+    return dataclasses.replace(case, log_masses={sigma: mass})
+
+
+def lp_ball(dim: int, p: float, radius: float = 1.0) -> Case:
+    """sum |w|^p <= R^p: P ln(2 Gamma(1 + 1/p)) - ln Gamma(1 + P/p) + P ln R; p = 1 is spiky, infinite p a cube."""
+    if math.isinf(p):
+        return gauge_case("cube", lambda w: w.abs().amax(), dim, radius, dim * math.log(2 * radius))
+    case = mixed([p] * dim, [1.0] * dim, cutoff=radius**p)
+    return dataclasses.replace(case, name=f"l_{p:g} ball, P = {dim}")
+
+
+def mixed(exponents: Sequence[float], scales: Sequence[float], cutoff: float = 1.0) -> Case:
+    """sum |w_i/s_i|^p_i <= c: sum ln(2 s_i Gamma(1 + 1/p_i)) - ln Gamma(1 + sum 1/p_i) + (sum 1/p_i) ln c."""
+    dim, total = len(exponents), sum(1 / p for p in exponents)
+    truth = sum(math.log(2 * s) + math.lgamma(1 + 1 / p) for s, p in zip(scales, exponents, strict=True))
+    truth += total * math.log(cutoff) - math.lgamma(1 + total)
+    powers = torch.tensor(exponents, dtype=torch.float64)
+    widths = torch.tensor(scales, dtype=torch.float64)
+    name = f"body of exponents {min(exponents):g} to {max(exponents):g}"
+    return gauge_case(name, lambda w: ((w / widths).abs() ** powers).sum(), dim, cutoff, truth)
+
+
+def star(amplitude: float = 0.5, waves: int = 5) -> Case:
+    """r = 1 + a cos(k t) in the plane: ln(pi (1 + a^2/2))."""
+
+    def gauge(w: Tensor) -> Tensor:
+        value: Tensor = torch.linalg.vector_norm(w) / (1.0 + amplitude * torch.cos(waves * torch.atan2(w[1], w[0])))
+        return value
+
+    return gauge_case("star", gauge, 2, 1.0, math.log(math.pi * (1 + amplitude**2 / 2)))
+
+
+def needle(dim: int, length: float, width: float, along: str = "axis") -> Case:
+    """The unit ball and a thin ellipsoid through it, along a coordinate axis or the diagonal; volume by quadrature.
+
+    Rays see the needle in a cone of angle `width`: few or none of them, though it may hold most of the volume.
+    """
+    axis = torch.zeros(dim, dtype=torch.float64)
+    axis[0] = 1.0
+    if along == "diagonal":
+        axis = torch.full((dim,), dim**-0.5, dtype=torch.float64)
+
+    def gauge(w: Tensor) -> Tensor:
+        height = w @ axis
+        aside = w.square().sum() - height * height
+        return torch.minimum(w.square().sum(), height * height / length**2 + aside / width**2)
+
+    # V = omega_(P-1)-weighted integral over the polar angle of max(1, r_ellipsoid)^P, in ln sin to resolve the cone.
+    angle = np.exp(np.linspace(math.log(1e-3 * width / length), math.log(math.pi / 2), _GRID))
+    log_r = np.maximum(0.0, -0.5 * np.log((np.cos(angle) / length) ** 2 + (np.sin(angle) / width) ** 2))
+    log_terms = torch.from_numpy(dim * log_r + (dim - 2) * np.log(np.sin(angle)) + np.log(np.gradient(angle)))
+    log_uniform = torch.from_numpy((dim - 2) * np.log(np.sin(angle)) + np.log(np.gradient(angle)))
+    log_mean = float(torch.logsumexp(log_terms, 0) - torch.logsumexp(log_uniform, 0))
+    name = f"ball with a needle {length:g} x {width:g} along the {along}"
+    return gauge_case(name, gauge, dim, 1.0, log_unit_ball(dim) + log_mean)
+
+
+def with_dead_parameters(dim: int, num_dead: int, condition: float = 1.0, sigmas: Sequence[float] = ()) -> Case:
+    """An ellipsoid in all but a few parameters that change nothing: the Lebesgue volume is infinite, a mass is not."""
+    curvature = torch.logspace(0, math.log10(condition), dim - num_dead, dtype=torch.float64)
+    name = f"ellipsoid and {num_dead} dead parameters"
+    case = gauge_case(name, lambda w: (curvature * w[num_dead:].square()).sum(), dim, 1.0, math.inf)
+    masses = {s: float(log_chi_cdf(torch.tensor([1 / s]), dim - num_dead)) for s in sigmas} if condition == 1.0 else {}
+    return dataclasses.replace(case, log_masses=masses)
+
+
+def half_space(dim: int, distance: float = 1.0, sigmas: Sequence[float] = ()) -> Case:
+    """w_1 <= d: infinite; under a Gaussian Phi(d / sigma)."""
+    case = gauge_case("half-space", lambda w: w[0], dim, distance, math.inf)
+    masses = {sigma: math.log(0.5 * math.erfc(-distance / sigma / math.sqrt(2))) for sigma in sigmas}
+    return dataclasses.replace(case, log_masses=masses)
+
+
+def slab(dim: int, half_width: float = 1.0, sigmas: Sequence[float] = ()) -> Case:
+    """|w_1| <= d: infinite; under a Gaussian erf(d / sigma sqrt 2)."""
+    case = gauge_case("slab", lambda w: w[0].abs(), dim, half_width, math.inf)
+    masses = {sigma: math.log(math.erf(half_width / sigma / math.sqrt(2))) for sigma in sigmas}
+    return dataclasses.replace(case, log_masses=masses)
+
+
+def regression(dim: int, condition: float, rank: int | None = None, seed: int = 0) -> Case:
+    """Least squares by a linear layer without bias: a quadratic with H = 2X'X/N; infinite if X has deficient rank."""
+    rank = dim if rank is None else rank
+    curvature = torch.logspace(0, math.log10(condition), rank, dtype=torch.float64)
+    inputs = (curvature * rank / 2).sqrt()[:, None] * _rotation(dim, seed)[:rank]
+    cutoff = 0.5
+    full = log_unit_ball(dim) + 0.5 * dim * math.log(2 * cutoff) - 0.5 * float(curvature.log().sum())
+
+    def make() -> tuple[nn.Module, LossFunction, tuple[Tensor, Tensor]]:
+        layer = nn.Linear(dim, 1, bias=False)
+        nn.init.zeros_(layer.weight)
+        return nn.Sequential(layer), F.mse_loss, (inputs.float(), torch.zeros(rank, 1))
+
+    name = f"regression of rank {rank}, condition {condition:g}, P = {dim}"
+    return Case(name, make, cutoff, dim, full if rank == dim else math.inf)
+
+
+def table() -> tuple[Case, ...]:
+    """Cases from easy to impossible, one of each kind and more of those that mislead."""
+    return (
+        ball(10, 2.0),
+        ball(1000, 40.0),
+        ellipsoid(2, 100.0),
+        ellipsoid(10, 10.0),
+        ellipsoid(30, 2.0, rotated=True),
+        ellipsoid(30, 100.0),
+        ellipsoid(100, 100.0, rotated=True),
+        ellipsoid(1000, 1000.0),
+        two_scales(40, 100.0, sigma=0.5),
+        long_axes(30, 1000.0),
+        long_axes(100, 10.0, num_axes=3),
+        lp_ball(5, 1.0),
+        lp_ball(30, 1.0),
+        lp_ball(200, 1.0),
+        lp_ball(6, math.inf),
+        mixed([4.0] * 200, np.logspace(0, 1, 200).tolist()),
+        mixed([1.0, 2.0, 3.0, 6.0] * 50, np.logspace(-0.5, 0.5, 200).tolist()),
+        mixed([1.0, 2.0, 3.0, 6.0], [0.5, 1.0, 0.8, 1.5], cutoff=0.8),
+        star(),
+        needle(10, 1e4, 0.5),
+        needle(10, 1e6, 0.3, along="diagonal"),
+        with_dead_parameters(30, 1, sigmas=(0.3,)),
+        with_dead_parameters(100, 5, sigmas=(0.1,)),
+        half_space(3, sigmas=(1.0,)),
+        slab(5, sigmas=(1.0,)),
+        regression(6, 10.0),
+        regression(50, 100.0),
+        regression(40, 2.0, rank=30),
+    )
+
+
+def _rotation(dim: int, seed: int) -> Tensor:
+    matrix = torch.randn(dim, dim, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    orthonormal: Tensor = torch.linalg.qr(matrix)[0]
+    return orthonormal
