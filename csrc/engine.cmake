@@ -51,6 +51,7 @@ function(basinvol_add_cuda_engine target)
     target_sources(${target} PRIVATE ${BASINVOL_CUDA_DIRECTORY}/${source}.cpp)
   endforeach()
   target_compile_options(${target} PRIVATE
+    $<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off>
     $<$<COMPILE_LANGUAGE:CUDA>:--fmad=false -Xcompiler=-Wall,-Wextra
       $<$<BOOL:${BASINVOL_WERROR}>:-Werror=all-warnings>>)
 endfunction()

@@ -33,7 +33,8 @@ def test_a_build_without_cuda_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_machine_without_a_device_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     claim(monkeypatch, "13.0", [])
-    assert cuda.CudaBackend().unusable(torch.device("cpu")) == "it needs a CUDA device, and none was found"
+    reason = cuda.CudaBackend().unusable(torch.device("cpu"))
+    assert reason == "it needs a CUDA device and a driver for CUDA 13.0, and none was found"
 
 
 def test_landscapes_on_other_devices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ class CudaBackend:
         if build["cuda"] is None:
             return "this installation was built without CUDA (reinstall where nvcc is on the path)"
         if not build["cuda_devices"]:
-            return "it needs a CUDA device, and none was found"
+            return f"it needs a CUDA device and a driver for CUDA {build['cuda']}, and none was found"
         if device.type not in ("cpu", "cuda"):
             return f"it takes landscapes on the cpu or on a CUDA device, and this one is on {device}"
         return None
