@@ -157,3 +157,8 @@ def test_every_claim_is_tested_here() -> None:
         "variation_matters",
         "order_survives",
     }
+
+
+def test_networks_that_never_reach_the_cutoff_say_nothing() -> None:
+    rows = run_with(dict.fromkeys(AS_PUBLISHED, NO_VOLUME), LOSSES)
+    assert verdicts(rows, *SCALING) == ["not measurable"] * 4

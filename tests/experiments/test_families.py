@@ -236,3 +236,12 @@ def test_ranking_is_certain_where_every_direction_agrees() -> None:
     assert counts[-1] == 40
     assert alike[-1] == 1.0
     assert alike[0] < 1.0
+
+
+def test_a_run_without_any_minimum_has_a_report(tmp_path: Path) -> None:
+    experiment = dataclasses.replace(describe("mnist-wide", "smoke"), cutoffs=(1e-9,), num_directions=3)
+    Sweep(experiment, tmp_path).run()
+    assert not np.isfinite(read_volumes(tmp_path)["log_mean_power"]).any()
+    page = write_report(tmp_path).read_text()
+    assert "not measurable" in page
+    assert "verdicts: none" in text_table(tmp_path)

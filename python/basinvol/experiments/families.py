@@ -46,7 +46,6 @@ _SWISS_SMALL: dict[str, Any] = {"seeds": (0, 1, 2), "num_directions": 500}
 _QUICK_SWISS = Training(epochs=300, learning_rate=3e-3)
 _QUICK_COLOUR: dict[str, Any] = {
     "network": Network((3072,), (64,), 10),
-    "cutoffs": (1.0,),
     "training": Training(epochs=100),
 }
 _QUICK_CNN: dict[str, Any] = {"num_directions": 4, "training": Training(epochs=20, learning_rate=1e-2)}
@@ -84,7 +83,7 @@ FAMILIES: dict[str, dict[str, Experiment]] = {
             "title": f"colour images {_PHOTOS}, perceptron 3072-128-64-10",
             "network": Network((3072,), (128, 64), 10),
             "data": Data("photo-patches"),
-            "levels": (0, 450, 1950),
+            "levels": (0, 450, 1450),
             "cutoffs": (0.1,),
             "num_directions": 100,
         },
@@ -96,10 +95,11 @@ FAMILIES: dict[str, dict[str, Experiment]] = {
             "title": f"colour images {_PHOTOS}, convolutions 8, 16 and 16, then 256-32-10",
             "network": Network((3, 32, 32), (32,), 10, channels=(8, 16, 16)),
             "data": Data("photo-patches"),
-            "levels": (0, 150, 450),
+            "levels": (0, 100, 300),
             "landscapes": (),
             "cutoffs": (0.1,),
             "num_directions": 30,
+            "training": Training(epochs=300, learning_rate=3e-3),
         },
         {
             "network": Network((3, 32, 32), (), 10, channels=(4, 4, 4)),
@@ -230,6 +230,7 @@ FAMILIES: dict[str, dict[str, Experiment]] = {
             "title": "5,000 MNIST digits, perceptrons 784-256-128-10 and 784-256-256-128-10",
             "levels": (0, 340, 1940),
             "training": Training(epochs=500),
+            "seeds": (1, 2),
         },
         _MNIST_SMOKE | {"variation": replace(protocol.WIDTHS, values=((32,), (32, 32)))},
     ),

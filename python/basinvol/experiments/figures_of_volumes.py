@@ -30,7 +30,7 @@ def fixed_landscape(rows: pd.DataFrame) -> Figure:
         if len(own):
             top.plot([size], [own.mean()], marker="*", markersize=14, color=_colour(index), linestyle="")
     _volume_axis(top)
-    top.legend(title="landscape of\n(examples)", **_BESIDE)
+    _legend(top, title="landscape of\n(examples)", **_BESIDE)
     top.set_title("Volume of each minimum, one landscape a line (star: trained on that landscape)", loc="left")
     _generalization(loss, accuracy, rows, "model_size")
     accuracy.set_xlabel("examples the minimum was trained on")
@@ -44,7 +44,7 @@ def varying_landscape(rows: pd.DataFrame) -> Figure:
     axes = figure.subplots()
     _note_censored(axes, rows)
     inside = basins(rows)["log_mean_power"]
-    drop = inside.min() - 0.08 * max(inside.max() - inside.min(), 1.0)
+    drop = 0.0 if inside.empty else inside.min() - 0.08 * max(inside.max() - inside.min(), 1.0)
     for index, (size, some) in enumerate(rows.groupby("model_size")):
         means = basins(some).groupby("landscape_size")["log_mean_power"].mean()
         if means.empty:
@@ -58,7 +58,7 @@ def varying_landscape(rows: pd.DataFrame) -> Figure:
             axes.plot([end], [drop], marker="x", color=_colour(index))
     _volume_axis(axes)
     axes.set_xlabel("examples in the landscape")
-    axes.legend(title="minimum trained on\n(examples)", **_BESIDE)
+    _legend(axes, title="minimum trained on\n(examples)", **_BESIDE)
     cutoff = rows["cutoff"].iloc[0]
     axes.set_title(f"Each minimum as its landscape grows (x: its loss passes the cutoff {cutoff:g})", loc="left")
     _size_axis(axes, rows["landscape_size"])
@@ -83,7 +83,7 @@ def power_law(rows: pd.DataFrame) -> Figure:
                 label += f"\n95 % of seeds: slope {law.interval[0]:,.0f} to {law.interval[1]:,.0f}"
             axes.plot(size, law.slope * np.log(size) + law.intercept, color=colour, label=label)
     _volume_axis(axes)
-    axes.legend(loc="best")
+    _legend(axes, loc="best")
     axes.set_xlabel("examples N, trained and measured on")
     axes.set_title("Volume of the own minimum (pale: single seeds)", loc="left")
     _size_axis(axes, rows["model_size"])
@@ -100,8 +100,7 @@ def bad_data(volumes: pd.DataFrame) -> Figure:
         if not inside.empty:
             _line(top, inside.groupby("model_level")["log_mean_power"], index, f"{cutoff:g}")
     _volume_axis(top)
-    if top.get_legend_handles_labels()[0]:
-        top.legend(title="cutoff", **_BESIDE)
+    _legend(top, title="cutoff", **_BESIDE)
     top.set_title(f"Volume on the clean landscape of {volumes['landscape_size'].iloc[0]:,} examples", loc="left")
     _generalization(loss, accuracy, volumes, "model_level")
     accuracy.set_xlabel("wrong examples added to the training set")
@@ -120,8 +119,7 @@ def variation(volumes: pd.DataFrame, title: str) -> Figure:
     for index, ((size, cutoff), some) in enumerate(own.groupby(["model_size", "cutoff"])):
         _line(top, some.groupby("position")["log_mean_power"], index, f"{size:,} at {cutoff:g}")
     _volume_axis(top)
-    if top.get_legend_handles_labels()[0]:
-        top.legend(title="examples at cutoff", **_BESIDE)
+    _legend(top, title="examples at cutoff", **_BESIDE)
     top.set_title("Volume on the landscape that the network was trained on", loc="left")
     for index, size in enumerate(sizes):
         some = rows[rows["model_size"] == size].drop_duplicates(["model_seed", "variant"])
@@ -146,6 +144,12 @@ def _generalization(loss: Axes, accuracy: Axes, rows: pd.DataFrame, column: str)
     loss.set_ylabel("test loss")
     loss.set_ylim(bottom=0)
     accuracy.set_ylabel("test accuracy")
+
+
+def _legend(axes: Axes, **options: Any) -> None:
+    """A legend, if there is anything to name."""
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(**options)
 
 
 def _note_censored(axes: Axes, rows: pd.DataFrame) -> None:

@@ -28,6 +28,7 @@ _OPENML = {
 }
 _MODULUS = 97
 _PATCH, _NUM_PATCHES = 32, 4000
+_LEAST_CONTRAST = 30.0  # standard deviation of a patch: strips share a sky, in which none could be told apart
 _REGIONS = 5  # of each photograph: a class is a vertical strip of it
 
 
@@ -148,9 +149,12 @@ def _patches(regions: NDArray[np.int64], random: np.random.RandomState) -> NDArr
     for row, region in enumerate(regions):
         photograph = photographs[region // _REGIONS]
         height, width = photograph.shape[0], photograph.shape[1] // _REGIONS
-        top = random.randint(0, height - _PATCH)
-        left = (region % _REGIONS) * width + random.randint(0, width - _PATCH)
-        patches[row] = photograph[top : top + _PATCH, left : left + _PATCH].transpose(2, 0, 1)
+        patch = photograph[:0]
+        while patch.size == 0 or patch.std() < _LEAST_CONTRAST:
+            top = random.randint(0, height - _PATCH)
+            left = (region % _REGIONS) * width + random.randint(0, width - _PATCH)
+            patch = photograph[top : top + _PATCH, left : left + _PATCH]
+        patches[row] = patch.transpose(2, 0, 1)
     return patches
 
 
