@@ -170,7 +170,7 @@ def weight_statistics(log_weights: Tensor, spread: Tensor | None = None, skips: 
     return {
         "ess": 1.0 / concentration,
         "max_share": float(share.max()),
-        "k_hat": pareto_k(log_weights),
+        "k_hat": pareto_k(spread if skips else log_weights),
         "z": float(spread.std()) / math.sqrt(2.0 * math.log(count)) if has_spread and count > 1 else math.nan,
         "split_nats": math.nan if skips else _split_nats(log_weights),
         "standard_error": (

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..diagnostics import Diagnostics, Verdict, log_mean_exp, weight_statistics
+from ..diagnostics import Verdict, log_mean_exp, weight_statistics
 from ..result import Volume
-from ..volume import log_det_scale, log_unit_ball
 from .batched import BatchedLoss
 from .curvature import feature_groups, fit_radii, group_sums
+from .groups import volume_of_groups
 from .hamiltonian import Chains, Gibbs, Hamiltonian, Whitening
 from .task import Outcome, Task, in_chunks
 from .tilt import Tilt
@@ -284,32 +284,11 @@ class _Annealing:
         return _Production(log_z + self._log_reference(), *converted, acceptance, origin, visible)
 
     def volume(self, found: _Production) -> Volume:
-        """The volume in its terms, with a verdict from the chains' own diagnostics."""
-        task = self.task
-        dim, det = task.space.dim, log_det_scale(task.scale)
-        log_number = log_mean_exp(found.log_z) + found.log_conversion
+        """The volume, with a verdict from the chains' own diagnostics."""
+        task, log_z = self.task, found.log_z
         if task.measure.name == "gaussian":
-            log_number -= 0.5 * dim * math.log(2.0 * math.pi * float(task.measure.sigma or math.nan) ** 2)
-        else:
-            log_number -= log_unit_ball(dim)
-        statistics = weight_statistics(found.log_z)
-        statistics["standard_error"] = math.hypot(statistics["standard_error"], found.conversion_error)
-        zero = task.space.zero_filters(task.scale)
-        verdict, reason = self._judge(found, zero)
-        evidence: dict[str, Any] = {**statistics, "zero_scale": zero}
-        diagnostics = Diagnostics(
-            verdict,
-            reason,
-            bracket_nats=0.0,
-            censored=0.0,
-            non_finite=0.0,
-            unresolved=0.0,
-            negligible=0.0,
-            num_used=len(found.log_z),
-            num_spread=len(found.log_z),
-            **evidence,
-        )
-        return Volume(dim, log_unit_ball(dim), log_number, det, diagnostics, measure=task.measure)
+            log_z = log_z - 0.5 * task.space.dim * math.log(2.0 * math.pi * float(task.measure.sigma or math.nan) ** 2)
+        return volume_of_groups(task, log_z, *self._judge(found), found.log_conversion, found.conversion_error)
 
     def details(self, found: _Production) -> dict[str, Any]:
         """What the chains say about themselves."""
@@ -328,11 +307,8 @@ class _Annealing:
             "visible_from_center": found.visible,
         }
 
-    def _judge(self, found: _Production, zero_scale: dict[str, int]) -> tuple[Verdict, str]:
+    def _judge(self, found: _Production) -> tuple[Verdict, str]:
         spread = float(found.log_z.std())
-        if zero_scale:
-            named = ", ".join(f"{name} ({count})" for name, count in zero_scale.items())
-            return Verdict.INVALID, f"parameters of scale 0 are never perturbed: {named}; exclude them."
         if not bool(torch.isfinite(found.log_z).all()) or not math.isfinite(found.log_conversion):
             return Verdict.INVALID, "chains ended at a loss that is not finite, or none near the cutoff."
         if self.reached < 1.0:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..diagnostics import Diagnostics, Verdict, log_mean_exp, weight_statistics
-from ..result import Volume
-from ..volume import log_det_scale, log_unit_ball
+from ..diagnostics import Verdict
+from ..volume import log_unit_ball
 from .batched import BatchedLoss
+from .groups import volume_of_groups
 from .task import Outcome, Task
 
 MOST_PARAMETERS = 60
@@ -69,7 +68,7 @@ def estimate(task: Task, options: Options) -> Outcome:
     shortest = float(radii.lower[radii.lower > 0].min())
     walk = _Walk(task, options, solver.problem.center, _INNER * shortest)
     log_volumes = walk.run()
-    volume = walk.volume(log_volumes)
+    volume = volume_of_groups(task, log_volumes, *walk.verdict(log_volumes))
     details = {
         "walkers": f"{options.num_walkers} in {options.num_groups} groups",
         "balls": walk.num_phases,
@@ -119,41 +118,16 @@ class _Walk:
         self.has_ended = self._radius >= reach or empty >= _EMPTY_SHELLS
         return torch.logsumexp(torch.stack(log_parts), dim=0)
 
-    def volume(self, log_volumes: Tensor) -> Volume:
-        """The volume in its terms, with a verdict from the groups."""
-        task = self.task
-        dim, det = task.space.dim, log_det_scale(task.scale)
-        log_number = log_mean_exp(log_volumes)
-        if task.measure.name != "gaussian":
-            log_number -= log_unit_ball(dim)
+    def verdict(self, log_volumes: Tensor) -> tuple[Verdict, str]:
+        """From the groups, and from where the walk ended."""
         spread = float(log_volumes.std())
         if not self.has_ended:
-            verdict = Verdict.CENSORED
-            reason = f"walkers still found room at radius {self._radius:.3g}; the volume may be infinite."
-        elif spread > _MAX_SPREAD:
-            verdict, reason = Verdict.LOWER_BOUND, f"groups of walkers spread by {spread:.1f} nats; raise `num_steps`."
-        else:
-            verdict, reason = (
-                Verdict.TRUSTWORTHY,
-                f"{len(log_volumes)} groups of walkers agree within {spread:.2f} nats.",
+            return Verdict.CENSORED, (
+                f"walkers still found room at radius {self._radius:.3g}; the volume may be infinite."
             )
-        zero = task.space.zero_filters(task.scale)
-        if zero:
-            verdict, reason = Verdict.INVALID, f"parameters of scale 0 are never perturbed: {', '.join(zero)}."
-        evidence: dict[str, Any] = {**weight_statistics(log_volumes), "zero_scale": zero}
-        diagnostics = Diagnostics(
-            verdict,
-            reason,
-            bracket_nats=0.0,
-            censored=0.0,
-            non_finite=0.0,
-            unresolved=0.0,
-            negligible=0.0,
-            num_used=len(log_volumes),
-            num_spread=len(log_volumes),
-            **evidence,
-        )
-        return Volume(dim, log_unit_ball(dim), log_number, det, diagnostics, measure=task.measure)
+        if spread > _MAX_SPREAD:
+            return Verdict.LOWER_BOUND, f"groups of walkers spread by {spread:.1f} nats; raise `num_steps`."
+        return Verdict.TRUSTWORTHY, f"{len(log_volumes)} groups of walkers agree within {spread:.2f} nats."
 
     def _first_ball(self) -> tuple[Tensor, Tensor]:
         """Points drawn uniformly in the first ball until every walker is inside, and the log-volume. [K, P], [G]"""

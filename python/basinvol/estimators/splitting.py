@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..diagnostics import Diagnostics, Verdict, log_mean_exp, weight_statistics
-from ..result import Volume
-from ..volume import log_det_scale, log_unit_ball
+from ..diagnostics import Verdict
 from .batched import BatchedLoss
+from .groups import volume_of_groups
 from .task import Outcome, Task
 
 _CHAIN_STAGE = 50
@@ -73,7 +71,8 @@ def estimate(task: Task, options: Options) -> Outcome:
         "levels": run.num_levels,
         "spread_of_log_mass": float(log_masses.std()),
     }
-    return Outcome(_volume(task, log_masses, run), radii, solver, directions, radii, spent, details, beyond_star=True)
+    volume = volume_of_groups(task, log_masses, *_verdict(task, log_masses, run))
+    return Outcome(volume, radii, solver, directions, radii, spent, details, beyond_star=True)
 
 
 class _Splitting:
@@ -141,36 +140,16 @@ class _Splitting:
         return float(self.task.measure.sigma or math.nan) * noise
 
 
-def _volume(task: Task, log_masses: Tensor, run: _Splitting) -> Volume:
+def _verdict(task: Task, log_masses: Tensor, run: _Splitting) -> tuple[Verdict, str]:
     spread = float(log_masses.std())
-    zero = task.space.zero_filters(task.scale)
-    if zero:
-        verdict, reason = Verdict.INVALID, f"parameters of scale 0 are never perturbed: {', '.join(zero)}."
-    elif run.last_level > task.cutoff:
-        verdict, reason = Verdict.INVALID, f"the chains came down to a loss of {run.last_level:.3g}, not to the cutoff."
-    elif spread > _MAX_SPREAD:
-        verdict = Verdict.LOWER_BOUND
-        reason = f"independent groups of chains spread by {spread:.1f} nats; raise `num_moves` or `num_chains`."
-    else:
-        verdict = Verdict.TRUSTWORTHY
-        reason = f"{len(log_masses)} groups of chains agree within {spread:.2f} nats on {run.num_levels} levels."
-    evidence: dict[str, Any] = {**weight_statistics(log_masses), "zero_scale": zero}
-    count = len(log_masses)
-    diagnostics = Diagnostics(
-        verdict,
-        reason,
-        bracket_nats=0.0,
-        censored=0.0,
-        non_finite=0.0,
-        unresolved=0.0,
-        negligible=0.0,
-        num_used=count,
-        num_spread=count,
-        **evidence,
-    )
-    dim = task.space.dim
-    return Volume(
-        dim, log_unit_ball(dim), log_mean_exp(log_masses), log_det_scale(task.scale), diagnostics, measure=task.measure
+    if run.last_level > task.cutoff:
+        return Verdict.INVALID, f"the chains came down to a loss of {run.last_level:.3g}, not to the cutoff."
+    if spread > _MAX_SPREAD:
+        return Verdict.LOWER_BOUND, (
+            f"independent groups of chains spread by {spread:.1f} nats; raise `num_moves` or `num_chains`."
+        )
+    return Verdict.TRUSTWORTHY, (
+        f"{len(log_masses)} groups of chains agree within {spread:.2f} nats on {run.num_levels} levels."
     )
 
 

@@ -1,0 +1,49 @@
+"""A volume from independent groups of chains, whose spread is the error."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+from ..diagnostics import Diagnostics, Verdict, log_mean_exp, weight_statistics
+from ..result import Volume
+from ..volume import log_det_scale, log_unit_ball
+from .task import Task
+
+
+def volume_of_groups(
+    task: Task, log_groups: Tensor, verdict: Verdict, reason: str, shift: float = 0.0, shift_error: float = 0.0
+) -> Volume:
+    """The mean over groups, with the verdict that their method came to.
+
+    Args:
+        log_groups: log of the measure in scaled coordinates, from each group. [G] float64
+        shift: added to the log of their mean, with its own error. nats
+    """
+    dim = task.space.dim
+    log_number = log_mean_exp(log_groups) + shift
+    if task.measure.name != "gaussian":
+        log_number -= log_unit_ball(dim)
+    zero = task.space.zero_filters(task.scale)
+    if zero:
+        named = ", ".join(f"{name} ({count})" for name, count in zero.items())
+        verdict = Verdict.INVALID
+        reason = f"parameters of scale 0 are never perturbed: {named}; exclude them, or use scaling='none'."
+    statistics = weight_statistics(log_groups)
+    statistics["standard_error"] = math.hypot(statistics["standard_error"], shift_error)
+    evidence: dict[str, Any] = {**statistics, "zero_scale": zero}
+    diagnostics = Diagnostics(
+        verdict,
+        reason,
+        bracket_nats=0.0,
+        censored=0.0,
+        non_finite=0.0,
+        unresolved=0.0,
+        negligible=0.0,
+        num_used=len(log_groups),
+        num_spread=len(log_groups),
+        **evidence,
+    )
+    return Volume(dim, log_unit_ball(dim), log_number, log_det_scale(task.scale), diagnostics, measure=task.measure)
