@@ -55,8 +55,10 @@ void BatchedRays::prepare() {
 }
 
 // A workspace for at most `wanted` rays; the last one is kept, as allocating gigabytes takes long.
-std::unique_ptr<Workspace>& BatchedRays::reserve(std::unique_ptr<Workspace>& kept, std::size_t wanted, int num_targets,
-                                                 std::int64_t shift_rows, int num_blocks) {
+std::unique_ptr<Workspace>& BatchedRays::reserve(std::unique_ptr<Workspace>& kept, std::unique_ptr<Workspace>& other,
+                                                 std::size_t wanted, int num_targets, std::int64_t shift_rows,
+                                                 int num_blocks) {
+  if (memory_.budget > 0) other.reset();  // a budget is for one of them; what is free, for both
   if (kept != nullptr && kept->num_targets() == num_targets && kept->capacity() >= wanted) return kept;
   kept.reset();
   const std::int64_t bytes = Workspace::bytes_per_ray(problem_, num_targets, shift_rows, num_blocks);
@@ -135,7 +137,7 @@ BatchedRays::Survivors BatchedRays::prove(const Rays& rays, const SearchPlan& ho
   const std::int64_t chunk_rows = std::min<std::int64_t>(problem_.count(), std::int64_t{kChunkBlocks} * kBlockRows);
   const int chunk_blocks = std::min(kChunkBlocks, rows_->size());
   const std::size_t num_targets = static_cast<std::size_t>(plan.num_targets), total = rays.indices.size();
-  Workspace& work = *reserve(proof_, total, plan.num_targets, chunk_rows, chunk_blocks);
+  Workspace& work = *reserve(proof_, full_, total, plan.num_targets, chunk_rows, chunk_blocks);
   Survivors survivors;
   survivors.prior.negligible = prior.negligible;
   for (std::size_t first = 0; first < total; first += work.capacity()) {
@@ -189,7 +191,7 @@ void BatchedRays::solve_in_full(const Rays& rays, const SearchPlan& host_plan, c
                                 std::vector<RayResult>& results) {
   const RowSource source{rows_.get(), nullptr, 0};
   const std::size_t total = rays.indices.size();
-  Workspace& work = *reserve(full_, total, plan.num_targets, problem_.count(), rows_->size());
+  Workspace& work = *reserve(full_, proof_, total, plan.num_targets, problem_.count(), rows_->size());
   for (std::size_t first = 0; first < total; first += work.capacity()) {
     const int count = static_cast<int>(std::min(work.capacity(), total - first));
     work.flight().begin(rays, first, count, host_plan, prior, stream_);

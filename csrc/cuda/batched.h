@@ -27,8 +27,8 @@ class BatchedRays {
   struct Survivors;  // rays that are to be solved in full, and what is known of them
 
   void prepare();
-  std::unique_ptr<Workspace>& reserve(std::unique_ptr<Workspace>& kept, std::size_t wanted, int num_targets,
-                                      std::int64_t shift_rows, int num_blocks);
+  std::unique_ptr<Workspace>& reserve(std::unique_ptr<Workspace>& kept, std::unique_ptr<Workspace>& other,
+                                      std::size_t wanted, int num_targets, std::int64_t shift_rows, int num_blocks);
   Survivors prove(const Rays& rays, const SearchPlan& host_plan, const SearchPlan& plan, const Prior& prior);
   void prove_target(Workspace& work, const SearchPlan& plan, int target, const Target& host_target, double negligible);
   void solve_in_full(const Rays& rays, const SearchPlan& host_plan, const SearchPlan& plan, const Prior& prior,
