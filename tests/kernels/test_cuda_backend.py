@@ -65,7 +65,9 @@ def test_the_adapter_gives_the_engine_what_the_cpu_engine_gets(monkeypatch, trai
         resources.append((device, memory_budget, precision))
         return _native.Resources(1, memory_budget or 2**30)
 
-    stand_in = types.SimpleNamespace(CudaResources=resources_on, CudaMlpRays=_native.MlpRays)
+    stand_in = types.SimpleNamespace(
+        CudaResources=resources_on, CudaMlpRays=_native.MlpRays, build_info=lambda: {"cuda_devices": ["a card"]}
+    )
     monkeypatch.setattr(cuda, "compiled_extension", lambda: stand_in)
     landscape = bv.Landscape(trained, F.cross_entropy, blobs, levels=[30, 90])
     directions = bv.Directions(bv.ParameterSpace.of(trained), 8, generator="legacy")
@@ -148,8 +150,8 @@ def test_split_tensor_core_products_find_the_same_crossings(make_mlp, widths, ac
     directions = bv.Directions(bv.ParameterSpace.of(model), 40)
     cutoff = float(landscape.losses()[0]) + 0.2
     exact = bv.RaySolver(landscape, directions, [cutoff], backend="cuda")
-    engine = cuda.CudaBackend("tf32x3").prepare(exact.problem, bv.backends.Resources(1))
-    found = engine.solve(range(40), exact.generic_guess)
+    split = bv.RaySolver(landscape, directions, [cutoff], backend="cuda", precision="tf32x3")
+    found = split.engine.solve(range(40), exact.generic_guess)
     assert_same_crossings(found.only((count,)), exact.engine.solve(range(40), exact.generic_guess).only((count,)))
 
 

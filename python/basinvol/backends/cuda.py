@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from . import RayProblem, Resources
+from . import Engine, RayProblem, Resources
+from .device.split import devices_of, split
 from .native import CompiledEngine, compiled_extension, unsupported_mlp
 
 
@@ -32,21 +33,23 @@ class CudaBackend:
         """It takes float32 perceptrons with three losses."""
         return unsupported_mlp(problem)
 
-    def prepare(self, problem: RayProblem, resources: Resources) -> CudaEngine:
-        """Copy the network and the data to the device, multiply them, and evaluate the center."""
-        return CudaEngine(problem, resources, problem.precision or self.precisions[0])
+    def prepare(self, problem: RayProblem, resources: Resources) -> Engine:
+        """Copy the network and the data to every device that was asked for, multiply them, and evaluate the center."""
+        devices = devices_of(problem.landscape.device, len(compiled_extension().build_info()["cuda_devices"]))
+        precision = problem.precision or self.precisions[0]
+        return split([CudaEngine(problem, resources, precision, device.index or 0) for device in devices])
 
 
 class CudaEngine(CompiledEngine):
-    """The engine on the landscape's device, or on the first one."""
+    """The engine on one device, by its number."""
 
     keeps_trace = False
     step = 1024  # it divides them by memory
 
-    def __init__(self, problem: RayProblem, resources: Resources, precision: str) -> None:
+    def __init__(self, problem: RayProblem, resources: Resources, precision: str, device: int) -> None:
         extension = compiled_extension()
         budget = resources.memory_budget or 0  # 0: what is free
-        given = extension.CudaResources(problem.landscape.device.index or 0, budget, precision)
+        given = extension.CudaResources(device, budget, precision)
         super().__init__(problem, extension.CudaMlpRays, given)
 
     @property

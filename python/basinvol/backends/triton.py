@@ -39,24 +39,16 @@ class TritonBackend:
     def prepare(self, problem: RayProblem, resources: Resources) -> Engine:
         """Multiply the inputs by the first layer and evaluate the center, on every device that was asked for."""
         from .device.engine import DeviceEngine  # imports triton
-        from .device.split import SplitEngine, on_device
+        from .device.split import devices_of, on_device, split
 
         mlp = self._read(problem)
         loss = read_loss(problem.landscape.loss_fn, problem.landscape.targets, mlp)
         precision = problem.precision or self.precisions[0]
         engines = [
             DeviceEngine(on_device(problem, device), mlp, loss, precision, resources.memory_budget)
-            for device in _devices(problem.landscape.device)
+            for device in devices_of(problem.landscape.device, torch.cuda.device_count())
         ]
-        return engines[0] if len(engines) == 1 else SplitEngine(engines)
+        return split(engines)
 
     def _read(self, problem: RayProblem) -> Mlp:
         return read_mlp(problem.landscape.model, problem.landscape.inputs)
-
-
-def _devices(device: torch.device) -> list[torch.device]:
-    """A device with a number alone; for "cuda" without one, all that there are."""
-    count = torch.cuda.device_count()
-    if str(device) != "cuda" or count == 1:
-        return [device]
-    return [torch.device("cuda", index) for index in range(count)]

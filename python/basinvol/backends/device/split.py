@@ -82,3 +82,15 @@ def on_device(problem: RayProblem, device: torch.device) -> RayProblem:
     )
     center, scale = problem.center.to(device), problem.scale.to(device)
     return dataclasses.replace(problem, landscape=moved, center=center, scale=scale)
+
+
+def devices_of(device: torch.device, count: int) -> list[torch.device]:
+    """A device with a number alone; for "cuda" without one, all `count` that there are."""
+    if str(device) != "cuda" or count == 1:
+        return [device]
+    return [torch.device("cuda", index) for index in range(count)]
+
+
+def split(engines: Sequence[Engine]) -> Engine:
+    """One engine alone, or several that share the directions."""
+    return engines[0] if len(engines) == 1 else SplitEngine(engines)
