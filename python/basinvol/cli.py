@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import argparse
 import errno
-import importlib
 import json
 import os
 import platform
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from . import __version__
 from .cli_checks import add_commands, add_estimate_options, estimate_settings
 from .experiments.commands import add_execution, add_experiment_commands
+from .loading import load_task
 
 if TYPE_CHECKING:
     from .backends import Backend
@@ -149,24 +149,6 @@ def _profile(options: argparse.Namespace) -> None:
     print(json.dumps(profile.to_dict(), indent=2) if options.json else profile)
     if options.figure is not None:
         profile.plot().savefig(options.figure, dpi=200)
-
-
-def load_task(name: str) -> tuple[Any, Any, Any]:
-    """The (model, loss_fn, data) of module:make_task."""
-    module_name, _, function = name.partition(":")
-    if not module_name or not function:
-        raise ValueError(f"the task must be module:make_task, got {name!r}.")
-    sys.path.insert(0, os.getcwd())  # as `python -m` does
-    try:
-        make_task = getattr(importlib.import_module(module_name), function)
-    except ModuleNotFoundError as error:
-        raise ValueError(f"the task {name!r} can not be imported: {error}.") from error
-    except AttributeError as error:
-        raise ValueError(f"the task's module {module_name!r} has no function {function!r}.") from error
-    task = make_task()
-    if not isinstance(task, tuple) or len(task) != 3:
-        raise ValueError(f"{name} must return (model, loss_fn, data), got a {type(task).__name__}.")
-    return task
 
 
 def _where(backend: Backend) -> str:

@@ -44,8 +44,8 @@ def add_commands(commands: Any) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> None:
-    from .cli import load_task
     from .doctor import examine
+    from .loading import load_task
 
     model, loss_fn, data = load_task(options.task)
     print(examine(model, loss_fn, data, options.cutoff, options.directions, options.seed, options.scaling))

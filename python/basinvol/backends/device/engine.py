@@ -16,8 +16,9 @@ from ...search import Probes, SearchSettings
 from ...targets import Targets
 from .. import BackendUnavailable, RayProblem
 from ..mlp import Mlp
+from .block import RayBlock, center_losses
 from .directions import DeviceDirections
-from .mlp import DeviceMlp, RayBlock
+from .mlp import DeviceMlp
 from .search import DeviceSearch
 
 # Of the memory that is free when the problem is ready; the rest is for scratch and for torch's own allocator.
@@ -45,7 +46,7 @@ class DeviceEngine:
         self.levels = problem.landscape.levels
         with self._current():
             self._mlp = DeviceMlp(problem, mlp, loss, "tf32x3" if precision == "tf32" else precision)
-            self.center_losses = self._mlp.center_losses().cpu()
+            self.center_losses = center_losses(self._mlp).cpu()
         self._hardest_first = torch.arange(self.levels[-1], device=problem.landscape.device)
         self._block_size = self._plan(memory_budget)
 

@@ -1,55 +1,27 @@
-"""A perceptron, its data and a block of its rays on a device."""
+"""A perceptron and its data on a device: what is made once, whatever the rays."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from basin_triton import (
-    BLOCK_ROWS,
-    MAX_OUTPUTS,
-    MAX_WIDTH,
-    First,
-    LayerTable,
-    RowBlocks,
-    fused_mlp,
-    linear,
-    loss_head,
-    materialize,
-    reduce,
-)
+from basin_triton import MAX_OUTPUTS, MAX_WIDTH, LayerTable, RowBlocks, linear
 
 from .. import RayProblem
-from ..mlp import LinearLayer, Mlp
-from .directions import DeviceDirections
+from ..mlp import Mlp
 
 _ALIGNMENT = 16  # floats: rows of parameters start where wide loads can
-# Moves of the first weight that are held while they are multiplied, and activations between two layers.
-_SCRATCH_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """Where a parameter tensor is: in the space, and in the buffer of perturbed parameters."""
 
     tensor: int
     offset: int
     size: int
     at: int
-
-
-@dataclass(frozen=True)
-class _Evaluation:
-    """One evaluation of some directions: who, where, on how many rows; and what comes of it."""
-
-    active: Tensor
-    radius: Tensor
-    num_rows: Tensor
-    parameters: Tensor
-    partial: Tensor
-    precision: str
 
 
 class DeviceMlp:
@@ -86,14 +58,6 @@ class DeviceMlp:
         only = torch.zeros(1, dtype=torch.int32, device=self.device)
         self.base = linear(self.inputs, first[None], None, only, all_rows, precision=precision)[0]
 
-    def center_losses(self) -> Tensor:
-        """Mean losses at the center, in the arithmetic of every other evaluation. [L] float64"""
-        radius = torch.zeros(1, dtype=torch.float64, device=self.device)
-        still = RayBlock(self, DeviceDirections((0,), torch.zeros(1, dtype=torch.int64, device=self.device), radius))
-        active = torch.zeros(1, dtype=torch.int32, device=self.device)
-        level = torch.full((1,), len(self.levels) - 1, dtype=torch.int64, device=self.device)
-        return still.losses(active, radius, level, len(self.levels) - 1)[0]
-
     def bytes_per_ray(self) -> int:
         """What a ray keeps on the device between evaluations."""
         return 4 * (self.base.numel() + self.row_size)
@@ -120,211 +84,13 @@ class DeviceMlp:
         where = {name: (i, space.offsets[i], space.sizes[i]) for i, name in enumerate(space.names)}
         first, *others = self.layers
         names = [first.bias_name] + [name for layer in others for name in (layer.weight_name, layer.bias_name)]
-        self.places: dict[str, _Place] = {}
+        self.places: dict[str, Place] = {}
         self.row_size = 0
         for name in names:
             if name in where and name not in self.places:
                 tensor, offset, size = where[name]
-                self.places[name] = _Place(tensor, offset, size, self.row_size)
+                self.places[name] = Place(tensor, offset, size, self.row_size)
                 self.row_size += -(-size // _ALIGNMENT) * _ALIGNMENT
         self.first_place = None
         if first.weight_name in where:
-            self.first_place = _Place(*where[first.weight_name], 0)
-
-
-class RayBlock:
-    """Some directions on the device: their first-layer products, and the loss anywhere along them.
-
-    Args:
-        mlp: the network.
-        directions: S of them.
-        rows: rows of the data to use, in this order, instead of all. [R] int64
-    """
-
-    def __init__(self, mlp: DeviceMlp, directions: DeviceDirections, rows: Tensor | None = None) -> None:
-        self._mlp, self._directions = mlp, directions
-        self._inputs = mlp.inputs if rows is None else mlp.inputs[rows]
-        self._base = mlp.base if rows is None else mlp.base[rows]
-        self._targets = mlp.targets if rows is None else mlp.targets[rows]
-        self._blocks = mlp.blocks if rows is None else RowBlocks.between((len(rows),), mlp.device)
-        self._block_rows = [*self._blocks.first.tolist(), len(self._base)]  # where blocks begin, and the last ends
-        self._moves_first = mlp.first_place is not None
-        if self._moves_first:
-            self._shift = self._multiply_inputs()
-        else:
-            self._shift = self._base.expand(len(directions), -1, -1)
-
-    def losses(
-        self, active: Tensor, radius: Tensor, level: Tensor, highest: int, precision: str | None = None
-    ) -> Tensor:
-        """Mean losses of levels 0 .. highest of some of the directions; NaN above a direction's own. [A, highest + 1]
-
-        Args:
-            active: positions in the block. [A] int32
-            radius, level: of every direction in the block. [S] float64, int64
-            precision: of the products after the first layer, if not the network's.
-        """
-        mlp = self._mlp
-        level = level.clamp(min=0)
-        evaluation = self._begin(active, radius, mlp.level_rows[level], mlp.num_blocks[highest], precision)
-        self._evaluate(evaluation)
-        ends, terms = mlp.block_ends[: highest + 1], mlp.level_terms[: highest + 1]
-        return reduce(evaluation.partial, active, mlp.block_ends[level], ends, terms)
-
-    def summed_losses(self, radius: Tensor, per_row: Tensor | None = None) -> Tensor:
-        """Summed losses of every direction over all rows. [S] float64
-
-        Args:
-            radius: [S] float64
-            per_row: where to write the loss of each row. [S, R] float32
-        """
-        count, device = len(self._directions), self._mlp.device
-        active = torch.arange(count, dtype=torch.int32, device=device)
-        num_rows = torch.full((count,), len(self._base), dtype=torch.int32, device=device)
-        num_blocks = torch.full((count,), len(self._blocks), dtype=torch.int32, device=device)
-        evaluation = self._begin(active, radius, num_rows, len(self._blocks))
-        self._evaluate(evaluation, per_row)
-        one = torch.ones(1, dtype=torch.float64, device=device)
-        return reduce(evaluation.partial, active, num_blocks, num_blocks[:1], one)[:, 0]
-
-    def _begin(
-        self, active: Tensor, radius: Tensor, num_rows: Tensor, num_blocks: int, precision: str | None = None
-    ) -> _Evaluation:
-        mlp = self._mlp
-        partial = torch.empty((len(active), num_blocks), dtype=torch.float64, device=mlp.device)
-        parameters = self._perturb(active, radius)
-        reach = radius if self._moves_first else torch.zeros_like(radius)
-        return _Evaluation(active, reach, num_rows, parameters, partial, precision or mlp.precision)
-
-    def _evaluate(self, evaluation: _Evaluation, per_row: Tensor | None = None) -> None:
-        """Fills the summed losses of blocks of rows; those wholly beyond a direction's num_rows are not set."""
-        num_blocks = evaluation.partial.shape[1]
-        step = self._blocks_at_once(len(evaluation.active))
-        for start in range(0, num_blocks, step):
-            stop = min(start + step, num_blocks)
-            low, high = self._block_rows[start], self._block_rows[stop]
-            if self._mlp.fused is not None and per_row is None:
-                self._evaluate_fused(self._mlp.fused, evaluation, start, stop)
-                continue
-            x, last = self._last_inputs(evaluation, low, high)
-            loss_head(
-                x,
-                None if last is None else self._weight(last, evaluation.parameters),
-                None if last is None else self._bias(last, evaluation.parameters),
-                self._targets[low:high],
-                evaluation.active,
-                evaluation.num_rows,
-                self._blocks.part(start, stop),
-                evaluation.partial[:, start:stop],
-                loss=self._mlp.loss,
-                origin=low,
-                precision=evaluation.precision,
-                per_row=None if per_row is None else per_row[:, low:high],
-            )
-
-    def _evaluate_fused(self, layers: LayerTable, evaluation: _Evaluation, start: int, stop: int) -> None:
-        low, high = self._block_rows[start], self._block_rows[stop]
-        fused_mlp(
-            self._first(evaluation, low, high),
-            evaluation.parameters,
-            layers,
-            self._targets[low:high],
-            evaluation.active,
-            evaluation.num_rows,
-            self._blocks.part(start, stop),
-            evaluation.partial[:, start:stop],
-            loss=self._mlp.loss,
-            origin=low,
-            precision=evaluation.precision,
-        )
-
-    def _first(self, evaluation: _Evaluation, low: int, high: int) -> First:
-        layer = self._mlp.layers[0]
-        return First(
-            base=self._base[low:high],
-            shift=self._shift[:, low:high],
-            radius=evaluation.radius,
-            bias=self._bias(layer, evaluation.parameters),
-            activation=layer.activation,
-        )
-
-    def _last_inputs(self, evaluation: _Evaluation, low: int, high: int) -> tuple[Tensor | First, LinearLayer | None]:
-        """What the loss head reads for rows low to high - 1, and the layer that is left to it, if any."""
-        _, *others = self._mlp.layers
-        last = others.pop() if others and not self._mlp.has_separate_end else None
-        x: Tensor | First = self._first(evaluation, low, high)
-        for layer in others:
-            x = linear(
-                x,
-                self._weight(layer, evaluation.parameters),
-                self._bias(layer, evaluation.parameters),
-                evaluation.active,
-                evaluation.num_rows - low,
-                activation=layer.activation,
-                precision=evaluation.precision,
-            )
-        return x, last
-
-    def _multiply_inputs(self) -> Tensor:
-        """Inputs x move of the first weight. [S, R, H] float32"""
-        mlp, place = self._mlp, self._mlp.first_place
-        assert place is not None
-        count, rows, width = len(self._directions), *self._base.shape
-        shift = torch.empty((count, rows, width), dtype=torch.float32, device=mlp.device)
-        all_rows = torch.full((count,), rows, dtype=torch.int32, device=mlp.device)
-        step = max(1, _SCRATCH_BYTES // (4 * place.size))
-        for start in range(0, count, step):
-            active = torch.arange(start, min(start + step, count), dtype=torch.int32, device=mlp.device)
-            moves = torch.empty((len(active), place.size), dtype=torch.float32, device=mlp.device)
-            self._materialize(moves, place, active, None)
-            weight = moves.view(len(active), width, -1)
-            part = shift[start : start + len(active)]
-            linear(self._inputs, weight, None, active, all_rows, precision=mlp.precision, out=part)
-        return shift
-
-    def _perturb(self, active: Tensor, radius: Tensor) -> Tensor:
-        """All parameters but the first weight at center + radius x move. [A, row_size]"""
-        mlp = self._mlp
-        parameters = torch.empty((len(active), mlp.row_size), dtype=torch.float32, device=mlp.device)
-        for place in mlp.places.values():
-            self._materialize(parameters[:, place.at : place.at + place.size], place, active, radius)
-        return parameters
-
-    def _materialize(self, out: Tensor, place: _Place, active: Tensor, radius: Tensor | None) -> None:
-        mlp, part, directions = self._mlp, slice(place.offset, place.offset + place.size), self._directions
-        materialize(
-            out,
-            mlp.scale[part],
-            active,
-            directions.index,
-            directions.inverse_norm,
-            seed=mlp.problem.directions.seed,
-            tensor=place.tensor,
-            center=None if radius is None else mlp.center[part],
-            radius=radius,
-            normals=None if directions.normals is None else directions.normals[:, part],
-        )
-
-    def _weight(self, layer: LinearLayer, parameters: Tensor) -> Tensor:
-        """[A, outputs, inputs]"""
-        flat = self._parameter(layer.weight_name, layer.weight, parameters)
-        return flat.view(len(parameters), *layer.weight.shape)
-
-    def _bias(self, layer: LinearLayer, parameters: Tensor) -> Tensor | None:
-        if layer.bias is None or layer.bias_name is None:
-            return None
-        return self._parameter(layer.bias_name, layer.bias, parameters)
-
-    def _parameter(self, name: str, center: Tensor, parameters: Tensor) -> Tensor:
-        """A tensor's row for each active direction; the center's for one outside the space. [A, size]"""
-        place = self._mlp.places.get(name)
-        if place is None:
-            fixed = center.detach().to(self._mlp.device, torch.float32).reshape(1, -1)
-            return fixed.expand(len(parameters), -1)
-        return parameters[:, place.at : place.at + place.size]
-
-    def _blocks_at_once(self, count: int) -> int:
-        """Blocks of rows whose activations between two layers fit into the scratch space."""
-        mlp = self._mlp
-        width = max((len(layer.weight) for layer in mlp.layers[1:]), default=1)
-        return max(1, _SCRATCH_BYTES // (8 * count * width * BLOCK_ROWS))
+            self.first_place = Place(*where[first.weight_name], 0)
