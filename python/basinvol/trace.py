@@ -77,6 +77,7 @@ def known_radii(
     levels: tuple[int, ...],
     cutoffs: tuple[float, ...],
     rtol: float,
+    slope: Tensor | None = None,
 ) -> Radii:
     """What the evaluations say of other cutoffs: a bracket around the first crossing, closed or not. [L, C, D]
 
@@ -85,6 +86,7 @@ def known_radii(
     Args:
         center_losses: loss at radius 0. [L]
         rtol: relative width at which a bracket is closed; infinity for a grid, whose points are the brackets.
+        slope: see `Radii`; where a search goes on, how far it steps at first. [L, C, D], default 2
     """
     shape = (len(levels), len(cutoffs), num_rays)
     lower, upper = torch.zeros(shape, dtype=torch.float64), torch.full(shape, math.inf, dtype=torch.float64)
@@ -110,7 +112,7 @@ def known_radii(
         radius=torch.where(empty, 0.0, torch.full(shape, math.nan, dtype=torch.float64)),
         value_lower=torch.where(empty, center, value_lower),
         value_upper=torch.where(empty, center, value_upper),
-        slope=torch.full(shape, DEFAULT_SLOPE, dtype=torch.float64),
+        slope=torch.full(shape, DEFAULT_SLOPE, dtype=torch.float64) if slope is None else slope,
         status_code=torch.where(empty, Status.CENTER_OUTSIDE.code, status).to(torch.int8),
         num_evaluations=torch.zeros(num_rays, dtype=torch.int64),
         levels=levels,
