@@ -139,9 +139,12 @@ class NativeEngine:
             negligible=negligible,
             known=known,
         )
-        ray, table = (torch.from_numpy(array) for array in found.pop("trace"))
+        seen = found.pop("trace", None)  # an engine may keep none
         state = {name: torch.from_numpy(array) for name, array in found.items()}
         radii = targets.radii(state, rounds_up=settings.method == "grid")
+        if seen is None:
+            return radii
+        ray, table = (torch.from_numpy(array) for array in seen)
         return dataclasses.replace(radii, trace=Trace(ray, table[:, 0], table[:, 1:]))
 
     def learn_order(self, indices: Sequence[int], radii: Sequence[float]) -> None:
