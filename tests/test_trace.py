@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from basinvol import Directions, Landscape, ParameterSpace, Radii, RaySolver, Status
+from basinvol.recording import known_radii
 from basinvol.search import RUNNING
-from basinvol.trace import Trace, known_radii
+from basinvol.trace import Trace
 
 LEVELS, COUNT = (20, 90), 12
 

@@ -6,15 +6,13 @@ import dataclasses
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from .trace import Trace
+from .trace import Trace
 
 # With resolve="decisive", directions solved in full: they give the distribution, and the length that others must reach
 # to matter. 500 directions then have about 14 more that do.
@@ -117,7 +115,7 @@ class Radii:
             values[..., rays] = getattr(by, name)
         trace = None
         if self.trace is not None and by.trace is not None:
-            trace = self.trace.joined([self.trace.without(rays), by.trace.at_rays(rays)])
+            trace = Trace.joined([self.trace.without(rays), by.trace.at_rays(rays)])
         return Radii(**fields, levels=self.levels, cutoffs=self.cutoffs, trace=trace)
 
     def between(self, start: int, stop: int) -> Radii:
@@ -133,7 +131,7 @@ class Radii:
                 traces.append(part.trace.at_rays(torch.arange(start, start + len(part))))
             start += len(part)
         fields = {name: torch.cat([getattr(p, name) for p in parts], dim=-1) for name in _TENSORS}
-        trace = traces[0].joined(traces) if len(traces) == len(parts) else None
+        trace = Trace.joined(traces) if len(traces) == len(parts) else None
         return Radii(**fields, levels=first.levels, cutoffs=first.cutoffs, trace=trace)
 
 

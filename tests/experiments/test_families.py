@@ -245,3 +245,16 @@ def test_a_run_without_any_minimum_has_a_report(tmp_path: Path) -> None:
     page = write_report(tmp_path).read_text()
     assert "not measurable" in page
     assert "verdicts: none" in text_table(tmp_path)
+
+
+def test_rays_that_never_crossed_are_counted_on_the_figure(tmp_path: Path) -> None:
+    from basinvol.experiments.figures_of_volumes import fixed_landscape
+
+    Sweep(describe("mnist-data-scaling", "smoke"), tmp_path).run()
+    volumes = read_volumes(tmp_path)
+
+    def notes(rows: pd.DataFrame) -> list[str]:
+        return [text.get_text() for text in fixed_landscape(rows).axes[0].texts]
+
+    assert notes(volumes) == []
+    assert notes(volumes.assign(num_censored=2)) == ["6 of 36 rays never crossed"]  # in three basins of 12 rays

@@ -226,3 +226,18 @@ def test_execution_that_changes_numbers_is_part_of_the_configuration(tmp_path: P
     with pytest.raises(ValueError, match=r"holds a run with other settings \(resolve differ\)"):
         Sweep(SMOKE, tmp_path, Execution(resolve="decisive"))
     Sweep(SMOKE, tmp_path, Execution(num_threads=2))
+
+
+def test_a_backend_that_keeps_no_evaluations_can_be_given_more_cutoffs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = dataclasses.replace(describe("swiss-roll", "smoke"), num_directions=6)
+    monkeypatch.setattr("basinvol.trace.Trace.only", lambda *_: None)
+    Sweep(experiment, tmp_path / "later").run()
+    assert not list((tmp_path / "later" / "radii").glob("*-evaluations.parquet"))
+    Sweep(dataclasses.replace(experiment, cutoffs=(0.1, 0.2)), tmp_path / "later").run()
+    monkeypatch.undo()
+    Sweep(dataclasses.replace(experiment, cutoffs=(0.2,)), tmp_path / "alone").run()
+    later = read_volumes(tmp_path / "later")
+    alone = read_volumes(tmp_path / "alone")
+    np.testing.assert_array_equal(later[later["cutoff"] == 0.2]["log_mean_power"], alone["log_mean_power"])

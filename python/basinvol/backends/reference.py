@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ..radii import Guess, Radii
+from ..recording import Recording
 from ..search import Probes, RaySearch, SearchSettings
 from ..targets import Targets
-from ..trace import Recording
 from . import RayProblem, Resources
 
 # Directions materialized at a time: their vectors stay below this many bytes.

@@ -52,7 +52,7 @@ def slices(table: pd.DataFrame, cutoff: float) -> Figure:
 
 
 def _range(losses: pd.Series[float], cutoff: float) -> tuple[float, float]:
-    """Of log10 loss: from a hundredth of the cutoff at most to what nine tenths of the plane stay below."""
-    finite = losses[np.isfinite(losses) & (losses > 0)]
-    low = max(np.log10(finite.min()), np.log10(cutoff) - 2)
-    return float(low), float(max(np.log10(finite.quantile(0.9)), low + 1.0))
+    """Of log10 loss: what nine tenths of the plane stay below, at most two decades to either side of the cutoff."""
+    finite, middle = losses[np.isfinite(losses) & (losses > 0)], float(np.log10(cutoff))
+    low = max(float(np.log10(finite.min())), middle - 2)
+    return low, max(min(float(np.log10(finite.quantile(0.9))), middle + 2), low + 1.0)

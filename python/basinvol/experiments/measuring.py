@@ -6,15 +6,16 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..directions import Directions
 from ..landscape import Landscape
 from ..parameters import ParameterSpace
-from ..radii import Radii
+from ..radii import DEFAULT_SLOPE, Radii, Status
 from ..rays import RaySolver
+from ..recording import known_radii
 from ..search import RUNNING
-from ..trace import Trace, known_radii
+from ..trace import Trace
 from .blocks import read_block, write_block
 from .data import Split
 from .description import Experiment
@@ -106,16 +107,16 @@ class Measurement:
         path, cutoffs = self.directory.pass_path(self.name, number), solver.problem.cutoffs
         if not path.exists():
             with self.directory.timed(f"radii/{path.stem}"):
-                radii = solver.refine(self._continued(solver, [radii.trace for radii in earlier()]))
+                radii = solver.refine(self._continued(solver, earlier()))
                 directions = range(self.experiment.num_directions)
                 write_block(path, radii, directions, self.experiment.landscape_levels)
         return read_block(path, self.experiment.landscape_sizes, cutoffs)[0]
 
-    def _continued(self, solver: RaySolver, traces: list[Trace | None]) -> Radii:
-        """The search, begun at what the traces know, where they know enough."""
-        count, kept = self.experiment.num_directions, [trace for trace in traces if trace is not None]
+    def _continued(self, solver: RaySolver, earlier: list[Radii]) -> Radii:
+        """The search, begun at what earlier passes know, where they know enough."""
+        count, kept = self.experiment.num_directions, [radii.trace for radii in earlier if radii.trace is not None]
         # Rays that were skipped as too short at one cutoff may matter at another: nothing is known of them.
-        if self._execution.resolve != "all" or len(kept) < len(traces):
+        if self._execution.resolve != "all" or len(kept) < len(earlier):
             return solver.solve(0, count)
         is_grid, rtol = solver.problem.settings.method == "grid", solver.problem.settings.rtol
         known = known_radii(
@@ -125,7 +126,15 @@ class Measurement:
             self.experiment.landscape_sizes,
             solver.problem.cutoffs,
             math.inf if is_grid else rtol,
+            _slopes(earlier[0], solver.problem.cutoffs),
         )
         if is_grid and bool((known.status_code == RUNNING).any()):  # a grid is walked from its beginning
             return solver.solve(0, count)
         return solver.engine.refine(range(count), known, rtol)
+
+
+def _slopes(known: Radii, cutoffs: tuple[float, ...]) -> Tensor:
+    """Slope of every ray at the nearest cutoff of an earlier pass; a quadratic's where it did not cross. [L, C, D]"""
+    nearest = [min(range(len(known.cutoffs)), key=lambda c: abs(known.cutoffs[c] - cutoff)) for cutoff in cutoffs]
+    slopes = torch.where(known.is_status(Status.CROSSED), known.slope, DEFAULT_SLOPE)
+    return slopes[:, nearest]

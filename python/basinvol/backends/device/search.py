@@ -9,9 +9,9 @@ from torch import Tensor
 
 from basin_triton.search_step import State, Task, search_step
 
+from ...recording import Recording
 from ...search import Probes, RaySearch, SearchSettings
 from ...targets import Targets
-from ...trace import Recording
 
 
 @dataclass(frozen=True)
