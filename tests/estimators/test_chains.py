@@ -142,6 +142,17 @@ def test_same_seed_gives_the_same_chains() -> None:
     assert measure(case, "annealed", seed=1, **options).log_volume != first.log_volume
 
 
+@pytest.mark.parametrize("method", ["annealed", "splitting"])
+def test_chains_leave_model_and_random_state_alone(trained, blobs, method: str) -> None:
+    before, state = [p.clone() for p in trained.parameters()], torch.get_rng_state()
+    options = {"num_chains": 32, "num_groups": 4}
+    settings = {"measure": "gaussian", "sigma": 0.02, "method_options": options}
+    bv.estimate_volume(trained, F.cross_entropy, blobs, 0.5, 10, method=method, **settings)
+    assert all(torch.equal(a, b) for a, b in zip(before, trained.parameters(), strict=True))
+    assert all(p.grad is None and p.requires_grad for p in trained.parameters())
+    assert torch.equal(state, torch.get_rng_state())
+
+
 @pytest.fixture
 def landscape(make_mlp, blobs) -> bv.Landscape:
     return bv.Landscape(make_mlp([12, 4, 3], "tanh"), F.cross_entropy, blobs)
