@@ -33,13 +33,12 @@ ANNEALED = [
     gt.ellipsoid(100, 100.0, rotated=True),
     gt.mixed([4.0] * 200, np.logspace(0, 1, 200).tolist()),
     gt.mixed([1.0, 2.0, 3.0, 6.0] * 50, np.logspace(-0.5, 0.5, 200).tolist()),
-    gt.lp_ball(100, 1.0),
 ]
 
 
 @pytest.mark.parametrize("case", ANNEALED, ids=lambda case: case.name)
 def test_annealed_chains_reach_bodies_that_rays_do_not(case: gt.Case) -> None:
-    """Plain rays are 1 to 220 nats away on these, with any affordable number of directions."""
+    """Plain rays are 15 to 220 nats away on these, with any affordable number of directions."""
     est = measure(case, "annealed")
     assert abs(est.log_volume - case.log_volume) <= 2.0
     assert abs(est.log_volume - case.log_volume) <= 5 * est.standard_error
