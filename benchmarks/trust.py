@@ -28,6 +28,14 @@ from basinvol.plots import COLOURS, house_style
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "trust.jsonl"
 FIGURES = ROOT / "docs" / "figures"
+COLOUR_OF = {
+    "star": COLOURS[0],
+    "gaussian": COLOURS[0],
+    "annealed": COLOURS[1],
+    "preconditioned": COLOURS[2],
+    "splitting": COLOURS[3],
+    "hit-and-run": COLOURS[4],
+}
 PLAIN = {"method": "star", "num_directions": 1000}
 
 BODIES: list[tuple[gt.Case, dict[str, Any]]] = [
@@ -160,8 +168,7 @@ def tables() -> None:
     """The tables of docs/trust.md, from the recorded lines, to standard output."""
     lines = [json.loads(line) for line in RESULTS.read_text().splitlines()]
     chosen = [line for line in lines if line["part"] == "bodies"]
-    print("| body | method | errors of three seeds, nats | error bars | verdicts | evaluations |")
-    print("|---|---|---|---|---|---|")
+    print("| body | method | errors of three seeds, nats | error bars | verdicts | evaluations |\n" + "|---" * 6 + "|")
     for case, method in dict.fromkeys((line["case"], line["method"]) for line in chosen):
         rows = [line for line in chosen if (line["case"], line["method"]) == (case, method)]
         errors = ", ".join(f"{line['estimate'] - line['truth']:+.2f}" for line in rows)
@@ -193,13 +200,13 @@ def _draw_bodies(lines: list[dict[str, Any]]) -> None:
     methods = list(dict.fromkeys(line["method"] for line in lines))
     figure = Figure(figsize=(7.5, 3.4), layout="constrained")
     axes = figure.subplots()
-    for colour, method in zip(COLOURS, methods, strict=False):
+    for method in methods:
         chosen = [line for line in lines if line["method"] == method]
         axes.scatter(
             [abs(line["estimate"] - line["truth"]) + 1e-3 for line in chosen],
             [names.index(line["case"]) for line in chosen],
             label="plain" if method == "star" else method,
-            color=colour,
+            color=COLOUR_OF[method],
             s=28,
             marker="x" if method == "star" else "o",
             facecolors=None if method == "star" else "none",
@@ -242,10 +249,10 @@ def _draw_networks(lines: list[dict[str, Any]]) -> None:
     figure = Figure(figsize=(7.5, 3.0), layout="constrained")
     for axes, part in zip(figure.subplots(1, 2), ("swiss-roll", "mnist"), strict=True):
         chosen = [line for line in lines if line["part"] == part and line["method"] != "star"]
-        for colour, method in zip(COLOURS, dict.fromkeys(line["method"] for line in chosen), strict=False):
+        for method in dict.fromkeys(line["method"] for line in chosen):
             rows = sorted((line["trained_on"], -line["estimate"]) for line in chosen if line["method"] == method)
             label = "plain rays" if method == "gaussian" else method
-            axes.plot(*zip(*rows, strict=True), marker="o", color=colour, label=label)
+            axes.plot(*zip(*rows, strict=True), marker="o", color=COLOUR_OF[method], label=label)
         axes.set_yscale("log")
         axes.set_xlabel("examples the minimum was trained on")
         axes.set_ylabel("minus log mass, nats")

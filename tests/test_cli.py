@@ -101,6 +101,9 @@ def test_calibrate_prints_case_truth_estimate_error_and_verdict(task_folder: Pat
     head, row = done.stdout.splitlines()
     assert head.split() == ["case", "truth", "estimate", "error", "verdict", "ess", "evaluations"]
     assert row.startswith("star, P = 2")
+    (record,) = json.loads(run(task_folder, "calibrate", "--directions", "20", "--only", "slab", "--json").stdout)
+    assert record["truth"] is None
+    assert record["verdict"] != "trustworthy"
     bad = run(task_folder, "calibrate", "--only", "nothing")
     assert bad.returncode == 2
     assert "no case is called 'nothing'" in bad.stderr

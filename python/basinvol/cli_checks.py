@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from typing import Any
 
 
@@ -31,7 +32,7 @@ def add_commands(commands: Any) -> None:
     calibrate.add_argument("--seed", type=int, default=0, help="of the directions (0)")
     calibrate.add_argument("--measure", default="lebesgue", help="lebesgue or gaussian (lebesgue)")
     calibrate.add_argument("--only", help="cases whose name contains this")
-    calibrate.add_argument("--json", action="store_true", help="print a JSON list")
+    calibrate.add_argument("--json", action="store_true", help="print a JSON list; an infinite truth is null")
     calibrate.set_defaults(command=_calibrate)
 
     doctor = commands.add_parser("doctor", help="what stands between your model and a number one can trust")
@@ -66,7 +67,11 @@ def _calibrate(options: argparse.Namespace) -> None:
         measure=options.measure,
     )
     if options.json:
-        records = [{"case": row.case.name, "truth": row.truth, **row.estimate.to_dict()} for row in rows]
-        print(json.dumps(records, indent=2))
+        known = [row.truth if math.isfinite(row.truth) else None for row in rows]
+        records = [
+            {"case": row.case.name, "truth": truth, **row.estimate.to_dict()}
+            for row, truth in zip(rows, known, strict=True)
+        ]
+        print(json.dumps(records, indent=2, allow_nan=False))
     else:
         print(calibration_table(rows))

@@ -82,7 +82,7 @@ def estimate_volume(
             linspace(0, 1, 100)^2 rounded up, directions that never cross dropped (`search`, `seed`, `rtol` and
             `on_censored` do not apply); "preconditioned", directions stretched along soft axes, each divided by its
             density; "gaussian", the plain estimate of the mass under a Gaussian; "annealed", chains from a Gaussian to
-            the basin; "hit-and-run", a random walk, the reference for small P.
+            the basin; "splitting", a Gaussian mass level by level; "hit-and-run", a random walk, for small P.
         rtol: relative width of the certified brackets.
         resolve: "all", every radius; "decisive", the first 32, and of the others only those long enough to
             matter; the same volume to 1e-6 nats, with z from those 32. For methods "star" and "paper" in Lebesgue

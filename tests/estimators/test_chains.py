@@ -33,13 +33,12 @@ ANNEALED = [
     gt.ellipsoid(100, 100.0, rotated=True),
     gt.mixed([4.0] * 200, np.logspace(0, 1, 200).tolist()),
     gt.mixed([1.0, 2.0, 3.0, 6.0] * 50, np.logspace(-0.5, 0.5, 200).tolist()),
-    gt.lp_ball(100, 1.0),
 ]
 
 
 @pytest.mark.parametrize("case", ANNEALED, ids=lambda case: case.name)
 def test_annealed_chains_reach_bodies_that_rays_do_not(case: gt.Case) -> None:
-    """Plain rays are 1 to 220 nats away on these, with any affordable number of directions."""
+    """Plain rays are 15 to 220 nats away on these, with any affordable number of directions."""
     est = measure(case, "annealed")
     assert abs(est.log_volume - case.log_volume) <= 2.0
     assert abs(est.log_volume - case.log_volume) <= 5 * est.standard_error
@@ -140,6 +139,17 @@ def test_same_seed_gives_the_same_chains() -> None:
     first, second = measure(case, "annealed", **options), measure(case, "annealed", **options)
     assert first.log_volume == second.log_volume
     assert measure(case, "annealed", seed=1, **options).log_volume != first.log_volume
+
+
+@pytest.mark.parametrize("method", ["annealed", "splitting"])
+def test_chains_leave_model_and_random_state_alone(trained, blobs, method: str) -> None:
+    before, state = [p.clone() for p in trained.parameters()], torch.get_rng_state()
+    options = {"num_chains": 32, "num_groups": 4}
+    settings = {"measure": "gaussian", "sigma": 0.02, "method_options": options}
+    bv.estimate_volume(trained, F.cross_entropy, blobs, 0.5, 10, method=method, **settings)
+    assert all(torch.equal(a, b) for a, b in zip(before, trained.parameters(), strict=True))
+    assert all(p.grad is None and p.requires_grad for p in trained.parameters())
+    assert torch.equal(state, torch.get_rng_state())
 
 
 @pytest.fixture

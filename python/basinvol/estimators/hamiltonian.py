@@ -91,6 +91,10 @@ class Hamiltonian:
         self.acceptance = math.nan
         self._generator = generator
 
+    def with_target(self, whitening: Whitening, gibbs: Gibbs) -> Hamiltonian:
+        """The same moves, with another reference and target."""
+        return Hamiltonian(self.energy, whitening, gibbs, self.num_leapfrog, self.step, self._generator)
+
     def start(self, x: Tensor) -> Chains:
         """Chains at these positions. [K, P]"""
         return Chains(x, *self.energy.with_gradients(x))

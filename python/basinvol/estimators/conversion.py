@@ -1,0 +1,106 @@
+"""From the free energy of chains at one temperature to the measure of {loss <= cutoff}."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..diagnostics import weight_statistics
+from .batched import BatchedLoss
+from .hamiltonian import Chains, Gibbs, Hamiltonian
+from .population import Annealed, effective_size
+
+_MIN_CONVERTED = 20.0  # effective samples near the cutoff, below which their density is smoothed
+_LOOKS, _WAYPOINTS = 5, 8  # last moves, and parts of the way, at which it is seen what is visible from the center
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What bounds the set: the loss, and |x| in a ball."""
+
+    cutoff: float
+    radius: float
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """ln E[exp(beta (L - L0) + ...) 1{inside}] over chains at the target.
+
+    Attributes:
+        log_mean: that.
+        error: of it. nats
+        num_samples: effective number of samples behind it.
+        is_smoothed: it comes from a normal density of the loss at the cutoff, for want of samples there.
+        visible: share of the measure whose straight way to the center is inside: what rays could see of it.
+        first, last: the chains' losses after the first move [K], and the chains after the last.
+    """
+
+    log_mean: float
+    error: float
+    num_samples: float
+    is_smoothed: bool
+    visible: float
+    first: Tensor
+    last: Chains
+
+
+def convert(
+    hamiltonian: Hamiltonian, energy: BatchedLoss, annealed: Annealed, limits: Limits, num_moves: int
+) -> Conversion:
+    """Moves the chains on at the target, where every state counts."""
+    chains, log_chain = annealed.chains, annealed.log_chain
+    losses, norms, seen = [], [], []
+    for move in range(num_moves):
+        chains = hamiltonian.move(chains, 1.0)
+        if move >= num_moves - _LOOKS:
+            seen.append(_is_visible(energy, chains, limits))
+        losses.append(chains.loss)
+        norms.append(chains.x.square().sum(dim=1))
+    loss, norm = torch.stack(losses), torch.stack(norms)
+    log_terms = _log_terms(hamiltonian.gibbs, limits, loss, norm) + log_chain - math.log(len(loss))
+    looked = log_terms[-len(seen) :].reshape(-1)
+    visible = float((torch.softmax(looked, dim=0) * torch.stack(seen).reshape(-1)).sum())
+    effective = effective_size(log_terms.reshape(-1))
+    is_smoothed = effective < _MIN_CONVERTED and hamiltonian.gibbs.beta > 0.0 and math.isinf(limits.radius)
+    if is_smoothed:
+        log_mean, error = _smoothed(hamiltonian.gibbs, limits.cutoff, loss, log_chain)
+    else:
+        # Moves of one chain are correlated: the error comes from the chains' means.
+        per_chain = torch.logsumexp(log_terms, dim=0)
+        log_mean, error = float(torch.logsumexp(per_chain, dim=0)), weight_statistics(per_chain)["standard_error"]
+    return Conversion(log_mean, error, effective, is_smoothed, visible, losses[0], chains)
+
+
+def _log_terms(gibbs: Gibbs, limits: Limits, loss: Tensor, norm: Tensor) -> Tensor:
+    """What undoes the Gibbs measure, at samples inside; a Gaussian's own density stays. [M, K]"""
+    log_values = gibbs.beta * (loss - gibbs.center_loss)
+    inside = loss <= limits.cutoff
+    if math.isfinite(limits.radius):
+        log_values = log_values + 0.5 * gibbs.precision * norm
+        inside &= norm <= limits.radius**2
+    return torch.where(inside, log_values, -math.inf)
+
+
+def _is_visible(energy: BatchedLoss, chains: Chains, limits: Limits) -> Tensor:
+    """Whether the straight way from the center to each chain stays inside. [K]"""
+    inside = torch.ones(len(chains.loss), dtype=torch.bool)
+    for part in range(1, _WAYPOINTS):
+        inside &= energy.losses(part / _WAYPOINTS * chains.x) <= limits.cutoff
+    return inside.double()
+
+
+def _smoothed(gibbs: Gibbs, cutoff: float, loss: Tensor, log_chain: Tensor) -> tuple[float, float]:
+    """The integral of p(E) exp(beta E) up to the cutoff, with p a normal density, and its error."""
+    weights = log_chain.exp() / len(loss)
+    mean = float((weights * loss).sum())
+    deviation = math.sqrt(float((weights * (loss - mean) ** 2).sum()))
+    z = (cutoff - mean) / deviation
+    slope = gibbs.beta - z / deviation
+    if slope <= 0.0:
+        return -math.inf, math.inf
+    log_density = -0.5 * z * z - 0.5 * math.log(2.0 * math.pi) - math.log(deviation)
+    error = (1.0 + abs(z)) / math.sqrt(loss.shape[1])
+    return log_density + gibbs.beta * (cutoff - gibbs.center_loss) - math.log(slope), error

@@ -1,0 +1,154 @@
+"""A population of chains carried from a Gaussian reference to a Gibbs measure, temperature by temperature."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..diagnostics import log_mean_exp
+from .hamiltonian import Chains, Hamiltonian
+
+# Conditional effective sample size between two temperatures of the pilot (Zhou, Johansen and Aston 2016).
+_CONDITIONAL_ESS = 0.9
+_MOST_TEMPERATURES = 2000
+_BISECTIONS = 60
+_RESHAPE = 1.5  # ratio of temperatures between two fits of the chains' extent
+_RESAMPLE = 0.5  # share of the chains: below that effective number they are resampled
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """A share t of the way from the reference to the basin, and how chains move there."""
+
+    t: float
+    step: float
+    shape: Tensor
+
+
+@dataclass(frozen=True)
+class Annealed:
+    """Chains at the end of the way.
+
+    Attributes:
+        log_z: ln of the ratio of the target's integral to the reference's, from each group. [G]
+        log_chain: log weight of each chain in the average over all groups; they sum to 1. [K]
+        acceptance: smallest over the temperatures.
+    """
+
+    chains: Chains
+    log_z: Tensor
+    log_chain: Tensor
+    acceptance: float
+
+
+class Population:
+    """`num_chains` chains in `num_groups` independent groups, moved by `hamiltonian`."""
+
+    def __init__(self, hamiltonian: Hamiltonian, num_chains: int, num_groups: int, generator: torch.Generator) -> None:
+        self.hamiltonian = hamiltonian
+        self._count, self._groups = num_chains, num_groups
+        self._generator = generator
+
+    def choose_temperatures(
+        self, is_there: Callable[[Chains, Tensor], bool] | None = None, reshapes: bool = False
+    ) -> tuple[list[Temperature], float, bool]:
+        """A first annealing that keeps the conditional effective sample size; it tunes the steps too.
+
+        Args:
+            is_there: ends it, given the chains and their log weights [K].
+            reshapes: the momenta follow the extent of the chains.
+
+        Returns:
+            The temperatures, where they end, and whether that is the goal.
+        """
+        hamiltonian, t, shaped = self.hamiltonian, 0.0, 0.0
+        chains = hamiltonian.reference(self._count)
+        log_weights = torch.zeros(self._count, dtype=torch.float64)
+        schedule: list[Temperature] = []
+        while t < 1.0 and len(schedule) < _MOST_TEMPERATURES:
+            if is_there is not None and is_there(chains, log_weights):
+                break
+            goal = self._next_temperature(chains, log_weights, t)
+            log_weights = log_weights + self._increment(chains, t, goal)
+            t = goal
+            if effective_size(log_weights) < _RESAMPLE * self._count:
+                chains = chains.copy(self._resampled(log_weights))
+                log_weights = torch.zeros_like(log_weights)
+            if reshapes and t > _RESHAPE * shaped:
+                hamiltonian.shape = hamiltonian.whitening.to_y(chains.x).std(dim=0).clamp(1e-6, 1.0)
+                shaped = t
+            chains = hamiltonian.move(chains, t, adapts=True)
+            schedule.append(Temperature(t, hamiltonian.step, hamiltonian.shape))
+        return schedule, t, t >= 1.0 if is_there is None else is_there(chains, log_weights)
+
+    def anneal(self, schedule: Sequence[Temperature]) -> Annealed:
+        """The run that counts: everything is fixed, so that the estimate of Z is unbiased."""
+        hamiltonian, size = self.hamiltonian, self._count // self._groups
+        chains = hamiltonian.reference(self._count)
+        log_weights = torch.zeros((self._groups, size), dtype=torch.float64)
+        log_z = torch.zeros(self._groups, dtype=torch.float64)
+        acceptance, t = 1.0, 0.0
+        for temperature in schedule:
+            increment = self._increment(chains, t, temperature.t)
+            log_weights = log_weights + increment.reshape(self._groups, size)
+            t, hamiltonian.step, hamiltonian.shape = temperature.t, temperature.step, temperature.shape
+            index = torch.arange(self._count).reshape(self._groups, size).clone()
+            for group in range(self._groups):
+                if effective_size(log_weights[group]) < _RESAMPLE * size:
+                    log_z[group] += log_mean_exp(log_weights[group])
+                    index[group] = group * size + self._resampled(log_weights[group])
+                    log_weights[group] = 0.0
+            chains = hamiltonian.move(chains.copy(index.reshape(-1)), t)
+            acceptance = min(acceptance, hamiltonian.acceptance)
+        log_z += torch.logsumexp(log_weights, dim=1) - math.log(size)
+        log_chain = (log_z[:, None] + torch.log_softmax(log_weights, dim=1)).reshape(-1)
+        return Annealed(chains, log_z, log_chain - torch.logsumexp(log_chain, dim=0), acceptance)
+
+    def _next_temperature(self, chains: Chains, log_weights: Tensor, t: float) -> float:
+        if self._conditional_ess(chains, log_weights, t, 1.0) >= _CONDITIONAL_ESS:
+            return 1.0
+        low, high = t, 1.0
+        for _ in range(_BISECTIONS):
+            middle = 0.5 * (low + high)
+            enough = self._conditional_ess(chains, log_weights, t, middle) >= _CONDITIONAL_ESS
+            low, high = (middle, high) if enough else (low, middle)
+        return max(low, t * (1.0 + 1e-6), 1e-15)
+
+    def _increment(self, chains: Chains, t: float, goal: float) -> Tensor:
+        """Log of the ratio of densities between two temperatures. [K]"""
+        before, after = self.hamiltonian.potential(chains, t), self.hamiltonian.potential(chains, goal)
+        return torch.where(torch.isfinite(before), before - after, -math.inf)
+
+    def _conditional_ess(self, chains: Chains, log_weights: Tensor, t: float, goal: float) -> float:
+        increment = self._increment(chains, t, goal)
+        share = torch.log_softmax(log_weights, dim=0)
+        first, second = torch.logsumexp(share + increment, 0), torch.logsumexp(share + 2.0 * increment, 0)
+        return float((2.0 * first - second).exp())
+
+    def _resampled(self, log_weights: Tensor) -> Tensor:
+        """Systematic resampling: positions in proportion to the weights. [K]"""
+        count = len(log_weights)
+        edges = torch.softmax(log_weights, dim=0).cumsum(0)
+        comb = (torch.arange(count) + torch.rand((), generator=self._generator, dtype=torch.float64)) / count
+        return torch.searchsorted(edges, comb).clamp(max=count - 1)
+
+
+def refined(schedule: Sequence[Temperature], parts: int) -> list[Temperature]:
+    """Every step of a schedule in so many equal parts."""
+    before, fine = 0.0, []
+    for temperature in schedule:
+        steps = [before + (temperature.t - before) * (i + 1) / parts for i in range(parts)]
+        fine += [Temperature(t, temperature.step, temperature.shape) for t in steps]
+        before = temperature.t
+    return fine
+
+
+def effective_size(log_weights: Tensor) -> float:
+    """(sum w)^2 / sum w^2; 0 if no weight is finite."""
+    if not bool(torch.isfinite(log_weights.max())):
+        return 0.0
+    return 1.0 / float(torch.softmax(log_weights, dim=0).square().sum())

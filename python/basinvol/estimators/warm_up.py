@@ -1,0 +1,121 @@
+"""A Gaussian reference and a temperature for chains that start inside a basin."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..directions import Directions
+from .batched import BatchedLoss
+from .curvature import feature_groups, fit_radii, group_sums
+from .hamiltonian import Chains, Gibbs, Hamiltonian, Whitening
+from .task import Task, in_chunks
+from .tilt import Tilt
+
+_MOST_DENSE, _POINTS_EACH = 300, 5  # parameters, and points for each, for a reference with all correlations
+_LAST_WINDOW = 3  # times as long as the others
+_START = 0.9  # of the radius: where chains begin
+
+
+@dataclass(frozen=True)
+class Warmed:
+    """Chains at the target, and how they move.
+
+    Attributes:
+        hamiltonian: with the reference fitted to them.
+        growth: ln of the ratio of the reference's volumes after the last two windows. nats
+        yardstick: variances of the window before the last, which was fitted to other points. [P]
+    """
+
+    hamiltonian: Hamiltonian
+    chains: Chains
+    growth: float
+    yardstick: Tensor
+
+    def statistics(self, chains: Chains) -> tuple[Tensor, Tensor]:
+        """Loss and size of every chain. [K] each"""
+        return chains.loss, (chains.x.square() / self.yardstick).sum(dim=1)
+
+
+def warm_up(task: Task, start: tuple[Hamiltonian, Chains], num_windows: int, window: int) -> Warmed:
+    """Windows of moves at the target; after each, the reference, beta and the step fit what the chains did."""
+    hamiltonian, chains = start
+    yardstick = variance = torch.full((task.space.dim,), math.nan, dtype=torch.float64)
+    for number in range(num_windows):
+        is_last = number == num_windows - 1
+        samples = []
+        for move in range(window * (_LAST_WINDOW if is_last else 1)):
+            chains = hamiltonian.move(chains, 1.0, adapts=True)
+            if move >= window // 2:
+                samples.append(chains)
+        points = torch.stack([sample.x for sample in samples])
+        rise = float(torch.stack([sample.loss for sample in samples]).mean()) - hamiltonian.gibbs.center_loss
+        # The last window is a sample of what production will sample.
+        gibbs = hamiltonian.gibbs
+        if not is_last:
+            gibbs = _tuned(gibbs, task, rise, float(points.square().sum(2).mean()))
+        yardstick, variance = variance, points.flatten(0, 1).var(dim=0)
+        hamiltonian = hamiltonian.with_target(fitted_whitening(points), gibbs)
+    return Warmed(hamiltonian, chains, 0.5 * float((variance / yardstick).log().sum()), yardstick)
+
+
+def start_inside(
+    task: Task,
+    energy: BatchedLoss,
+    directions: Directions,
+    radius: Tensor,
+    num_chains: int,
+    num_leapfrog: int,
+    generator: torch.Generator,
+    center_loss: float,
+) -> tuple[Hamiltonian, Chains]:
+    """A first reference from radii along uniform directions [D], and chains inside the basin."""
+    dim = task.space.dim
+    groups, count = feature_groups(task.space, "diagonal" if len(radius) >= 2 * dim else "grouped")
+    chunks = in_chunks(directions, range(len(radius)))
+    features = torch.cat([group_sums(part.square(), groups, count) for _, part in chunks])
+    curvature = fit_radii(features, radius)[groups]
+    tilt = Tilt.of(curvature, task.measure)
+    precision = tilt.precision(curvature)
+    limit = task.measure.radius_max(dim) ** 2
+    # Even a ball that the ellipsoid does not reach may bind the basin; the warm-up lowers what is not needed.
+    base = max(tilt.base, 0.5 * dim / limit) if task.measure.name == "ball" else 0.0
+    gibbs = Gibbs(tilt.tau / (2.0 * (task.cutoff - center_loss)), base, center_loss)
+    whitening = Whitening(torch.zeros_like(precision), precision.rsqrt())
+    hamiltonian = Hamiltonian(energy, whitening, gibbs, num_leapfrog, first_step(dim), generator)
+    rows = torch.arange(num_chains) % len(radius)
+    vectors = directions.materialize(rows.tolist(), torch.float64)
+    # Points farther than the Gaussian has mass are no start.
+    reach = torch.minimum(radius[rows].clamp(max=math.sqrt(limit)), (1.0 / precision).sum().sqrt())
+    return hamiltonian, hamiltonian.start(_START * reach[:, None] * vectors)
+
+
+def first_step(dim: int) -> float:
+    """A leapfrog step that a standard Gaussian accepts, P^(-1/4) up to a factor (Beskos et al. 2013)."""
+    return 0.5 / math.sqrt(math.sqrt(dim))
+
+
+def fitted_whitening(points: Tensor) -> Whitening:
+    """The Gaussian with the moments of points [moves, K, P]: with all correlations where there are points enough."""
+    flat = points.flatten(0, 1)
+    mean, variance = flat.mean(dim=0), flat.var(dim=0)
+    count, dim = flat.shape
+    floor = 1e-12 * variance.mean()
+    if dim > _MOST_DENSE or count < _POINTS_EACH * dim:
+        return Whitening(mean, (variance + floor).sqrt())
+    shrink = dim / (count + dim)
+    covariance = (1.0 - shrink) * torch.cov(flat.T) + torch.diag(shrink * variance + floor)
+    factor: Tensor = torch.linalg.cholesky(covariance)
+    return Whitening(mean, factor)
+
+
+def _tuned(gibbs: Gibbs, task: Task, rise: float, norm: float) -> Gibbs:
+    """beta, and in a ball the precision, moved so that the mean loss comes to the cutoff and |x|^2 to R^2."""
+    beta = gibbs.beta * min(max(rise / (task.cutoff - gibbs.center_loss), 0.5), 2.0)
+    precision = gibbs.precision
+    if task.measure.name == "ball":
+        precision *= min(max(norm / task.measure.radius_max(task.space.dim) ** 2, 0.25), 2.0)
+    return Gibbs(beta, precision, gibbs.center_loss)
