@@ -66,9 +66,20 @@ class Variant:
     types: dict[str, str]  # of arguments whose type depends on the kernel
     options: dict[str, Any] = field(default_factory=dict)
     aligned: tuple[str, ...] = ()  # sizes that are multiples of sixteen: wide loads, and other code
+    are_one: bool = False  # all sizes are one, which a launch makes constants
 
 
 def variants() -> Iterator[Variant]:
+    """Those below, and one of each kernel with all its sizes one."""
+    seen = set()
+    for variant in _variants():
+        yield variant
+        if variant.kernel not in seen:
+            seen.add(variant.kernel)
+            yield replace(variant, name=f"{variant.name}, sizes of one", aligned=(), are_one=True)
+
+
+def _variants() -> Iterator[Variant]:
     exact = {"enable_fp_fusion": False}
     yield Variant("normals", normals._normals_kernel, {"BLOCK": normals._BLOCK}, {"out": "*fp32"}, exact)
     for center, memory in itertools.product((False, True), repeat=2):
@@ -172,14 +183,17 @@ def compile_variant(variant: Variant, capability: int) -> dict[str, Any]:
     """Name, registers, bytes of stack, local and shared memory."""
     names = variant.kernel.arg_names
     types = {**TYPES, **variant.types}
-    signature = {name: "constexpr" if name in variant.constants else types.get(name, "i32") for name in names}
+    constants = dict(variant.constants)
+    if variant.are_one:
+        constants |= {name: 1 for name in names if name not in constants and types.get(name, "i32") in ("i32", "i64")}
+    signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in names}
     # torch's allocations are aligned, and rows of parameters are, see backends/device/mlp.py.
     attributes = {
         (i,): [["tt.divisibility", 16]]
         for i, name in enumerate(names)
         if signature[name].startswith("*") or name in variant.aligned
     }
-    source = ASTSource(variant.kernel, signature, constexprs=variant.constants, attrs=attributes)
+    source = ASTSource(variant.kernel, signature, constexprs=constants, attrs=attributes)
     built = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=variant.options)
     usage = _resource_usage(built.asm["cubin"])
     return {"kernel": variant.name, **usage, "SHARED": built.metadata.shared}
