@@ -108,7 +108,9 @@ def fitted_whitening(points: Tensor) -> Whitening:
         return Whitening(mean, (variance + floor).sqrt())
     shrink = dim / (count + dim)
     covariance = (1.0 - shrink) * torch.cov(flat.T) + torch.diag(shrink * variance + floor)
-    factor: Tensor = torch.linalg.cholesky(covariance)
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    if bool(failed):  # chains that drift without end span more than float64 resolves
+        return Whitening(mean, (variance + floor).sqrt())
     return Whitening(mean, factor)
 
 
