@@ -168,7 +168,8 @@ def tables() -> None:
     """The tables of docs/trust.md, from the recorded lines, to standard output."""
     lines = [json.loads(line) for line in RESULTS.read_text().splitlines()]
     chosen = [line for line in lines if line["part"] == "bodies"]
-    print("| body | method | errors of three seeds, nats | error bars | verdicts | evaluations |\n" + "|---" * 6 + "|")
+    print("| body | method | errors of three seeds, nats | error bars | verdicts | evaluations |")
+    print("|---|---|---|---|---|---|")
     for case, method in dict.fromkeys((line["case"], line["method"]) for line in chosen):
         rows = [line for line in chosen if (line["case"], line["method"]) == (case, method)]
         errors = ", ".join(f"{line['estimate'] - line['truth']:+.2f}" for line in rows)
