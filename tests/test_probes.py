@@ -94,6 +94,19 @@ def test_trustworthy_weights_of_an_infinite_volume_are_called_censored(body, bod
     assert verdicts[False].num_probes == 0
 
 
+def test_where_an_evaluation_is_dear_probes_run_only_before_a_number_is_trusted(
+    trained, blobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("basinvol.estimate._CHEAP_PRODUCTS", 0)
+    bound = bv.estimate_volume(trained, F.cross_entropy, blobs, 0.1, 10)
+    assert bound.diagnostics.verdict is bv.Verdict.LOWER_BOUND
+    assert bound.diagnostics.num_probes == 0
+    assert "none for probes" in str(bound)
+    case = ground_truth.with_dead_parameters(3, 1)
+    doubted = bv.estimate_volume(*case.task(), cutoff=1.0, num_directions=1000, scaling="none", seed=5)
+    assert doubted.diagnostics.verdict is bv.Verdict.CENSORED
+
+
 def test_probing_leaves_model_and_random_state_alone(trained, blobs) -> None:
     before, state = [p.clone() for p in trained.parameters()], torch.get_rng_state()
     bv.estimate_volume(trained, F.cross_entropy, blobs, 0.1, 10, probe_rays=5)

@@ -15,13 +15,17 @@ def add_estimate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--radius", type=float, help="of the ball, in units of the scale")
     parser.add_argument("--check", help="a second method, to agree with the first")
     parser.add_argument("--probe-rays", type=int, default=0, help="rays followed beyond their radius (0)")
-    parser.add_argument("--no-probe", action="store_true", help="do not look for unbounded or longer directions")
+    parser.add_argument(
+        "--probe",
+        action=argparse.BooleanOptionalAction,
+        help="look for unbounded and longer directions (before a number is called trustworthy, and where it is cheap)",
+    )
 
 
 def estimate_settings(options: argparse.Namespace) -> dict[str, Any]:
     """Those options as arguments of `estimate_volume`."""
-    names = ("measure", "sigma", "radius", "check", "probe_rays")
-    return {**{name: getattr(options, name) for name in names}, "probe": not options.no_probe}
+    names = ("measure", "sigma", "radius", "check", "probe", "probe_rays")
+    return {name: getattr(options, name) for name in names}
 
 
 def add_commands(commands: Any) -> None:

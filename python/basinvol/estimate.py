@@ -22,6 +22,10 @@ from .result import CONFIDENCE, ON_CENSORED, CensoredError, Volume, VolumeEstima
 
 __all__ = ["CONFIDENCE", "METHODS", "ON_CENSORED", "CensoredError", "Volume", "VolumeEstimate", "estimate_volume"]
 
+# Examples x parameters up to which probes run unasked: an evaluation in torch takes about a millisecond there. Beyond,
+# thirty of them would take longer than the rays of a perceptron, and say nothing that changes a `lower bound`.
+_CHEAP_PRODUCTS = 1e8
+
 # Rays whose vectors the probes hold: enough to find the longest among, small beside the estimate.
 _PROBED_RAYS = 64
 _PROBED_BYTES = 64 * 2**20
@@ -54,7 +58,7 @@ def estimate_volume(
     sigma: float | None = None,
     radius: float | None = None,
     method_options: Mapping[str, Any] | None = None,
-    probe: bool = True,
+    probe: bool | None = None,
     probe_rays: int = 0,
     check: str | None = None,
     progress: bool = False,
@@ -100,8 +104,9 @@ def estimate_volume(
         sigma, radius: see `Measure`.
         method_options: settings of the method, see `Options` in its module.
         probe: look for parameters without effect, inputs of deficient rank and scale symmetries (some ten evaluations
-            and a few gradients), and before a number is called trustworthy for longer directions than were sampled (at
-            most D evaluations, and 60 gradients).
+            and a few gradients, in torch), and before a number is called trustworthy for longer directions than were
+            sampled (at most D evaluations, and 60 gradients). Default: before a number is called trustworthy, and
+            where it is cheap, up to 10^8 examples x parameters.
         probe_rays: number of rays that are followed beyond their radius, nine evaluations each.
         check: a second method; where the two differ by more than their errors and 1 % of the log, the number is not
             trustworthy.
@@ -143,6 +148,9 @@ def estimate_volume(
     )
     outcome = run(method, task, method_options or {})
     diagnostics = outcome.volume.diagnostics
+    if probe is None:
+        is_cheap = task.landscape.num_examples * space.dim <= _CHEAP_PRODUCTS
+        probe = is_cheap or diagnostics.verdict is Verdict.TRUSTWORTHY
     if probe or probe_rays:
         diagnostics = _probed(task, outcome, probe, probe_rays)
     if check is not None:

@@ -78,12 +78,18 @@ def _making(estimate: VolumeEstimate) -> list[tuple[str, str]]:
             f"{estimate.method}, search {estimate.search}, {per_ray:.1f} evaluations each",
         ),
         *([("details", details)] if details else []),
-        ("cost", f"{estimate.num_evaluations:,} evaluations of the loss, {probes:,} of them for probes"),
+        ("cost", f"{estimate.num_evaluations:,} evaluations of the loss, {_probing(probes)}"),
         (
             "backend",
             f"{estimate.backend} ({estimate.backend_reason}), {estimate.num_threads} threads, {estimate.seconds:.2f} s",
         ),
     ]
+
+
+def _probing(count: int) -> str:
+    if count == 0:
+        return "none for probes (probe=True looks for directions without end)"
+    return f"{count:,} of them for probes"
 
 
 def _known(value: float) -> str:
