@@ -102,9 +102,10 @@ def test_where_an_evaluation_is_dear_probes_run_only_before_a_number_is_trusted(
     assert bound.diagnostics.verdict is bv.Verdict.LOWER_BOUND
     assert bound.diagnostics.num_probes == 0
     assert "none for probes" in str(bound)
-    case = ground_truth.with_dead_parameters(3, 1)
-    doubted = bv.estimate_volume(*case.task(), cutoff=1.0, num_directions=1000, scaling="none", seed=5)
-    assert doubted.diagnostics.verdict is bv.Verdict.CENSORED
+    case = ground_truth.ball(3)
+    trusted = bv.estimate_volume(*case.task(), cutoff=case.cutoff, num_directions=50, scaling="none")
+    assert trusted.diagnostics.verdict is bv.Verdict.TRUSTWORTHY
+    assert trusted.diagnostics.num_probes > 0
 
 
 def test_probing_leaves_model_and_random_state_alone(trained, blobs) -> None:
