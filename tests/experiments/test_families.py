@@ -177,8 +177,9 @@ def test_stand_ins_have_the_shape_of_what_they_stand_for(name: str) -> None:
     assert "stand-in" in small.title
 
 
-def test_the_report_needs_no_torch(tmp_path: Path) -> None:
+def test_the_report_needs_no_torch_and_no_folder_of_figures(tmp_path: Path) -> None:
     Sweep(describe("mnist-sam", "smoke"), tmp_path).run()
+    (tmp_path / "figures").rmdir()
     program = (
         "import sys; sys.modules['torch'] = None\n"
         "from basinvol.cli import main\n"

@@ -34,6 +34,7 @@ class Drawing:
 def draw_all(run: Run, folder: Path) -> list[Drawing]:
     """Writes every figure that the run has data for as SVG and PNG."""
     drawings = []
+    folder.mkdir(exist_ok=True)
     with house_style():
         for name, caption, figure in _figures(run):
             contents = {}
