@@ -12,6 +12,7 @@ from torch.nn import functional as F
 pytest.importorskip("triton", reason="triton is not installed on this platform")
 
 import basinvol as bv
+from basinvol.backends.device import block as device_block
 from basinvol.backends.device import mlp as device_mlp
 from basinvol.radii import Radii, Status
 from basinvol.volume import log_mean_power
@@ -219,13 +220,13 @@ def test_searches_end_as_the_references_for_cutoffs_on_both_sides_of_the_center(
 @pytest.mark.parametrize("precision", ["fp32", "tf32"])
 def test_every_precision_certifies_the_same_crossings(make_mlp, losses_along, monkeypatch, precision) -> None:
     """Also tf32: it only proposes, and both ends of a bracket are losses in full precision."""
-    network, used, evaluate = four_layers(make_mlp), set(), device_mlp.RayBlock._evaluate
+    network, used, evaluate = four_layers(make_mlp), set(), device_block.RayBlock._evaluate
 
-    def noted(block: device_mlp.RayBlock, evaluation: device_mlp._Evaluation, per_row: Tensor | None = None) -> None:
+    def noted(rays: device_block.RayBlock, evaluation: device_block._Evaluation, per_row: Tensor | None = None) -> None:
         used.add(evaluation.precision)
-        evaluate(block, evaluation, per_row)
+        evaluate(rays, evaluation, per_row)
 
-    monkeypatch.setattr(device_mlp.RayBlock, "_evaluate", noted)
+    monkeypatch.setattr(device_block.RayBlock, "_evaluate", noted)
     found, expected = network.radii("triton", precision=precision), network.radii("reference")
     assert used == ({"tf32", "tf32x3"} if precision == "tf32" else {precision})
     assert_overlap(found, expected)
@@ -311,7 +312,7 @@ def test_results_are_the_same_bytes_for_any_memory_and_scratch_space(make_mlp, m
     assert "up to 2 directions at a time" in small.description
     assert_same_bytes(small.solve(0, 3), radii)
     # Rows in chunks between two layers, and the first layer's products one direction at a time.
-    monkeypatch.setattr(device_mlp, "_SCRATCH_BYTES", 1)
+    monkeypatch.setattr(device_block, "_SCRATCH_BYTES", 1)
     chunked = solver(None)
     assert torch.equal(chunked.center_losses, whole.center_losses)
     assert_same_bytes(chunked.solve(0, 3), radii)
