@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .compact import compact
 from .portable_math import portable_exp, portable_log
 
 METHODS = ("interpolate", "bisect", "grid")
@@ -30,11 +31,6 @@ _LOG_BLIND_STEP = tl.constexpr(1.3862943611198906)
 _MAX_INTERPOLATIONS = tl.constexpr(12)
 _AIM = tl.constexpr(0.45)
 _MIN_SLOPE_WIDTH = tl.constexpr(1e-3)
-
-# Rays that one program compacts: more would not fit its registers.
-MAX_RAYS = 4096
-
-_COMPACT_WARPS = 8
 
 # One warp to a program: what a lane stores, the same lane reads again.
 _RAYS = 32
@@ -291,20 +287,6 @@ def _stride(distance, is_usable, step, rtol, METHOD: tl.constexpr):
     return stride
 
 
-@triton.jit
-def _compact_kernel(active, num_active, probe_level, still_active, summary, BLOCK: tl.constexpr):
-    position = tl.arange(0, BLOCK)
-    ray = tl.load(active + position, mask=position < num_active, other=-1)
-    level = tl.load(probe_level + ray, mask=ray >= 0, other=-1).to(tl.int32)
-    stays = level >= 0
-    place = tl.cumsum(stays.to(tl.int32), axis=0) - 1
-    tl.store(still_active + position, place * 0 - 1, mask=position < num_active)
-    tl.debug_barrier()
-    tl.store(still_active + place, ray, mask=stays)
-    tl.store(summary, tl.sum(stays.to(tl.int32), axis=0))
-    tl.store(summary + 1, tl.max(level, axis=0))
-
-
 def search_step(
     state: State,
     task: Task,
@@ -329,11 +311,8 @@ def search_step(
     if task.method not in METHODS:
         raise ValueError(f"`method` must be one of {', '.join(map(repr, METHODS))}, got {task.method!r}.")
     count, num_targets = len(active), len(task.level)
-    if count > MAX_RAYS:
-        raise ValueError(f"`active` must hold at most {MAX_RAYS} rays, got {count}.")
     if losses is not None and (losses.dtype != torch.float64 or len(losses) != count or not losses.is_contiguous()):
         raise ValueError(f"`losses` must be contiguous float64 [{count}, L], got {losses.dtype} {list(losses.shape)}.")
-    still_active, summary = torch.empty_like(active), torch.empty(2, dtype=torch.int32, device=active.device)
     _search_step_kernel[(triton.cdiv(count, _RAYS),)](
         active,
         count,
@@ -372,10 +351,4 @@ def search_step(
         num_warps=1,
         enable_fp_fusion=False,
     )
-    block = _compact_block(count)
-    _compact_kernel[(1,)](active, count, level, still_active, summary, BLOCK=block, num_warps=_COMPACT_WARPS)
-    return still_active, summary
-
-
-def _compact_block(count: int) -> int:
-    return 512 if count <= 512 else MAX_RAYS
+    return compact(active, level)

@@ -23,7 +23,7 @@ def solver(
 ) -> RaySolver:
     landscape = Landscape(model, F.cross_entropy, data, LEVELS)
     directions = Directions(ParameterSpace.of(model), COUNT, seed=3)
-    return RaySolver(landscape, directions, cutoffs, backend=backend, num_threads=1, **options)  # type: ignore[arg-type]
+    return RaySolver(landscape, directions, cutoffs, backend=backend, num_threads=1, **options)
 
 
 @pytest.mark.parametrize("search", ["interpolate", "grid"])
@@ -43,7 +43,7 @@ def test_the_trace_holds_every_evaluation_and_the_ends_of_every_bracket(
         assert bool(torch.isin(ends[ends > 0], trace.radius).all())
 
 
-def test_the_trace_of_scouts_is_left_out_and_that_of_refined_rays_grows(make_mlp, blobs: tuple[Tensor, Tensor]) -> None:  # type: ignore[no-untyped-def]
+def test_the_trace_of_scouts_is_left_out_and_that_of_refined_rays_grows(make_mlp, blobs: tuple[Tensor, Tensor]) -> None:
     model = make_mlp([12, 16, 3])
     inputs = blobs[0].repeat(60, 1)[:5000] + 0.1 * torch.randn(5000, 12)
     data = inputs, blobs[1].repeat(60)[:5000]

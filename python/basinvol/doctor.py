@@ -18,7 +18,6 @@ from .estimate import prober_of
 from .estimators import Task
 from .estimators.star import Options, estimate
 from .landscape import Landscape, LossFunction
-from .measures import LEBESGUE
 from .parameters import ParameterSpace
 from .radii import Radii, Status
 
@@ -93,16 +92,8 @@ def examine(
         cutoff=float(cutoff),
         num_directions=min(_NUM_RAYS, num_directions),
         seed=seed,
-        measure=LEBESGUE,
-        search="interpolate",
-        rtol=1e-4,
-        resolve="all",
-        radius_max=None,
-        max_steps=100,
         on_censored="bound",
         backend=backend,
-        num_threads=None,
-        progress=False,
     )
     started = time.perf_counter()
     outcome = estimate(task, Options())

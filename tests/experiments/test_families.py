@@ -110,14 +110,14 @@ def test_checkpoints_come_from_one_training() -> None:
 def test_a_checkpoint_has_the_weights_of_a_training_that_ends_there(tmp_path: Path) -> None:
     experiment = describe("grokking", "smoke")
     Sweep(experiment, tmp_path / "checkpoints").run()
-    variation = dataclasses.replace(experiment.variation, values=(30,), labels=("epoch 30",))  # type: ignore[type-var]
+    variation = dataclasses.replace(experiment.variation, values=(30,), labels=("epoch 30",))
     Sweep(dataclasses.replace(experiment, variation=variation), tmp_path / "alone").run()
     weights = "models/m0-level282-epoch30.safetensors"
     assert (tmp_path / "checkpoints" / weights).read_bytes() == (tmp_path / "alone" / weights).read_bytes()
 
 
 def digits(**changes: object) -> Experiment:
-    return dataclasses.replace(describe("mnist-data-scaling", "smoke"), base=100, levels=(0, 400), **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(describe("mnist-data-scaling", "smoke"), base=100, levels=(0, 400), **changes)
 
 
 def with_pool(pool: str, target_classes: tuple[int, ...] = ()) -> Experiment:

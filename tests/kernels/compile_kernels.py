@@ -21,9 +21,9 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-fused_mlp, linear, loss_head, materialize, normals, reduce, search_step = (
+compact, fused_mlp, linear, loss_head, materialize, normals, reduce, search_step = (
     importlib.import_module(f"basin_triton.{name}")
-    for name in ("fused_mlp", "linear", "loss_head", "materialize", "normals", "reduce", "search_step")
+    for name in ("compact", "fused_mlp", "linear", "loss_head", "materialize", "normals", "reduce", "search_step")
 )
 ACTIVATIONS = importlib.import_module("basin_triton.activations").ACTIVATIONS
 
@@ -95,9 +95,9 @@ def _variants() -> Iterator[Variant]:
         constants = {"HAS_LOSSES": losses, "METHOD": method, "RAYS": search_step._RAYS}
         name = f"search_step {method} losses={losses}"
         yield Variant(name, search_step._search_step_kernel, constants, {}, {**exact, "num_warps": 1})
-    for count in (1, search_step.MAX_RAYS):
-        block, options = search_step._compact_block(count), {"num_warps": search_step._COMPACT_WARPS}
-        yield Variant(f"compact {block}", search_step._compact_kernel, {"BLOCK": block}, {}, options)
+    for count in (1, compact.MAX_RAYS):
+        block, options = compact.block_of(count), {"num_warps": compact._WARPS}
+        yield Variant(f"compact {block}", compact._compact_kernel, {"BLOCK": block}, {}, options)
     yield from _linear_variants()
     yield from _head_variants()
     yield from _fused_variants()

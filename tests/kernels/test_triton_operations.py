@@ -174,8 +174,6 @@ def read(inputs: Tensor | First, direction: int, slot: int, dtype: torch.dtype) 
 def test_layer_errs_at_most_twice_as_much_as_torch_in_float32(
     rows, depth, outputs, kind, activation, has_bias, precision
 ) -> None:
-    if precision == "tf32" and _DEVICE.type == "cuda":
-        pytest.skip("tf32 only proposes: it keeps 10 bits of a product")
     inputs = inputs_for(kind, rows, depth)
     parameters = torch.randn(3, 7 + outputs * (depth + 1))  # weights and biases are parts of longer rows
     weight = parameters[:, 7 : 7 + outputs * depth].unflatten(1, (outputs, depth))
@@ -200,7 +198,12 @@ def test_layer_errs_at_most_twice_as_much_as_torch_in_float32(
         w = [weight[direction].to(dtype) for direction in (0, 2)]
         b = [None if bias is None else bias[direction].to(dtype) for direction in (0, 2)]
         expected[dtype] = torch.stack([ACTIVATIONS[activation](F.linear(*args)) for args in zip(x, w, b, strict=True)])
-    assert_as_exact_as_float32(out[[0, 2]], expected[torch.float32], expected[torch.float64])
+        sizes = torch.stack([F.linear(a.abs(), c.abs()) for a, c in zip(x, w, strict=True)])
+    if precision == "tf32" and _DEVICE.type == "cuda":
+        # Both factors of a product keep 10 bits; no activation is steeper than gelu, 1.13, and 1.2 leaves float32 room.
+        assert bool(((out[[0, 2]].cpu() - expected[torch.float64]).abs() <= 1.2 * 2.0**-10 * sizes + 1e-6).all())
+    else:
+        assert_as_exact_as_float32(out[[0, 2]], expected[torch.float32], expected[torch.float64])
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32x3"])

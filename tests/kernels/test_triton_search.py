@@ -18,7 +18,7 @@ import triton.language as tl
 
 from basin_triton import portable_math as on_device
 from basin_triton import search_step
-from basin_triton.search_step import MAX_RAYS
+from basin_triton.compact import MAX_RAYS
 from basinvol import portable_math
 from basinvol.backends.device.search import DeviceSearch
 from basinvol.radii import Status

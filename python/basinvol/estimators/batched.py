@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -11,6 +12,8 @@ from torch.func import functional_call, grad_and_value, vmap
 from ..landscape import Landscape
 from ..parameters import ParameterSpace
 from ..probes import GRADIENT_COST
+
+_Result = TypeVar("_Result")
 
 _MOST_ROWS = 65_536  # examples x points in one pass
 
@@ -40,12 +43,10 @@ class BatchedLoss:
         """Losses [K] and gradients [K, P] at points [K, P], all float64 on the CPU."""
         self.num_evaluations += GRADIENT_COST * len(points)
         vectors = self._vectors(points)
-        if self._is_batched:
-            try:
-                losses, gradients = self._batched(vectors)
-            except (RuntimeError, NotImplementedError):
-                self._is_batched = False
-        if not self._is_batched:
+        batched = self._unless_refused(lambda: self._batched_gradients(vectors))
+        if batched is not None:
+            losses, gradients = batched
+        else:
             found = [self._landscape.gradient(self._space.unflatten(vector)) for vector in vectors]
             losses = torch.tensor([loss for loss, _ in found], dtype=torch.float64)
             gradients = torch.stack([torch.cat([g[n].reshape(-1) for n in self._space.names]) for _, g in found])
@@ -55,47 +56,51 @@ class BatchedLoss:
         """Losses [K] at points [K, P], float64 on the CPU."""
         self.num_evaluations += len(points)
         vectors = self._vectors(points)
-        if self._is_batched:
-            try:
-                return self._batched_losses(vectors).cpu()
-            except (RuntimeError, NotImplementedError):
-                self._is_batched = False
+        batched = self._unless_refused(lambda: self._batched_losses(vectors))
+        if batched is not None:
+            return batched.cpu()
         found = [self._landscape.losses(self._space.unflatten(vector))[-1] for vector in vectors]
         return torch.stack(found).cpu() if found else torch.empty(0, dtype=torch.float64)
+
+    def _unless_refused(self, run: Callable[[], _Result]) -> _Result | None:
+        """What `run` gives, or None for a model that vmap refuses, which is asked once."""
+        if self._is_batched:
+            try:
+                return run()
+            except RuntimeError:  # what is wrong with the model itself comes up again, one point at a time
+                self._is_batched = False
+        return None
 
     def _vectors(self, points: Tensor) -> Tensor:
         return (self._center + self._scale * points.to(self._center.device)).to(self._dtype)
 
     def _batched_losses(self, vectors: Tensor) -> Tensor:
-        count = self._landscape.num_examples
-        rows = max(1, min(count, _MOST_ROWS))
-        step = max(1, _MOST_ROWS // rows)
         losses = torch.zeros(len(vectors), dtype=torch.float64, device=vectors.device)
         with self._landscape.measuring():
-            for first in range(0, count, rows):
-                last = min(first + rows, count)
-                value = vmap(self._loss(first, last))
-                for start in range(0, len(vectors), step):
-                    part = vectors[start : start + step]
-                    losses[start : start + step] += value(part).double() * ((last - first) / count)
+            for first, last, points in self._passes(len(vectors)):
+                share = (last - first) / self._landscape.num_examples
+                losses[points] += vmap(self._loss(first, last))(vectors[points]).double() * share
         return losses
 
-    def _batched(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        landscape, count = self._landscape, self._landscape.num_examples
-        rows = max(1, min(count, _MOST_ROWS))
-        step = max(1, _MOST_ROWS // rows)
+    def _batched_gradients(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         losses = torch.zeros(len(vectors), dtype=torch.float64, device=vectors.device)
         gradients = torch.zeros_like(vectors)
-        with landscape.measuring(), torch.enable_grad():
-            for first in range(0, count, rows):
-                last = min(first + rows, count)
-                value = vmap(grad_and_value(self._loss(first, last)))
-                for start in range(0, len(vectors), step):
-                    part, loss = value(vectors[start : start + step])
-                    share = (last - first) / count
-                    losses[start : start + step] += loss.detach().double() * share
-                    gradients[start : start + step] += part.detach() * share
+        with self._landscape.measuring(), torch.enable_grad():
+            for first, last, points in self._passes(len(vectors)):
+                share = (last - first) / self._landscape.num_examples
+                part, loss = vmap(grad_and_value(self._loss(first, last)))(vectors[points])
+                losses[points] += loss.detach().double() * share
+                gradients[points] += part.detach() * share
         return losses, gradients
+
+    def _passes(self, num_points: int) -> Iterator[tuple[int, int, slice]]:
+        """First and last row, and the points, of every pass."""
+        count = self._landscape.num_examples
+        rows = min(count, _MOST_ROWS)
+        step = max(1, _MOST_ROWS // rows)
+        for first in range(0, count, rows):
+            for start in range(0, num_points, step):
+                yield first, min(first + rows, count), slice(start, start + step)
 
     def _loss(self, first: int, last: int) -> Callable[[Tensor], Tensor]:
         inputs, targets = self._landscape.inputs[first:last], self._landscape.targets[first:last]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..directions import Directions
 from ..landscape import Landscape
-from ..measures import Measure
+from ..measures import LEBESGUE, Measure
 from ..parameters import ParameterSpace
 from ..radii import Radii
 from ..rays import RaySolver
@@ -37,16 +37,16 @@ class Task:
     cutoff: float
     num_directions: int
     seed: int
-    measure: Measure
-    search: str
-    rtol: float
-    resolve: str
-    radius_max: float | None
-    max_steps: int
-    on_censored: str
-    backend: str
-    num_threads: int | None
-    progress: bool
+    measure: Measure = LEBESGUE
+    search: str = "interpolate"
+    rtol: float = 1e-4
+    resolve: str = "all"
+    radius_max: float | None = None
+    max_steps: int = 100
+    on_censored: str = "raise"
+    backend: str = "auto"
+    num_threads: int | None = None
+    progress: bool = False
     precision: str | None = None
     generator: str = "philox"
 

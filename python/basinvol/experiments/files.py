@@ -142,6 +142,7 @@ def _svhn(name: str, folder: Path) -> Iterator[tuple[Bytes, NDArray[np.int64]]]:
         try:
             content = loadmat(path, variable_names=["X", "y"])
             images, labels = content["X"], content["y"]
+        # What loadmat raises for files of another kind, cut short, or of version 7.3; and a variable that is not there.
         except (KeyError, ValueError, TypeError, NotImplementedError, OSError) as error:
             raise ValueError(f"`data_dir`: {part} is not a MATLAB file with X and y ({error}).") from error
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[:3] != (32, 32, 3):

@@ -126,8 +126,9 @@ def summary(run: Run) -> list[str]:
 
 def _tables(volumes: pd.DataFrame) -> list[_Table]:
     return [
-        {"cutoff": float(cutoff), "columns": _columns(rows), "rows": _matrix(rows)}  # type: ignore[arg-type]
-        for cutoff, rows in volumes.groupby("cutoff")
+        {"cutoff": cutoff, "columns": _columns(rows), "rows": _matrix(rows)}
+        for cutoff in sorted(set(volumes["cutoff"].tolist()))
+        for rows in [volumes[volumes["cutoff"] == cutoff]]
     ]
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from basin_triton import BLOCK_ROWS, First, LayerTable, RowBlocks, fused_mlp, linear, loss_head, materialize, reduce
+from basin_triton import BLOCK_ROWS, First, RowBlocks, fused_mlp, linear, loss_head, materialize, reduce
 
 from ..mlp import LinearLayer
 from .directions import DeviceDirections
@@ -109,40 +110,23 @@ class RayBlock:
         for start in range(0, num_blocks, step):
             stop = min(start + step, num_blocks)
             low, high = self._block_rows[start], self._block_rows[stop]
+            common: dict[str, Any] = {
+                "targets": self._targets[low:high],
+                "active": evaluation.active,
+                "num_rows": evaluation.num_rows,
+                "blocks": self._blocks.part(start, stop),
+                "out": evaluation.partial[:, start:stop],
+                "loss": self._mlp.loss,
+                "origin": low,
+                "precision": evaluation.precision,
+            }
             if self._mlp.fused is not None and per_row is None:
-                self._evaluate_fused(self._mlp.fused, evaluation, start, stop)
+                fused_mlp(self._first(evaluation, low, high), evaluation.parameters, self._mlp.fused, **common)
                 continue
             x, last = self._last_inputs(evaluation, low, high)
-            loss_head(
-                x,
-                None if last is None else self._weight(last, evaluation.parameters),
-                None if last is None else self._bias(last, evaluation.parameters),
-                self._targets[low:high],
-                evaluation.active,
-                evaluation.num_rows,
-                self._blocks.part(start, stop),
-                evaluation.partial[:, start:stop],
-                loss=self._mlp.loss,
-                origin=low,
-                precision=evaluation.precision,
-                per_row=None if per_row is None else per_row[:, low:high],
-            )
-
-    def _evaluate_fused(self, layers: LayerTable, evaluation: _Evaluation, start: int, stop: int) -> None:
-        low, high = self._block_rows[start], self._block_rows[stop]
-        fused_mlp(
-            self._first(evaluation, low, high),
-            evaluation.parameters,
-            layers,
-            self._targets[low:high],
-            evaluation.active,
-            evaluation.num_rows,
-            self._blocks.part(start, stop),
-            evaluation.partial[:, start:stop],
-            loss=self._mlp.loss,
-            origin=low,
-            precision=evaluation.precision,
-        )
+            weight = None if last is None else self._weight(last, evaluation.parameters)
+            bias = None if last is None else self._bias(last, evaluation.parameters)
+            loss_head(x, weight, bias, **common, per_row=None if per_row is None else per_row[:, low:high])
 
     def _first(self, evaluation: _Evaluation, low: int, high: int) -> First:
         layer = self._mlp.layers[0]

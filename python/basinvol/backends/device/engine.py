@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from basin_triton.search_step import MAX_RAYS
+from basin_triton.compact import MAX_RAYS
 
 from ...radii import Guess, Radii
 from ...search import Probes, SearchSettings
