@@ -1,7 +1,7 @@
 """Estimators against known volumes and on networks: `python -m benchmarks.trust bodies swiss-roll figures`.
 
 Each part adds lines to benchmarks/results/trust.jsonl; `figures` draws docs/figures/trust-*.svg from them. Seeds are
-fixed; on two cores `bodies` and `verdicts` take a minute each, `swiss-roll` and `mnist` half an hour or more.
+fixed; on two cores `bodies` and `verdicts` take a minute or two each, `swiss-roll` and `mnist` half an hour or more.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from torch.nn import functional as F
 import basinvol as bv
 from basinvol import ground_truth as gt
 from basinvol.experiments.data import load
-from basinvol.experiments.description import describe
-from basinvol.experiments.training import build_perceptron, loss_function, train
+from basinvol.experiments.families import describe
+from basinvol.experiments.training import build_network, loss_function, train
 from basinvol.plots import COLOURS, house_style
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,10 +105,10 @@ def networks(name: str, preset: str, model_seed: int, size: int) -> Iterator[tup
     """The minima of a family, trained on more and more examples, and the first `size` examples."""
     experiment = describe(name, preset)
     split = load(experiment, 10 + model_seed)
-    for examples in experiment.sizes:
+    for examples in (experiment.base + level for level in experiment.levels):
         if examples < size:
             continue
-        network = build_perceptron(experiment.widths, model_seed)
+        network = build_network(experiment.network, model_seed)
         data = split.inputs[:examples], split.targets[:examples]
         train(network, loss_function(experiment.loss), *data, experiment.training)
         yield examples, network, (split.inputs[:size], split.targets[:size])

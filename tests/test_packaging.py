@@ -43,3 +43,12 @@ def test_importing_the_package_does_not_import_torch_or_triton() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+@pytest.mark.parametrize("module", sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py")))
+def test_benchmarks_import_what_there_is(module: str) -> None:
+    pytest.importorskip("triton", reason="benchmarks.gpu needs it, and it is not installed on this platform")
+    done = subprocess.run(
+        [sys.executable, "-c", f"import benchmarks.{module}"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
