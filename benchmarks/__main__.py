@@ -15,7 +15,7 @@ import torch
 
 import basinvol as bv
 from basinvol import _native
-from basinvol.experiments.records import machine
+from basinvol.experiments.records.run_directory import machine
 
 from .baselines import Perturbed, batched_bisection, bisection, paper_grid
 from .cases import CASES, Case

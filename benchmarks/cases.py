@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from basinvol.experiments.data import load
-from basinvol.experiments.families import describe
+from basinvol.experiments.data.examples import load
+from basinvol.experiments.describe.families import describe
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 

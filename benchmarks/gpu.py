@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 import basinvol as bv
 from basinvol.backends import backends
-from basinvol.experiments.records import machine
+from basinvol.experiments.records.run_directory import machine
 
 from .__main__ import NUM_CHECKED, check, moves_of, time_baselines
 from .cases import Case, modular_addition, perceptron, swiss_roll

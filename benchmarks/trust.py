@@ -20,21 +20,21 @@ from torch.nn import functional as F
 
 import basinvol as bv
 from basinvol import ground_truth as gt
-from basinvol.experiments.data import load
-from basinvol.experiments.families import describe
-from basinvol.experiments.training import build_network, loss_function, train
-from basinvol.plots import COLOURS, house_style
+from basinvol.experiments.data.examples import load
+from basinvol.experiments.describe.families import describe
+from basinvol.experiments.run.training import build_network, loss_function, train
+from basinvol.figures.style import COLORS, house_style
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "trust.jsonl"
 FIGURES = ROOT / "docs" / "figures"
 COLOUR_OF = {
-    "star": COLOURS[0],
-    "gaussian": COLOURS[0],
-    "annealed": COLOURS[1],
-    "preconditioned": COLOURS[2],
-    "splitting": COLOURS[3],
-    "hit-and-run": COLOURS[4],
+    "star": COLORS[0],
+    "gaussian": COLORS[0],
+    "annealed": COLORS[1],
+    "preconditioned": COLORS[2],
+    "splitting": COLORS[3],
+    "hit-and-run": COLORS[4],
 }
 PLAIN = {"method": "star", "num_directions": 1000}
 
@@ -224,8 +224,8 @@ def _draw_bodies(lines: list[dict[str, Any]]) -> None:
 def _draw_verdicts(lines: list[dict[str, Any]]) -> None:
     figure = Figure(figsize=(7.0, 3.2), layout="constrained")
     axes = figure.subplots()
-    for colour, verdict in zip(
-        (COLOURS[2], COLOURS[1], COLOURS[0]), ("trustworthy", "lower bound", "censored"), strict=True
+    for color, verdict in zip(
+        (COLORS[2], COLORS[1], COLORS[0]), ("trustworthy", "lower bound", "censored"), strict=True
     ):
         chosen = [line for line in lines if line["verdict"] == verdict]
         error = [abs(line["estimate"] - line["truth"]) if line["truth"] is not None else 1e4 for line in chosen]
@@ -233,7 +233,7 @@ def _draw_verdicts(lines: list[dict[str, Any]]) -> None:
             [line["ess"] for line in chosen],
             np.maximum(error, 1e-3),
             label=f"{verdict} ({len(chosen)})",
-            color=colour,
+            color=color,
             s=14,
             alpha=0.7,
         )

@@ -27,39 +27,40 @@ if TYPE_CHECKING:
     from . import ground_truth
     from .backends import BackendUnavailable
     from .calibration import calibrate, calibration_table
-    from .comparison import Comparison, compare
-    from .diagnostics import Diagnostics, Verdict
-    from .directions import Directions
     from .estimate import estimate_volume
-    from .landscape import Landscape
-    from .measures import Measure
-    from .parameters import ParameterSpace
+    from .model.directions import Directions
+    from .model.landscape import Landscape
+    from .model.parameters import ParameterSpace
     from .profile import LossProfile, loss_profile
-    from .radii import Radii, Status
     from .rays import RaySearchFailed, RaySolver, find_radii
-    from .result import CensoredError, Volume, VolumeEstimate
+    from .search.radii import Radii, Status
+    from .trust.comparison import Comparison, compare
+    from .trust.diagnostics import Diagnostics, Verdict
+    from .trust.measures import Measure
+    from .trust.result import CensoredError, Volume
+    from .trust.volume_estimate import VolumeEstimate
 
 # Imported on first use: records, figures and reports are read without torch.
 _HOMES = {
     "BackendUnavailable": "backends",
-    "CensoredError": "result",
-    "Diagnostics": "diagnostics",
-    "Directions": "directions",
-    "Landscape": "landscape",
+    "CensoredError": "trust.result",
+    "Diagnostics": "trust.diagnostics",
+    "Directions": "model.directions",
+    "Landscape": "model.landscape",
     "LossProfile": "profile",
-    "Measure": "measures",
-    "ParameterSpace": "parameters",
-    "Radii": "radii",
+    "Measure": "trust.measures",
+    "ParameterSpace": "model.parameters",
+    "Radii": "search.radii",
     "RaySearchFailed": "rays",
     "RaySolver": "rays",
-    "Status": "radii",
-    "Verdict": "diagnostics",
-    "Volume": "result",
-    "VolumeEstimate": "result",
+    "Status": "search.radii",
+    "Verdict": "trust.diagnostics",
+    "Volume": "trust.result",
+    "VolumeEstimate": "trust.volume_estimate",
     "calibrate": "calibration",
     "calibration_table": "calibration",
-    "compare": "comparison",
-    "Comparison": "comparison",
+    "compare": "trust.comparison",
+    "Comparison": "trust.comparison",
     "estimate_volume": "estimate",
     "find_radii": "rays",
     "loss_profile": "profile",

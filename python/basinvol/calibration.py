@@ -9,7 +9,7 @@ from typing import Any
 
 from .estimate import estimate_volume
 from .ground_truth import Case, table
-from .result import VolumeEstimate
+from .trust.volume_estimate import VolumeEstimate
 
 _LEFT = (0, 4)  # columns of words
 

@@ -10,15 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .challenge import find_missed, look_along
-from .diagnostics import Diagnostics, Verdict
 from .estimators import METHODS, Outcome, Task, check_method, run
-from .landscape import Landscape, LossFunction
-from .measures import Measure
-from .parameters import ParameterSpace
-from .probes import Prober, Unbounded
-from .radii import Status
-from .result import CONFIDENCE, ON_CENSORED, CensoredError, Volume, VolumeEstimate, check_on_censored
+from .model.landscape import Landscape, LossFunction
+from .model.parameters import ParameterSpace
+from .probing.challenge import find_missed, look_along
+from .probing.probes import Prober, Unbounded
+from .search.radii import Status
+from .trust.diagnostics import Diagnostics, Verdict
+from .trust.measures import Measure
+from .trust.result import CONFIDENCE, ON_CENSORED, CensoredError, Volume, check_on_censored
+from .trust.volume_estimate import VolumeEstimate
 
 __all__ = ["CONFIDENCE", "METHODS", "ON_CENSORED", "CensoredError", "Volume", "VolumeEstimate", "estimate_volume"]
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .landscape import LossFunction
-from .measures import log_chi_cdf
-from .volume import log_unit_ball
+from .model.landscape import LossFunction
+from .trust.measures import log_chi_cdf
+from .trust.volume import log_unit_ball
 
 _GRID = 20_001  # points of one-dimensional quadratures
 

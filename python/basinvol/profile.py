@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .directions import Directions
-from .landscape import Landscape, LossFunction
-from .parameters import ParameterSpace
-from .radii import Status
+from .model.directions import Directions
+from .model.landscape import Landscape, LossFunction
+from .model.parameters import ParameterSpace
 from .rays import RaySolver, find_radii
+from .search.radii import Status
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -84,9 +84,9 @@ class LossProfile:
 
     def plot(self) -> Figure:
         """The quantiles as a matplotlib figure, both axes logarithmic."""
-        from .plots import plot_profile
+        from .figures.of_profile import plot_quantiles  # matplotlib is optional
 
-        return plot_profile(self)
+        return plot_quantiles(self.radius, self.quantiles, self.center_loss, self.scaling, len(self.losses))
 
 
 def loss_profile(

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 import basinvol as bv
 from basinvol import ground_truth
 from basinvol.estimators.curvature import adam_curvature, fit_radii, fit_secants, hessian_diagonal
-from basinvol.volume import log_unit_ball
+from basinvol.trust.volume import log_unit_ball
 
 
 def measure(

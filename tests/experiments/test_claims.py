@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from basinvol.experiments.claims import CLAIMS, judge
+from basinvol.experiments.report.claims import CLAIMS, judge
 
 SCALING = ("own_is_largest", "more_data_generalizes", "volume_falls_with_size", "minima_end")
 NO_VOLUME = -float("inf")

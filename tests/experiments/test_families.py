@@ -13,14 +13,14 @@ import pandas as pd
 import pytest
 import torch
 
-from basinvol.experiments.claims import CLAIMS, judge
-from basinvol.experiments.data import load
-from basinvol.experiments.description import Experiment
-from basinvol.experiments.families import FAMILIES, describe
-from basinvol.experiments.report import read_volumes, text_table, write_report
-from basinvol.experiments.sweep import Sweep
-from basinvol.experiments.training import build_network
-from basinvol.experiments.worker import training_runs
+from basinvol.experiments.data.examples import load
+from basinvol.experiments.describe.description import Experiment
+from basinvol.experiments.describe.families import FAMILIES, describe
+from basinvol.experiments.report.claims import CLAIMS, judge
+from basinvol.experiments.report.report import read_volumes, text_table, write_report
+from basinvol.experiments.run.sweep import Sweep
+from basinvol.experiments.run.training import build_network
+from basinvol.experiments.run.worker import training_runs
 
 NUM_PARAMS = {
     "mnist-data-scaling": 235_146,
@@ -203,7 +203,7 @@ def test_slices_pass_through_the_minima(tmp_path: Path) -> None:
 
 
 def test_the_power_law_finds_the_line_and_an_interval_over_seeds() -> None:
-    from basinvol.experiments.power_law import fit_power_law
+    from basinvol.experiments.report.power_law import fit_power_law
 
     sizes, seeds = np.array([10, 100, 1000, 10000]), np.arange(8)
     errors = np.random.default_rng(0).normal(0, 5, (4, 8))
@@ -228,7 +228,7 @@ def test_the_power_law_finds_the_line_and_an_interval_over_seeds() -> None:
 
 
 def test_ranking_is_certain_where_every_direction_agrees() -> None:
-    from basinvol.experiments.figures_of_rays import pair_agreement
+    from basinvol.experiments.report.figures_of_rays import pair_agreement
 
     weights = np.random.default_rng(0).normal(size=(2, 40))
     _, apart = pair_agreement(np.stack([weights[0], weights[0] - 1.0]))
@@ -249,7 +249,7 @@ def test_a_run_without_any_minimum_has_a_report(tmp_path: Path) -> None:
 
 
 def test_rays_that_never_crossed_are_counted_on_the_figure(tmp_path: Path) -> None:
-    from basinvol.experiments.figures_of_volumes import fixed_landscape
+    from basinvol.experiments.report.figures_of_volumes import fixed_landscape
 
     Sweep(describe("mnist-data-scaling", "smoke"), tmp_path).run()
     volumes = read_volumes(tmp_path)

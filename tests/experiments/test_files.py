@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 import torch
 
-from basinvol.experiments import files, sources
-from basinvol.experiments.data import load
-from basinvol.experiments.families import describe
-from basinvol.experiments.files import read_files, read_idx, read_pickled_arrays
-from basinvol.experiments.sources import read_source
+from basinvol.experiments.data import files, sources
+from basinvol.experiments.data.examples import load
+from basinvol.experiments.data.files import read_files, read_idx, read_pickled_arrays
+from basinvol.experiments.data.sources import read_source
+from basinvol.experiments.describe.families import describe
 
 RANDOM = np.random.RandomState(5)
 LABELS = np.arange(40) % 10
@@ -208,7 +208,7 @@ def test_a_paper_preset_trains_on_files_and_normalizes_them_as_published(tmp_pat
 
 
 def smooth_images() -> np.ndarray:
-    """Colour gradients: neighbours are alike, channels are not."""
+    """Color gradients: neighbours are alike, channels are not."""
     y, x = np.mgrid[0:32, 0:32]
     planes = np.stack([4 * y, 250 - 4 * x, 2 * (x + y)])
     return np.repeat(planes[None], 6, axis=0).astype(np.uint8)

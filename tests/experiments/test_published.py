@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from basinvol.experiments.description import Experiment
-from basinvol.experiments.families import FAMILIES, describe
-from basinvol.experiments.published import KNOWN_EXCEPTIONS, compare, deviations
-from basinvol.experiments.reading import Run
+from basinvol.experiments.describe.description import Experiment
+from basinvol.experiments.describe.families import FAMILIES, describe
+from basinvol.experiments.records.reading import Run
+from basinvol.experiments.report.published import KNOWN_EXCEPTIONS, compare, deviations
 
 
 def run_of(experiment: Experiment, rows: list[dict[str, Any]]) -> Run:

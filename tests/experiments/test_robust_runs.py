@@ -18,13 +18,13 @@ import pandas as pd
 import pytest
 
 from basinvol.cli import main
-from basinvol.experiments.description import Training, Variation
-from basinvol.experiments.execution import Execution
-from basinvol.experiments.families import describe
-from basinvol.experiments.measuring import BLOCK
-from basinvol.experiments.records import RunDirectory
-from basinvol.experiments.report import read_volumes, write_report
-from basinvol.experiments.sweep import Sweep
+from basinvol.experiments.describe.description import Training, Variation
+from basinvol.experiments.describe.families import describe
+from basinvol.experiments.records.run_directory import RunDirectory
+from basinvol.experiments.report.report import read_volumes, write_report
+from basinvol.experiments.run.execution import Execution
+from basinvol.experiments.run.measuring import BLOCK
+from basinvol.experiments.run.sweep import Sweep
 
 # Three trainings with two checkpoints each, and the plane through three of the minima.
 SMOKE = dataclasses.replace(
@@ -36,8 +36,8 @@ SMOKE = dataclasses.replace(
 )
 PROGRAM = f"""
 import pathlib
-from basinvol.experiments.description import *
-from basinvol.experiments.sweep import Sweep
+from basinvol.experiments.describe.description import *
+from basinvol.experiments.run.sweep import Sweep
 if __name__ == "__main__":
     Sweep({SMOKE!r}, pathlib.Path(out)).run(jobs)
 """
@@ -68,7 +68,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, bytes]
 def _start(out: Path, program: str = PROGRAM) -> multiprocessing.process.BaseProcess:
     # A server that has imported everything, and run nothing, forks the processes: each begins at once.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["basinvol.experiments.sweep", "pytest"])
+    context.set_forkserver_preload(["basinvol.experiments.run.sweep", "pytest"])
     settings = {"__name__": "__main__", "out": str(out), "jobs": 1}
     process = context.Process(target=exec, args=(program, settings))
     process.start()
@@ -232,7 +232,7 @@ def test_a_backend_that_keeps_no_evaluations_can_be_given_more_cutoffs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = dataclasses.replace(describe("swiss-roll", "smoke"), num_directions=6)
-    monkeypatch.setattr("basinvol.trace.Trace.only", lambda *_: None)
+    monkeypatch.setattr("basinvol.search.trace.Trace.only", lambda *_: None)
     Sweep(experiment, tmp_path / "later").run()
     assert not list((tmp_path / "later" / "radii").glob("*-evaluations.parquet"))
     Sweep(dataclasses.replace(experiment, cutoffs=(0.1, 0.2)), tmp_path / "later").run()

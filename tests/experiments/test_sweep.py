@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from basinvol.experiments.blocks import read_block
-from basinvol.experiments.families import describe
-from basinvol.experiments.measuring import BLOCK
-from basinvol.experiments.records import VOLUME_COLUMNS, RunDirectory, write_atomically
-from basinvol.experiments.report import read_volumes, text_table, write_report
-from basinvol.experiments.sweep import Sweep
+from basinvol.experiments.describe.families import describe
+from basinvol.experiments.records.blocks import read_block
+from basinvol.experiments.records.run_directory import VOLUME_COLUMNS, RunDirectory, write_atomically
+from basinvol.experiments.report.report import read_volumes, text_table, write_report
+from basinvol.experiments.run.measuring import BLOCK
+from basinvol.experiments.run.sweep import Sweep
 
 SMOKE = dataclasses.replace(describe("mnist-data-scaling", "smoke"), num_directions=BLOCK + 2)
 

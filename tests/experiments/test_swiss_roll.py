@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from basinvol.experiments.data import load
-from basinvol.experiments.families import describe
-from basinvol.experiments.report import read_volumes, write_report
-from basinvol.experiments.sweep import Sweep
+from basinvol.experiments.data.examples import load
+from basinvol.experiments.describe.families import describe
+from basinvol.experiments.report.report import read_volumes, write_report
+from basinvol.experiments.run.sweep import Sweep
 
 # Fan, Sandlund and Ko 2025: model seed 1, data seed 11, landscape of 100 points, cutoff 0.1; log mean r^P by level.
 PUBLISHED = {780: 4301.621733589883, 180: 5932.342, 380: 4730.676, 80: 4802.680}

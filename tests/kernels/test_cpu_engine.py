@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 import basinvol as bv
 from basinvol import _native
-from basinvol.philox import philox_normals
+from basinvol.model.philox import philox_normals
 
 ISAS = _native.instruction_sets()
 LOSSES = {"cross_entropy": F.cross_entropy, "bce": F.binary_cross_entropy_with_logits, "mse": F.mse_loss}

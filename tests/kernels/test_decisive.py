@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import basinvol as bv
-from basinvol.radii import Radii, Status
-from basinvol.volume import log_mean_power
+from basinvol.search.radii import Radii, Status
+from basinvol.trust.volume import log_mean_power
 
 LOSSES = {"cross_entropy": F.cross_entropy, "bce": F.binary_cross_entropy_with_logits, "mse": F.mse_loss}
 SKIPPED_NATS, REFINED_NATS, DECISIVE_NATS = 1e-6, 0.1, 20.0

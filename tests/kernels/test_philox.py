@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from basinvol import _native
-from basinvol.philox import philox_normals, philox_words
+from basinvol.model.philox import philox_normals, philox_words
 
 MASK = 2**32 - 1
 # Where halves of the key and words of the counter end.

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from basinvol import _native
 from basinvol.backends.native import native_settings, native_targets
-from basinvol.radii import Guess, Radii, Status
 from basinvol.search import RUNNING, RaySearch, SearchSettings
-from basinvol.targets import Targets
+from basinvol.search.radii import Guess, Radii, Status
+from basinvol.search.targets import Targets
 
 # Loss at (ray, radius) on one level; python floats, so that both searches are told the same bits.
 LossAt = Callable[[int, float], float]

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 import basinvol as bv
-from basinvol.backends.device.split import SplitEngine
+from basinvol.backends.split import SplitEngine
 
 TENSORS = ("lower", "upper", "radius", "value_lower", "value_upper", "slope", "status_code", "num_evaluations")
 

@@ -12,10 +12,10 @@ from torch.nn import functional as F
 pytest.importorskip("triton", reason="triton is not installed on this platform")
 
 import basinvol as bv
-from basinvol.backends.device import block as device_block
-from basinvol.backends.device import mlp as device_mlp
-from basinvol.radii import Radii, Status
-from basinvol.volume import log_mean_power
+from basinvol.backends.triton import block as device_block
+from basinvol.backends.triton import mlp as device_mlp
+from basinvol.search.radii import Radii, Status
+from basinvol.trust.volume import log_mean_power
 
 # The interpreter computes with numpy, which warns of overflow, infinities and NaN where a device does not.
 pytestmark = pytest.mark.filterwarnings("ignore:(overflow|invalid value|divide by zero) encountered:RuntimeWarning")

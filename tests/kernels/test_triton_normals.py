@@ -10,7 +10,7 @@ pytest.importorskip("triton", reason="triton is not installed on this platform")
 
 from basin_triton import normals
 from basinvol import _native
-from basinvol.philox import philox_normals
+from basinvol.model.philox import philox_normals
 
 _DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

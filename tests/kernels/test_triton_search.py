@@ -19,11 +19,10 @@ import triton.language as tl
 from basin_triton import portable_math as on_device
 from basin_triton import search_step
 from basin_triton.compact import MAX_RAYS
-from basinvol import portable_math
-from basinvol.backends.device.search import DeviceSearch
-from basinvol.radii import Status
-from basinvol.search import RUNNING, Probes, RaySearch, SearchSettings
-from basinvol.targets import Targets
+from basinvol.backends.triton.search import DeviceSearch
+from basinvol.search import RUNNING, Probes, RaySearch, SearchSettings, portable_math
+from basinvol.search.radii import Status
+from basinvol.search.targets import Targets
 
 # The interpreter computes with numpy, which warns of overflow, infinities and NaN where a device does not.
 pytestmark = pytest.mark.filterwarnings("ignore:(overflow|invalid value|divide by zero) encountered:RuntimeWarning")

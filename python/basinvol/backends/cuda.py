@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from . import Engine, RayProblem, Resources
-from .device.split import devices_of, split
 from .native import CompiledEngine, compiled_extension, unsupported_mlp
+from .problem import Engine, RayProblem, Resources
+from .split import devices_of, split
 
 
 class CudaBackend:

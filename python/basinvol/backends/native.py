@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..radii import Guess, Radii, Status
 from ..search import SearchSettings
-from ..targets import Targets
-from ..trace import Trace
-from . import RayProblem, Resources
+from ..search.radii import Guess, Radii, Status
+from ..search.targets import Targets
+from ..search.trace import Trace
 from .mlp import Mlp, Unsupported, read_loss, read_mlp
+from .problem import RayProblem, Resources
 
 NOT_PERTURBED = -1  # offset of a parameter outside the space
 

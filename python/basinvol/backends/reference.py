@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from ..radii import Guess, Radii
-from ..recording import Recording
 from ..search import Probes, RaySearch, SearchSettings
-from ..targets import Targets
-from . import RayProblem, Resources
+from ..search.radii import Guess, Radii
+from ..search.recording import Recording
+from ..search.targets import Targets
+from .problem import RayProblem, Resources
 
 # Directions materialized at a time: their vectors stay below this many bytes.
 _BYTES_IN_FLIGHT = 512 * 2**20

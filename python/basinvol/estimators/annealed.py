@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..diagnostics import Verdict
+from ..trust.diagnostics import Verdict
 from .batched import BatchedLoss
 from .conversion import Conversion, Limits, convert
 from .groups import volume_of_groups

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad_and_value, vmap
 
-from ..landscape import Landscape
-from ..parameters import ParameterSpace
-from ..probes import GRADIENT_COST
+from ..model.landscape import Landscape
+from ..model.parameters import ParameterSpace
+from ..probing.probes import GRADIENT_COST
 
 _Result = TypeVar("_Result")
 

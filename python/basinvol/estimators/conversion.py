@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..diagnostics import weight_statistics
+from ..trust.diagnostics import weight_statistics
 from .batched import BatchedLoss
 from .hamiltonian import Chains, Gibbs, Hamiltonian
 from .population import Annealed, effective_size

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vjp
 
-from ..landscape import Landscape
-from ..parameters import ParameterSpace
+from ..model.landscape import Landscape
+from ..model.parameters import ParameterSpace
 
 # Curvatures below this share of the mean are taken as that: what is flatter is decided by the measure, not by the fit.
 _FLOOR = 1e-6

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ..diagnostics import Diagnostics, Verdict, log_mean_exp, weight_statistics
-from ..result import Volume
-from ..volume import log_det_scale, log_unit_ball
+from ..trust.diagnostics import Diagnostics, Verdict, log_mean_exp, weight_statistics
+from ..trust.result import Volume
+from ..trust.volume import log_det_scale, log_unit_ball
 from .task import Task
 
 

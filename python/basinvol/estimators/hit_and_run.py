@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..diagnostics import Verdict
-from ..volume import log_unit_ball
+from ..trust.diagnostics import Verdict
+from ..trust.volume import log_unit_ball
 from .batched import BatchedLoss
 from .groups import volume_of_groups
 from .task import Outcome, Task

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..diagnostics import log_mean_exp
+from ..trust.diagnostics import log_mean_exp
 from .hamiltonian import Chains, Hamiltonian
 
 # Conditional effective sample size between two temperatures of the pilot (Zhou, Johansen and Aston 2016).

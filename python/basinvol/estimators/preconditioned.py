@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from ..backends import BackendUnavailable
-from ..directions import Directions
-from ..probes import GRADIENT_COST
-from ..radii import Radii
+from ..model.directions import Directions
+from ..probing.probes import GRADIENT_COST
 from ..rays import RaySolver
-from ..result import Volume
+from ..search.radii import Radii
+from ..trust.result import Volume
 from .curvature import as_curvature, feature_groups, fit_radii, fit_secants, group_sums, hessian_diagonal
 from .proposal import Stretch, StretchedDirections, scaled_radii
 from .spiked import Spiked, fit_normals, undo_stretch

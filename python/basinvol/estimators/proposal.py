@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..directions import Directions
-from ..radii import Radii
+from ..model.directions import Directions
+from ..search.radii import Radii
 
 
 @dataclass(frozen=True)

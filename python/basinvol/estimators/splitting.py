@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..diagnostics import Verdict
+from ..trust.diagnostics import Verdict
 from .batched import BatchedLoss
 from .groups import volume_of_groups
 from .task import Outcome, Task

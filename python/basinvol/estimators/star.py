@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..result import Volume
+from ..trust.result import Volume
 from .task import Outcome, Task
 
 

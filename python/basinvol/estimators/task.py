@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..directions import Directions
-from ..landscape import Landscape
-from ..measures import LEBESGUE, Measure
-from ..parameters import ParameterSpace
-from ..radii import Radii
+from ..model.directions import Directions
+from ..model.landscape import Landscape
+from ..model.parameters import ParameterSpace
 from ..rays import RaySolver
-from ..result import Volume
+from ..search.radii import Radii
+from ..trust.measures import LEBESGUE, Measure
+from ..trust.result import Volume
 
 # Directions of different stages of one estimate share no seed: the golden ratio's digits, as SplitMix64 steps.
 _STAGE = 0x9E3779B97F4A7C15

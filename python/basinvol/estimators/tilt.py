@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..measures import Measure
+from ..trust.measures import Measure
 
 _BISECTIONS = 200
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..directions import Directions
+from ..model.directions import Directions
 from .batched import BatchedLoss
 from .curvature import feature_groups, fit_radii, group_sums
 from .hamiltonian import Chains, Gibbs, Hamiltonian, Whitening

@@ -1,1 +1,0 @@
-"""Perceptrons on a GPU: the search and its state there, and the host only to launch kernels of the right size."""

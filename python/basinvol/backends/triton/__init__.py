@@ -1,0 +1,5 @@
+"""Perceptrons on a CUDA device with the kernels of basin_triton."""
+
+from .backend import TritonBackend
+
+__all__ = ["TritonBackend"]

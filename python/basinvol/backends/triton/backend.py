@@ -1,0 +1,54 @@
+"""Multilayer perceptrons on a CUDA device, with the kernels of basin_triton."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+import torch
+
+from ..mlp import Mlp, Unsupported, read_loss, read_mlp
+from ..problem import Engine, RayProblem, Resources
+
+
+class TritonBackend:
+    """The search and its state on the device."""
+
+    name = "triton"
+    # Three tf32 products are as exact as one in float32, and run on the tensor cores.
+    precisions: tuple[str, ...] = ("tf32x3", "fp32", "tf32")
+
+    def unusable(self, device: torch.device) -> str | None:
+        """It needs a CUDA device and triton; for tests, Triton's interpreter is a device too."""
+        if importlib.util.find_spec("triton") is None:
+            return "triton is not installed: pip install 'basinvol[triton]'"
+        if device.type == "cuda" or os.environ.get("TRITON_INTERPRET") == "1":
+            return None
+        if torch.cuda.is_available():
+            return f"it computes on a CUDA device, and the landscape is on {device}; pass device='cuda'"
+        return "it needs a CUDA device, and torch finds none on this machine"
+
+    def unsupported(self, problem: RayProblem) -> str | None:
+        """It takes float32 perceptrons with three losses."""
+        try:
+            read_loss(problem.landscape.loss_fn, problem.landscape.targets, self._read(problem))
+        except Unsupported as refusal:
+            return str(refusal)
+        return None
+
+    def prepare(self, problem: RayProblem, resources: Resources) -> Engine:
+        """Multiply the inputs by the first layer and evaluate the center, on every device that was asked for."""
+        from ..split import devices_of, on_device, split
+        from .engine import DeviceEngine  # imports triton
+
+        mlp = self._read(problem)
+        loss = read_loss(problem.landscape.loss_fn, problem.landscape.targets, mlp)
+        precision = problem.precision or self.precisions[0]
+        engines = [
+            DeviceEngine(on_device(problem, device), mlp, loss, precision, resources.memory_budget)
+            for device in devices_of(problem.landscape.device, torch.cuda.device_count())
+        ]
+        return split(engines)
+
+    def _read(self, problem: RayProblem) -> Mlp:
+        return read_mlp(problem.landscape.model, problem.landscape.inputs)

@@ -1,0 +1,226 @@
+"""The engine of a perceptron on a device: blocks of directions, proofs, and the search of each block."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from basin_triton.compact import MAX_RAYS
+
+from ...search import Probes, SearchSettings
+from ...search.radii import Guess, Radii
+from ...search.targets import Targets
+from ..mlp import Mlp
+from ..problem import BackendUnavailable, RayProblem
+from .block import RayBlock, center_losses
+from .directions import DeviceDirections
+from .mlp import DeviceMlp
+from .search import DeviceSearch
+
+# Of the memory that is free when the problem is ready; the rest is for scratch and for torch's own allocator.
+_SHARE_OF_FREE = 0.7
+# A proof takes this share of the rows first, then as many again as it has taken. Reasoned from proofs on a CPU, which
+# need 6 to 10 % of the rows.
+_FIRST_SHARE = 32
+# tf32 products are off by up to 5e-3 in a radius: narrower brackets than this say nothing.
+_PROPOSAL_RTOL = 1e-2
+
+
+class DeviceEngine:
+    """See `Engine`.
+
+    Args:
+        problem: on a device, or on the CPU in Triton's interpreter.
+        mlp, loss: what was read from it.
+        precision: "fp32", "tf32x3", or "tf32": tf32 products propose, tf32x3 products certify.
+        memory_budget: bytes for what rays keep between evaluations; None for most of what is free.
+    """
+
+    def __init__(self, problem: RayProblem, mlp: Mlp, loss: str, precision: str, memory_budget: int | None) -> None:
+        self._problem = problem
+        self._precision = precision
+        self.levels = problem.landscape.levels
+        with self._current():
+            self._mlp = DeviceMlp(problem, mlp, loss, "tf32x3" if precision == "tf32" else precision)
+            self.center_losses = center_losses(self._mlp).cpu()
+        self._hardest_first = torch.arange(self.levels[-1], device=problem.landscape.device)
+        self._block_size = self._plan(memory_budget)
+
+    @property
+    def description(self) -> str:
+        """The device, the precision, and how many directions are in flight."""
+        device = self._problem.landscape.device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else "Triton's interpreter"
+        return f"{name}, {self._precision}, up to {self._block_size} directions at a time"
+
+    @property
+    def step(self) -> int:
+        """Directions that are best solved together."""
+        return self._block_size
+
+    def solve(self, indices: Sequence[int], guess: Guess, negligible: Tensor | None = None) -> Radii:
+        """See `Engine.solve`."""
+        with self._current():
+            return Radii.concatenate([self._solve(block, guess, negligible) for block in self._blocks(indices)])
+
+    def refine(self, indices: Sequence[int], known: Radii, rtol: float) -> Radii:
+        """See `Engine.refine`."""
+        guess = Guess.generic(len(self.levels), len(self._problem.cutoffs), 1.0)  # not used: brackets are known
+        parts = []
+        for position, block in zip(self._blocks(range(len(indices))), self._blocks(indices), strict=True):
+            with self._current():
+                search, rays = self._start(block, guess, rtol, self._problem.settings.for_refinement())
+                search.restore(known.take(torch.tensor(position)))
+                self._run(search, rays)
+                parts.append(dataclasses.replace(search.radii(), trace=search.recording.trace()))
+        return Radii.concatenate(parts)
+
+    def learn_order(self, indices: Sequence[int], radii: Sequence[float]) -> None:
+        """See `Engine.learn_order`."""
+        device = self._problem.landscape.device
+        losses = torch.empty((len(indices), self.levels[-1]), dtype=torch.float32, device=device)
+        with self._current():
+            rays = DeviceDirections.of(self._problem.directions, indices, device)
+            RayBlock(self._mlp, rays).summed_losses(torch.tensor(radii, dtype=torch.float64, device=device), losses)
+        hardness = losses.nan_to_num(nan=torch.finfo(torch.float32).max).double().sum(dim=0)
+        self._hardest_first = hardness.argsort(descending=True, stable=True)
+
+    def _current(self) -> contextlib.AbstractContextManager[object]:
+        """Triton launches on the current device, whatever device its arguments are on."""
+        device = self._problem.landscape.device
+        return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
+
+    def _solve(self, block: Sequence[int], guess: Guess, negligible: Tensor | None) -> Radii:
+        settings = self._problem.settings
+        search, rays = self._start(block, guess, settings.rtol)
+        if negligible is not None:
+            self._run(search, rays, self._prove(search, rays, negligible.reshape(-1)))
+        elif self._precision == "tf32" and settings.method == "interpolate":
+            self._certify(search, rays, guess)
+        else:
+            self._run(search, rays)
+        return dataclasses.replace(search.radii(), trace=search.recording.trace())
+
+    def _start(
+        self, block: Sequence[int], guess: Guess, rtol: float, settings: SearchSettings | None = None
+    ) -> tuple[DeviceSearch, DeviceDirections]:
+        device = self._problem.landscape.device
+        targets = Targets.of(self.center_losses, self._problem.cutoffs, self.levels, guess, rtol).to(device)
+        rays = DeviceDirections.of(self._problem.directions, block, device)
+        return DeviceSearch(targets, settings or self._problem.settings, len(block), 1.0 / rays.inverse_norm), rays
+
+    def _run(self, search: DeviceSearch, rays: DeviceDirections, block: _Taken | None = None) -> None:
+        probes = search.ask()
+        if probes is not None and block is None:
+            block = _Taken(self._mlp, rays, probes.rays)
+        while probes is not None and block is not None:
+            search.tell(probes, block.losses(probes, probes.highest))
+            probes = search.ask()
+
+    def _certify(self, search: DeviceSearch, rays: DeviceDirections, guess: Guess) -> None:
+        """A search with tf32 products after the first layer, then one in full precision from where it crosses."""
+        rough, _ = self._start(rays.indices, guess, max(self._problem.settings.rtol, _PROPOSAL_RTOL))
+        probes = rough.ask()
+        if probes is None:
+            return
+        block = _Taken(self._mlp, rays, probes.rays)
+        while probes is not None:
+            rough.tell(probes, block.losses(probes, probes.highest, "tf32"))
+            probes = rough.ask()
+        found = rough.radii()
+        search.num_evaluations += rough.num_evaluations
+        for target in search.targets.order.tolist():
+            level, cutoff = divmod(target, len(self._problem.cutoffs))
+            at, slope = (values[level, cutoff].to(rays.index.device) for values in (found.radius, found.slope))
+            chosen = (torch.isfinite(at) & (at > 0)).nonzero().reshape(-1)
+            if len(chosen):
+                first = Probes(chosen, at[chosen], torch.full_like(chosen, level))
+                search.slope[chosen, target] = slope[chosen]
+                search.begin(first, target, block.losses(first, level))
+        self._run(search, rays, block)
+
+    def _prove(self, search: DeviceSearch, rays: DeviceDirections, negligible: Tensor) -> _Taken | None:
+        """Tests each ray where it would begin to matter; returns those that are not proved to be outside there."""
+        tests = []
+        for target in search.targets.order.tolist():
+            chosen, radius = search.candidates(target, float(negligible[target]))
+            if len(chosen):
+                tests.append((target, chosen, radius, *self._test(rays.take(chosen), radius, target, search)))
+        if not tests:
+            return None
+        # Proofs stop early; the others are evaluated in full, in data order as every other evaluation.
+        is_kept = torch.zeros(len(rays), dtype=torch.bool, device=rays.index.device)
+        for _, chosen, _, is_proved, _ in tests:
+            is_kept[chosen[~is_proved]] = True
+        kept = is_kept.nonzero().reshape(-1)
+        block = _Taken(self._mlp, rays, kept) if len(kept) else None
+        for target, chosen, radius, is_proved, value in tests:
+            level = int(search.targets.level[target])
+            left = (~is_proved).nonzero().reshape(-1)
+            if block is not None and len(left):
+                probes = Probes(chosen[left], radius[left], torch.full_like(left, level))
+                losses = block.losses(probes, level)
+                search.recording.add(probes, losses)
+                value[left] = losses[:, level]
+            search.settle(Probes(chosen, radius, torch.full_like(chosen, level)), target, value)
+        return block
+
+    def _test(self, rays: DeviceDirections, radius: Tensor, target: int, search: DeviceSearch) -> tuple[Tensor, Tensor]:
+        """Which rays a part of the rows proves to be outside at `radius`, and their mean loss so far. [n] each"""
+        level = int(search.targets.level[target])
+        num_examples = self.levels[level]
+        order = self._hardest_first[self._hardest_first < num_examples]
+        terms = num_examples * self._mlp.terms
+        # Not above the cutoff alone: the sum in another order may differ in its last bits.
+        enough = float(search.targets.cutoff[target]) * terms * (1.0 + 1e-12)
+        total = torch.zeros(len(rays), dtype=torch.float64, device=radius.device)
+        is_proved = torch.zeros(len(rays), dtype=torch.bool, device=radius.device)
+        first, chunk = 0, max(1, num_examples // _FIRST_SHARE)
+        while first < num_examples:
+            left = (~is_proved).nonzero().reshape(-1)
+            if len(left) == 0:
+                break
+            rows = order[first : first + chunk]
+            total[left] += RayBlock(self._mlp, rays.take(left), rows).summed_losses(radius[left])
+            is_proved = ~(total <= enough)
+            first += len(rows)
+            chunk = first
+        return is_proved, total / terms
+
+    def _plan(self, memory_budget: int | None) -> int:
+        """Directions in flight."""
+        device, needed = self._problem.landscape.device, self._mlp.bytes_per_ray()
+        if memory_budget is None:
+            memory_budget = 2**30
+            if device.type == "cuda":
+                memory_budget = int(_SHARE_OF_FREE * torch.cuda.mem_get_info(device)[0])
+        if needed > memory_budget:
+            raise BackendUnavailable(
+                f"one direction needs {needed / 2**30:.2f} GiB on {device} and {memory_budget / 2**30:.2f} GiB may be "
+                "used: measure fewer examples, free memory, or choose backend='reference'."
+            )
+        return min(memory_budget // needed, MAX_RAYS)
+
+    def _blocks(self, indices: Sequence[int]) -> list[Sequence[int]]:
+        return [indices[i : i + self._block_size] for i in range(0, len(indices), self._block_size)]
+
+
+class _Taken:
+    """The rays of a search that are evaluated, with their first-layer products; rays that a proof settled have none."""
+
+    def __init__(self, mlp: DeviceMlp, rays: DeviceDirections, taken: Tensor) -> None:
+        self._block = RayBlock(mlp, rays.take(taken))
+        self._place = torch.full((len(rays),), -1, dtype=torch.int32, device=taken.device)
+        self._place[taken] = torch.arange(len(taken), dtype=torch.int32, device=taken.device)
+        self._radius = torch.zeros(len(taken), dtype=torch.float64, device=taken.device)
+        self._level = torch.zeros(len(taken), dtype=torch.int64, device=taken.device)
+
+    def losses(self, probes: Probes, highest: int, precision: str | None = None) -> Tensor:
+        """See `RayBlock.losses`. [A, highest + 1]"""
+        active = self._place[probes.rays]
+        self._radius[active.long()], self._level[active.long()] = probes.radius, probes.level
+        return self._block.losses(active, self._radius, self._level, highest, precision)

@@ -1,0 +1,91 @@
+"""The radius search with its state on a device: telling and asking is one kernel, and one small copy to the host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from basin_triton.search_step import State, Task, search_step
+
+from ...search import Probes, RaySearch, SearchSettings
+from ...search.recording import Recording
+from ...search.targets import Targets
+
+
+@dataclass(frozen=True)
+class DeviceProbes(Probes):
+    """Probes, and their highest level known to the host."""
+
+    highest: int
+
+
+class DeviceSearch(RaySearch):
+    """`RaySearch` with `ask` and `tell` in basin_triton's kernel: the same numbers, bit for bit.
+
+    Args: as `RaySearch`; the targets' tensors are on the device.
+    """
+
+    def __init__(self, targets: Targets, settings: SearchSettings, num_rays: int, unit: Tensor | None = None) -> None:
+        super().__init__(targets, settings, num_rays, unit)
+        device = targets.center.device
+        self._radius = torch.zeros(num_rays, dtype=torch.float64, device=device)
+        self._level = torch.zeros(num_rays, dtype=torch.int64, device=device)
+        self._active = torch.arange(num_rays, dtype=torch.int32, device=device)
+        self._losses: Tensor | None = None
+        self.recording = Recording(len(targets.levels))
+        self._task = Task(
+            level=targets.level,
+            relative=targets.relative,
+            cutoff=targets.cutoff,
+            center=targets.center,
+            guess_radius=targets.guess_radius,
+            guess_slope=targets.guess_slope,
+            rtol=targets.rtol,
+            is_wanted=targets.is_wanted,
+            order=targets.order,
+            method=settings.method,
+            radius_max=torch.tensor([settings.radius_max], dtype=torch.float64, device=device),
+            max_steps=settings.max_steps,
+            grid=self._grid,
+        )
+
+    def ask(self) -> DeviceProbes | None:
+        """Takes what was told last, then as `RaySearch.ask`."""
+        active, summary = search_step(self._state(), self._task, self._active, self._losses, self._radius, self._level)
+        count, highest = summary.tolist()  # the one copy to the host in a pass
+        self._active, self._losses = active[:count], None
+        if count == 0:
+            return None
+        rays = self._active.long()
+        return DeviceProbes(rays, self._radius[rays], self._level[rays], highest)
+
+    def tell(self, probes: Probes, losses: Tensor) -> None:
+        """Keeps the losses [A, L] of the rays asked for last; the next `ask` takes them."""
+        self.recording.add(probes, losses)
+        self._losses = losses
+
+    def begin(self, probes: Probes, target: int, losses: Tensor) -> None:
+        """Takes the first evaluation of rays of which nothing is known: one side of their brackets. losses [n, L]"""
+        self.recording.add(probes, losses)
+        rays, radius, value = probes.rays, probes.radius, losses[:, self.targets.level[target]]
+        self.num_evaluations[rays] += 1
+        is_inside = value <= self.targets.cutoff[target]
+        inside, outside = rays[is_inside], rays[~is_inside]
+        self.lower[inside, target], self.value_lower[inside, target] = radius[is_inside], value[is_inside]
+        self.upper[outside, target], self.value_upper[outside, target] = radius[~is_inside], value[~is_inside]
+
+    def _state(self) -> State:
+        return State(
+            lower=self.lower,
+            upper=self.upper,
+            value_lower=self.value_lower,
+            value_upper=self.value_upper,
+            slope=self.slope,
+            steps=self.steps,
+            status=self.status,
+            num_evaluations=self.num_evaluations,
+            grid_index=self._grid_index,
+            unit=self._unit,
+        )

@@ -1,0 +1,112 @@
+"""The commands of the experiments: reproduce and report."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from ..experiments.describe.description import Experiment
+
+Number = TypeVar("Number", int, float)
+
+
+def add_experiment_commands(commands: argparse._SubParsersAction[Any]) -> None:
+    """Adds `reproduce` and `report` to the command line."""
+    reproduce = commands.add_parser("reproduce", help="one of the paper's experiments, from data to report")
+    reproduce.add_argument("name", help="for example mnist-data-scaling")
+    reproduce.add_argument("--preset", default="small", help="smoke, small or paper (small)")
+    reproduce.add_argument("--out", type=Path, help="run directory; default runs/NAME-PRESET")
+    reproduce.add_argument("--seeds", type=_numbers(int), help="model seeds, for example 0,1,2")
+    reproduce.add_argument("--levels", type=_numbers(int), help="numbers of pool examples, for example 0,340,1940")
+    reproduce.add_argument("--cutoffs", type=_numbers(float), help="for example 0.05,0.1")
+    reproduce.add_argument("--directions", type=int, help="number of random directions")
+    reproduce.add_argument("--method", help="star, or paper: the published grid, rounding and generators (star)")
+    reproduce.add_argument("--data-dir", type=Path, help="folder with the published data files; default OpenML")
+    reproduce.add_argument("--device", help="where to train and measure, for example cuda (cpu)")
+    reproduce.add_argument("--jobs", type=int, help="processes; default one per core; changes no result")
+    add_execution(reproduce)
+    reproduce.add_argument("--json", action="store_true", help="print volumes.csv as JSON instead of the table")
+    reproduce.set_defaults(command=_reproduce)
+
+    report = commands.add_parser("report", help="figures and report.html again, from the records of a run")
+    report.add_argument("out", type=Path, help="run directory")
+    report.add_argument("--json", action="store_true", help="print volumes.csv as JSON instead of the table")
+    report.set_defaults(command=_report)
+
+
+def add_execution(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of how radii are found."""
+    parser.add_argument("--backend", default="auto", help="auto, native, triton, cuda or reference (auto)")
+    parser.add_argument("--resolve", default="all", help="all radii, or decisive: only those that can matter (all)")
+    parser.add_argument("--threads", type=int, help="of each process; changes no result of the native backend")
+
+
+def _numbers(kind: Callable[[str], Number]) -> Callable[[str], tuple[Number, ...]]:
+    def parse(text: str) -> tuple[Number, ...]:
+        return tuple(kind(part) for part in text.split(","))
+
+    parse.__name__ = "list of numbers"  # argparse puts it into its message
+    return parse
+
+
+def _reproduce(options: argparse.Namespace) -> None:
+    from ..experiments.describe.families import describe
+
+    experiment = _changed(describe(options.name, options.preset), options)
+    out = options.out or Path("runs") / f"{options.name}-{options.preset}"
+    jobs = (os.cpu_count() or 1) if options.jobs is None else options.jobs
+    if jobs < 1:
+        raise ValueError(f"`jobs` must be at least 1, got {jobs}.")
+
+    from ..experiments.run.execution import Execution
+    from ..experiments.run.sweep import Sweep
+
+    execution = Execution(
+        backend=options.backend,
+        resolve=options.resolve,
+        num_threads=options.threads or 1,
+        device=options.device,
+        data_dir=options.data_dir,
+        progress=True,
+    )
+    Sweep(experiment, out, execution).run(jobs)
+    _show(out, options.json)
+
+
+def _changed(experiment: Experiment, options: argparse.Namespace) -> Experiment:
+    """The experiment with what the command line changes."""
+    changes: dict[str, Any] = {
+        field: value
+        for field, value in (
+            ("seeds", options.seeds),
+            ("levels", options.levels),
+            ("num_directions", options.directions),
+            ("cutoffs", options.cutoffs),
+            ("method", options.method),
+        )
+        if value is not None
+    }
+    if options.levels:
+        changes["landscapes"] = tuple(level for level in experiment.landscapes if level <= max(options.levels))
+    return dataclasses.replace(experiment, **changes)
+
+
+def _report(options: argparse.Namespace) -> None:
+    _show(options.out, options.json)
+
+
+def _show(out: Path, as_json: bool) -> None:
+    from ..experiments.report.report import read_volumes, text_table, write_report
+
+    page = write_report(out)
+    volumes = read_volumes(out)
+    if as_json:
+        print(volumes.to_json(orient="records", indent=2))
+    else:
+        print(text_table(out))
+        print(f"report: {page}")

@@ -1,0 +1,1 @@
+"""What an experiment is: data, networks, trainings and landscapes as plain data."""

@@ -1,0 +1,285 @@
+"""A run on disk: config.json, models/, radii/, rows/, slices/, timings.csv, volumes.csv, figures/, report.html.
+
+Nothing here needs torch. Every file is written under a temporary name and renamed, so that a reader, or
+the same command after a kill, finds whole files only. One process at a time works in a directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import fcntl
+import io
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ..describe.description import NO_VARIATION
+
+VOLUME_COLUMNS = (
+    "experiment",
+    "model_seed",
+    "data_seed",
+    "model_level",
+    "model_size",
+    "variant",
+    "landscape_level",
+    "landscape_size",
+    "cutoff",
+    "num_params",
+    "num_directions",
+    "num_crossed",
+    "num_censored",
+    "log_mean_power",
+    "log_volume",
+    "log_unit_ball",
+    "log_det_scale",
+    "standard_error",
+    "lower_bound",
+    "ess",
+    "max_share",
+    "z",
+    "k_hat",
+    "split_nats",
+    "cutoff_slope",
+    "verdict",
+    "reason",
+    "landscape_loss",
+    "ends_at",
+    "train_loss",
+    "test_loss",
+    "test_accuracy",
+    "backend",
+    "search_pass",
+    "evaluations",
+    "seconds",
+)
+
+
+def model_name(seed: int, level: int, variant: str) -> str:
+    """The name of a model in all files."""
+    return f"m{seed}-level{level}" + ("" if variant == NO_VARIATION else "-" + variant.lower().replace(" ", ""))
+
+
+class RunDirectory:
+    """The files of one run.
+
+    Args:
+        path: created if it does not exist.
+
+    Raises:
+        ValueError: it can not be created or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            for part in ("models", "radii", "rows", "slices", "figures"):
+                (path / part).mkdir(parents=True, exist_ok=True)
+            probe = path / f".writable-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise ValueError(
+                f"`out` can not be written: {error.strerror or error} ({path}); choose another directory."
+            ) from error
+
+    def claim(self, settings: Mapping[str, Any]) -> None:
+        """Writes config.json, or checks that the run that is here was made with the same settings.
+
+        Cutoffs may be added to a run: `passes` tells what is searched for in the first pass and in each later one.
+
+        Raises:
+            ValueError: another configuration is here; nothing is changed.
+        """
+        path = self.path / "config.json"
+        wanted = json.loads(json.dumps(settings))
+        if path.exists():
+            config = read_config(self.path)
+            there, asked = config["settings"], wanted["cutoffs"]
+            wanted = {**wanted, "cutoffs": there["cutoffs"]}
+            changed = sorted(key for key in {*there, *wanted} if there.get(key) != wanted.get(key))
+            if changed:
+                raise ValueError(
+                    f"{self.path} holds a run with other settings ({', '.join(changed)} differ); "
+                    "use another `out`, or the same options to continue it."
+                )
+            known = {cutoff for cutoffs in self.passes() for cutoff in cutoffs}
+            added = [cutoff for cutoff in asked if cutoff not in known]
+            if added:
+                config["added_cutoffs"].append(added)
+                write_atomically(path, _as_json(config))
+            return
+        config = {
+            "settings": wanted,
+            "added_cutoffs": [],
+            "versions": _versions(),
+            "machine": machine(),
+            "commit": _commit(),
+        }
+        write_atomically(path, _as_json(config))
+
+    def passes(self) -> list[tuple[float, ...]]:
+        """The cutoffs of the first pass, and those that later commands added, pass by pass."""
+        config = read_config(self.path)
+        return [tuple(cutoffs) for cutoffs in (config["settings"]["cutoffs"], *config["added_cutoffs"])]
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes out; the system releases it when this one ends, however it ends.
+
+        Raises:
+            ValueError: another process is at work here.
+        """
+        with (self.path / ".lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ValueError(
+                    f"another process is at work in {self.path}; wait for it, or use another `out`."
+                ) from error
+            yield
+
+    def remove_unfinished(self) -> None:
+        """Deletes what a killed process was writing."""
+        for path in self.path.rglob(".*.tmp"):
+            path.unlink(missing_ok=True)
+
+    def model_path(self, name: str) -> Path:
+        """Weights of one model."""
+        return self.path / "models" / f"{name}.safetensors"
+
+    def block_path(self, name: str, block: int) -> Path:
+        """Radii of one block of directions."""
+        return self.path / "radii" / f"{name}-block{block:04d}.parquet"
+
+    def refined_path(self, name: str) -> Path:
+        """Radii of the directions that decide, narrowed further than in their blocks."""
+        return self.path / "radii" / f"{name}-refined.parquet"
+
+    def pass_path(self, name: str, number: int) -> Path:
+        """Radii of all directions at cutoffs that were added."""
+        return self.path / "radii" / f"{pass_name(name, number)}.parquet"
+
+    def slices_path(self, seed: int) -> Path:
+        """Losses in the plane through three minima of one seed."""
+        return self.path / "slices" / f"m{seed}.parquet"
+
+    def write_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """The rows of volumes.csv that one model gives, but for their seconds; its last file."""
+        write_atomically(self._rows_path(name), json.dumps(rows, indent=1).encode())
+
+    def has_rows(self, name: str) -> bool:
+        """Whether a model is finished."""
+        return self._rows_path(name).exists()
+
+    def read_rows(self, name: str) -> list[dict[str, Any]]:
+        """What `write_rows` wrote."""
+        rows: list[dict[str, Any]] = json.loads(self._rows_path(name).read_text())
+        return rows
+
+    def _rows_path(self, name: str) -> Path:
+        return self.path / "rows" / f"{name}.json"
+
+    def check_data(self, data_seed: int, fingerprint: str) -> None:
+        """Notes which examples a data seed stands for, or checks that they are the ones noted.
+
+        Raises:
+            ValueError: they are not.
+        """
+        path = self.path / "rows" / f"data-seed{data_seed}.sha256"
+        if not path.exists():
+            write_atomically(path, fingerprint.encode() + b"\n")
+        elif path.read_text().strip() != fingerprint:
+            raise ValueError(
+                f"the examples of data seed {data_seed} are not those that {self.path} was begun with; use the same "
+                "data, or another `out`."
+            )
+
+    @contextlib.contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Notes how long a part took; timings are the only bytes that differ between two equal runs."""
+        started = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - started
+        with (self.path / "timings.csv").open("a") as file:
+            file.write(f"{part},{seconds:.6f}\n")
+
+    def timings(self) -> dict[str, float]:
+        """Seconds by part."""
+        path = self.path / "timings.csv"
+        if not path.exists():
+            return {}
+        rows = [line.rpartition(",") for line in path.read_text().splitlines(keepends=True)]
+        # A full disk can cut the last line short.
+        return {part: float(seconds) for part, _, seconds in rows if part and seconds.endswith("\n")}
+
+    def write_volumes(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """volumes.csv, one row per model, landscape and cutoff."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, VOLUME_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(self.path / "volumes.csv", text.getvalue().encode())
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """The file appears whole or not at all; the error of a full disk passes through, with the old file in place."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def pass_name(name: str, number: int) -> str:
+    """What one search pass of a model is filed under."""
+    return name if number == 0 else f"{name}-cutoffs{number:02d}"
+
+
+def _as_json(config: Mapping[str, Any]) -> bytes:
+    return json.dumps(config, indent=2).encode() + b"\n"
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The configuration of a run.
+
+    Raises:
+        ValueError: there is no run at `path`.
+    """
+    try:
+        config: dict[str, Any] = json.loads((path / "config.json").read_text())
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} holds no run: there is no config.json; give the `--out` of a reproduce.") from error
+    return config
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version()} | {name: version(name) for name in ("basinvol", "torch", "numpy")}
+
+
+def machine() -> dict[str, Any]:
+    """Operating system, processor and cores."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    return {"system": platform.system(), "cpu": model, "cores": os.cpu_count()}
+
+
+def _commit() -> str | None:
+    """The commit of the checkout this package runs from, if it does."""
+    here = Path(__file__).resolve().parent
+    found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or None

@@ -1,0 +1,1 @@
+"""Claims, figures and the page of a run, from its records alone."""

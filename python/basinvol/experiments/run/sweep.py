@@ -1,0 +1,82 @@
+"""Runs an experiment into a run directory: train, measure, record. The same command continues a run that was killed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..describe.description import Experiment
+from ..records.run_directory import RunDirectory, pass_name
+from .execution import Execution
+from .jobs import work_in_processes
+from .slices import slice_losses
+from .worker import TrainingRun, Worker, training_runs
+
+
+class Sweep:
+    """One experiment in one directory.
+
+    Args:
+        experiment: what to run. Cutoffs that a run in the directory does not have are added to it.
+        out: the run directory.
+        execution: how.
+
+    Raises:
+        ValueError: the directory holds another experiment, or another process is at work in it.
+    """
+
+    def __init__(self, experiment: Experiment, out: Path, execution: Execution | None = None) -> None:
+        self.experiment = experiment
+        self.directory = RunDirectory(out)
+        self.execution = execution or Execution()
+        _check_device(self.execution.device)
+        with self.directory.locked():
+            self._claim()
+
+    def run(self, jobs: int = 1) -> None:
+        """Everything that is not there yet, then volumes.csv.
+
+        Args:
+            jobs: processes that train and measure; the results do not depend on it.
+        """
+        with self.directory.locked():
+            self._claim()
+            self.directory.remove_unfinished()
+            experiment = replace(self.experiment, cutoffs=self.directory.passes()[0])
+            worker, runs = Worker(experiment, self.directory, self.execution), training_runs(experiment)
+            if jobs == 1:
+                for run in runs:
+                    worker.work(run)
+            else:
+                work_in_processes(worker, runs, jobs)
+            slice_losses(worker)
+            self.directory.write_volumes(self._rows(runs))
+
+    def _claim(self) -> None:
+        execution = {name: getattr(self.execution, name) for name in ("backend", "resolve", "device")}
+        self.directory.claim({**self.experiment.settings(), **execution})
+
+    def _rows(self, runs: list[TrainingRun]) -> Iterator[dict[str, Any]]:
+        timings, numbers = self.directory.timings(), range(len(self.directory.passes()))
+        for run in runs:
+            for name, _ in run.models():
+                for number in numbers:
+                    filed = pass_name(name, number)
+                    rows = self.directory.read_rows(filed)
+                    parts = (f"radii/{name}-block", f"radii/{name}-refined") if number == 0 else f"radii/{filed}"
+                    spent = sum(time for part, time in timings.items() if part.startswith(parts))
+                    # One pass serves all landscapes and cutoffs of a model; each row carries its equal part.
+                    yield from ({**row, "seconds": round(spent / len(rows), 6)} for row in rows)
+
+
+def _check_device(name: str | None) -> None:
+    try:
+        device = torch.device(name or "cpu")
+    except RuntimeError as error:
+        raise ValueError(f"`device` must be one that torch knows, such as cpu or cuda, got {name!r}.") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"`device` is {name!r}, but no CUDA device is available; leave it out to use the CPU.")

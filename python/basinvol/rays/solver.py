@@ -1,0 +1,324 @@
+"""Radii along many directions: a backend, a pilot, blocks of directions, and the rays that decide."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ..backends import PRECISIONS, Choice, RayProblem, Resources, choose
+from ..model.directions import Directions
+from ..model.landscape import Landscape
+from ..search import RUNNING, SearchSettings
+from ..search.radii import NUM_PILOT, Guess, Radii, Status
+
+RESOLVES = ("all", "decisive")
+
+# The first directions of a seed are solved from a generic guess, and all others from what these teach. The guess is a
+# function of the problem alone, so blocks may run anywhere, in any order, and give the same bytes.
+NUM_FIRST = 4
+# All rays that are skipped together are worth less than this, in nats.
+_SKIPPED_NATS = 1e-6
+# Rays within this of the largest weight decide the volume, together with it; their brackets are refined ...
+_DECISIVE_NATS = 20.0
+# ... until each is worth this much, or as narrow as float32 radii can be told apart.
+_REFINED_NATS = 0.1
+_RADIUS_NOISE = 4 * torch.finfo(torch.float32).eps
+
+# Rays still inside here are censored: a million times the scale of every parameter.
+_RADIUS_MAX_PER_ROOT_DIM = 1e6
+_FIRST_RADIUS_PER_ROOT_DIM = 0.1
+
+PAPER_GRID = tuple((k / 99) ** 2 for k in range(1, 100))  # linspace(0, 1, 100)^2 without the center
+
+
+class RaySearchFailed(RuntimeError):
+    """A run ended early; `radii` holds the directions that were finished, or None."""
+
+    def __init__(self, message: str, radii: Radii | None) -> None:
+        super().__init__(message)
+        self.radii = radii
+
+
+class RaySolver:
+    """A problem on its backend, ready to give the radii of any range of directions.
+
+    Args: as `find_radii`, and
+        scaling: may also be the scale itself, a positive factor for every parameter. [P]
+        memory_budget: bytes that the backend may keep between evaluations; changes no result. Default 1 GiB, and on a
+            device most of what is free.
+        instruction_set: of the native backend, one of those that `basinvol info` lists; default the best.
+    """
+
+    def __init__(
+        self,
+        landscape: Landscape,
+        directions: Directions,
+        cutoffs: Sequence[float],
+        *,
+        scaling: str | Tensor = "filter",
+        search: str = "interpolate",
+        rtol: float = 1e-4,
+        resolve: str = "all",
+        radius_max: float | None = None,
+        max_steps: int = 100,
+        grid: Sequence[float] | None = None,
+        backend: str = "auto",
+        num_threads: int | None = None,
+        precision: str | None = None,
+        memory_budget: int | None = None,
+        instruction_set: str = "",
+    ) -> None:
+        if resolve not in RESOLVES:
+            raise ValueError(f"`resolve` must be one of {', '.join(map(repr, RESOLVES))}, got {resolve!r}.")
+        space = directions.space
+        root_dim = math.sqrt(space.dim)
+        settings = SearchSettings(
+            method=search,
+            rtol=rtol,
+            radius_max=_RADIUS_MAX_PER_ROOT_DIM * root_dim if radius_max is None else float(radius_max),
+            max_steps=max_steps,
+            grid=_check_grid(grid) if search == "grid" else (),
+        )
+        self.problem = RayProblem(
+            landscape=landscape,
+            directions=directions,
+            center=space.flatten(landscape.model).to(landscape.device),
+            scale=(scaling if isinstance(scaling, Tensor) else space.scale(landscape.model, scaling)).to(
+                landscape.device
+            ),
+            cutoffs=_check_cutoffs(cutoffs),
+            settings=settings,
+            precision=_check_precision(precision),
+        )
+        self.resolve = resolve
+        self.num_threads = _check_num_threads(num_threads)
+        self.choice: Choice = choose(backend, self.problem)
+        resources = Resources(self.num_threads, memory_budget, instruction_set)
+        self.engine = self.choice.backend.prepare(self.problem, resources)
+        rows = [self.engine.levels.index(level) for level in landscape.levels]
+        self.center_losses = self.engine.center_losses[rows]
+        self.generic_guess = Guess.generic(
+            len(self.engine.levels), len(self.problem.cutoffs), _FIRST_RADIUS_PER_ROOT_DIM * root_dim
+        )
+        self._first: tuple[Radii, Guess] | None = None
+        self._pilot: tuple[Radii, Tensor | None] | None = None
+
+    @property
+    def description(self) -> str:
+        """What the backend runs with, in a few words."""
+        return self.engine.description
+
+    def solve_all(self, progress: bool = False) -> Radii:
+        """The radii of all directions, refined, with a progress bar on a terminal if asked. [L, C, D]"""
+        count = self.problem.directions.count
+        with tqdm(total=count, desc="directions", unit="dir", disable=None if progress else True) as bar:
+            return self.refine(self.solve(0, count, bar.update))
+
+    def solve(self, start: int, stop: int, on_done: Callable[[int], object] = lambda _: None) -> Radii:
+        """The radii of directions start to stop - 1, the same however a range is split. [L, C, stop - start]
+
+        Args:
+            on_done: called with the number of directions finished since the last call.
+
+        Raises:
+            RaySearchFailed: an evaluation failed; carries the radii found so far.
+        """
+        step = self.engine.step
+        parts: list[Radii] = []
+        for first in range(start, stop, step):
+            last = min(first + step, stop)
+            try:
+                parts.append(self._solve_step(first, last))
+            except (RuntimeError, MemoryError) as error:
+                done = Radii.concatenate(parts) if parts else None
+                raise RaySearchFailed(
+                    f"the search failed at directions {first} to {last - 1}: {error}", done
+                ) from error
+            on_done(last - first)
+        return Radii.concatenate(parts)
+
+    def refine(self, radii: Radii) -> Radii:
+        """Narrows the brackets of the rays that decide a volume, of all directions together. [L, C, D]
+
+        For every level and cutoff these are the crossed rays within 20 nats of the largest; they are searched on until
+        a bracket is worth 0.1 nats, or to the resolution of float32 radii.
+        """
+        if self.problem.settings.method == "grid":
+            return radii
+        dim = self.problem.directions.space.dim
+        crossed = radii.is_status(Status.CROSSED)
+        log_lower = torch.where(crossed, radii.lower, 0.0).log()
+        log_upper = torch.where(crossed, radii.upper, 0.0).log()
+        largest = log_lower.amax(dim=-1, keepdim=True)
+        rtol = max(_REFINED_NATS / dim, _RADIUS_NOISE)
+        decides = crossed & (dim * (log_upper - largest) >= -_DECISIVE_NATS)
+        wide = decides & (radii.upper - radii.lower > rtol * radii.upper)
+        rays = wide.flatten(0, 1).any(dim=0).nonzero().reshape(-1)
+        if len(rays) == 0:
+            return radii
+        known = radii.take(rays)
+        status = torch.where(wide[..., rays], RUNNING, known.status_code).to(torch.int8)
+        found = self.engine.refine(rays.tolist(), dataclasses.replace(known, status_code=status), rtol)
+        spent = known.num_evaluations + found.num_evaluations
+        trace = None
+        if known.trace is not None and found.trace is not None:
+            trace = known.trace.joined([known.trace, found.trace])
+        return radii.replaced(rays, dataclasses.replace(found, num_evaluations=spent, trace=trace))
+
+    def _solve_step(self, start: int, stop: int) -> Radii:
+        parts = []
+        if self.resolve == "all":
+            ranges = [(0, NUM_FIRST), (NUM_FIRST, stop)]
+        else:
+            ranges = [(0, NUM_FIRST), (NUM_FIRST, NUM_PILOT), (NUM_PILOT, stop)]
+        for stage, (low, high) in enumerate(ranges):
+            first, last = max(start, low), min(stop, high)
+            if first < last:
+                parts.append(self._solve_stage(stage, first, last))
+        return Radii.concatenate(parts).only(self.problem.landscape.levels)
+
+    def _solve_stage(self, stage: int, start: int, stop: int) -> Radii:
+        first, guess = self._learn()
+        if stage == 0:
+            return first.between(start, stop)
+        if self.resolve == "all":
+            return self.engine.solve(range(start, stop), guess)
+        pilot, negligible = self._fly_pilot()
+        if stage == 1:
+            return pilot.between(start, stop)
+        return self.engine.solve(range(start, stop), guess, negligible)
+
+    def _learn(self) -> tuple[Radii, Guess]:
+        """The first rays, and the guess that they teach."""
+        if self._first is None:
+            count = min(NUM_FIRST, self.problem.directions.count)
+            first = self.engine.solve(range(count), self.generic_guess)
+            self._first = first, Guess.learned(first, self.generic_guess)
+        return self._first
+
+    def _fly_pilot(self) -> tuple[Radii, Tensor | None]:
+        """The pilot's radii, and for each level and cutoff the radius below which a ray can not matter. [L, C]"""
+        if self._pilot is None:
+            first, guess = self._learn()
+            count = min(NUM_PILOT, self.problem.directions.count)
+            rest = [self.engine.solve(range(NUM_FIRST, count), guess)] if count > NUM_FIRST else []
+            pilot = Radii.concatenate([first, *rest])
+            self._learn_order(pilot)
+            self._pilot = pilot, self._negligible(pilot)
+        return self._pilot
+
+    def _negligible(self, pilot: Radii) -> Tensor:
+        directions = self.problem.directions
+        nats = math.log(directions.count / _SKIPPED_NATS)
+        longest = torch.where(pilot.is_status(Status.CROSSED), pilot.lower, 0.0).amax(dim=-1)
+        # A ray without an end counts for more than any that has one, or is dropped: nothing is known to be negligible.
+        is_bounded = ~pilot.is_status(Status.CENSORED).any(dim=-1)
+        wanted = torch.tensor([level in self.problem.landscape.levels for level in pilot.levels])
+        return torch.where(is_bounded & wanted[:, None], longest * math.exp(-nats / directions.space.dim), 0.0)
+
+    def _learn_order(self, pilot: Radii) -> None:
+        """From a few rays of the pilot, where they cross the largest cutoff on the largest level."""
+        column = max(range(len(pilot.cutoffs)), key=lambda c: pilot.cutoffs[c])
+        last = pilot.at(pilot.levels[-1], pilot.cutoffs[column])
+        rays = last.is_status(Status.CROSSED).nonzero().reshape(-1)[:NUM_FIRST].tolist()
+        if rays:
+            self.engine.learn_order(rays, last.upper[rays].tolist())
+
+
+def find_radii(
+    landscape: Landscape,
+    directions: Directions,
+    cutoffs: Sequence[float],
+    *,
+    scaling: str = "filter",
+    search: str = "interpolate",
+    rtol: float = 1e-4,
+    resolve: str = "all",
+    radius_max: float | None = None,
+    max_steps: int = 100,
+    grid: Sequence[float] | None = None,
+    backend: str = "auto",
+    num_threads: int | None = None,
+    precision: str | None = None,
+    progress: bool = False,
+) -> Radii:
+    """Boundary radii for every level, cutoff and direction, in one pass. [L, C, D]
+
+    An evaluation serves every level and cutoff of its ray. A cutoff below the loss at the center is no error here: its
+    rays have status CENTER_OUTSIDE and radius 0.
+
+    Args:
+        landscape: the loss and its levels.
+        directions: which rays.
+        cutoffs: losses that bound the basin, any order.
+        scaling: "filter" or "none", see `ParameterSpace.scale`; radii are in units of it.
+        search: "interpolate", "bisect" or "grid", see `SearchSettings`.
+        rtol: relative width at which a bracket is closed; rays that decide a volume are refined further.
+        resolve: "all", every radius; "decisive", the first 32 in full, and of the others only those long enough to
+            matter: the rest are NEGLIGIBLE, with an upper bound, and together worth less than 1e-6 nats.
+        radius_max: rays inside there are CENSORED; default 1e6 sqrt(P).
+        max_steps: most evaluations for one level and cutoff of one ray.
+        grid: coefficients for search="grid", default linspace(0, 1, 100)^2; a ray's radii are these times the norm of
+            its Gaussian vector, about sqrt(P).
+        backend: "auto", "native" (C++, on the CPU), "triton" or "cuda" (on a CUDA device) or "reference"
+            (torch, anywhere).
+        num_threads: default torch's number; the result does not depend on it.
+        precision: of the products: "fp32", "tf32x3" (tensor cores, as exact) or "tf32" (proposes radii that tf32x3
+            certifies); default the backend's best that is as exact as float32.
+        progress: show a bar, if standard error is a terminal.
+
+    Raises:
+        ValueError: a bad argument.
+        BackendUnavailable: the named backend can not do this.
+        RaySearchFailed: an evaluation failed; carries the radii found so far.
+    """
+    solver = RaySolver(
+        landscape,
+        directions,
+        cutoffs,
+        scaling=scaling,
+        search=search,
+        rtol=rtol,
+        resolve=resolve,
+        radius_max=radius_max,
+        max_steps=max_steps,
+        grid=grid,
+        backend=backend,
+        num_threads=num_threads,
+        precision=precision,
+    )
+    return solver.solve_all(progress)
+
+
+def _check_cutoffs(cutoffs: Sequence[float]) -> tuple[float, ...]:
+    checked = tuple(float(cutoff) for cutoff in cutoffs)
+    if not checked or not all(math.isfinite(cutoff) for cutoff in checked) or len(set(checked)) < len(checked):
+        raise ValueError(f"`cutoffs` must be different finite losses, at least one, got {list(cutoffs)}.")
+    return checked
+
+
+def _check_grid(grid: Sequence[float] | None) -> tuple[float, ...]:
+    checked = PAPER_GRID if grid is None else tuple(float(point) for point in grid)
+    increasing = all(a < b for a, b in zip((0.0, *checked), checked, strict=False))
+    if not checked or not increasing or not math.isfinite(checked[-1]):
+        raise ValueError("`grid` must be increasing positive coefficients; the center, 0, is always evaluated.")
+    return checked
+
+
+def _check_precision(precision: str | None) -> str | None:
+    if precision is not None and precision not in PRECISIONS:
+        raise ValueError(f"`precision` must be one of {', '.join(map(repr, PRECISIONS))}, got {precision!r}.")
+    return precision
+
+
+def _check_num_threads(num_threads: int | None) -> int:
+    if num_threads is None:
+        return torch.get_num_threads()
+    if num_threads < 1:
+        raise ValueError(f"`num_threads` must be at least 1, got {num_threads}.")
+    return int(num_threads)

@@ -1,0 +1,236 @@
+"""Which of several minima is larger, by how much, and how sure is that?"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..search.radii import Status
+from .diagnostics import Verdict
+from .volume_estimate import VolumeEstimate
+
+_RESAMPLES = 1000
+_RAY_METHODS = ("star", "paper", "gaussian")
+
+
+@dataclass(frozen=True)
+class PairComparison:
+    """Two minima, the first minus the second; all in nats.
+
+    Attributes:
+        difference: of the log-volumes.
+        error: its standard error, from resampling the common directions together, or from both errors where there are
+            none. Valid only where `is_valid`.
+        probability: that the first is larger, given that error: a statement about the directions that were drawn where
+            the error is not valid.
+        typical_difference, typical_error: mean over common directions of the difference of the log weights, and its
+            error: what a typical direction says, far better determined than the levels. NaN without common directions.
+        share_larger: share of the common directions along which the first reaches farther.
+        trace_difference: of `trace_prediction`.
+        is_valid: both verdicts are trustworthy.
+    """
+
+    first: str
+    second: str
+    difference: float
+    error: float
+    probability: float
+    typical_difference: float
+    typical_error: float
+    share_larger: float
+    trace_difference: float
+    is_valid: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several minima compared; `print` shows the ranking first.
+
+    Attributes:
+        names: from the largest down.
+        log_volumes, trace_predictions, verdicts: in that order.
+        is_paired: all were measured along the same directions.
+        stability: share of 1,000 resamples of the common directions, or of independent errors, that give this ranking.
+        pairs: neighbours in the ranking.
+    """
+
+    names: tuple[str, ...]
+    log_volumes: tuple[float, ...]
+    trace_predictions: tuple[float, ...]
+    verdicts: tuple[Verdict, ...]
+    is_paired: bool
+    stability: float
+    pairs: tuple[PairComparison, ...]
+
+    def __str__(self) -> str:
+        how = "the same directions, resampled together" if self.is_paired else "independent estimates"
+        trusted = all(verdict is Verdict.TRUSTWORTHY for verdict in self.verdicts)
+        lines = [
+            f"ranking          {' > '.join(self.names)}, in {self.stability:.0%} of resamples ({how})",
+        ]
+        if not trusted:
+            lines.append(
+                " " * 17
+                + "not all verdicts are trustworthy: this ranks the numbers on these directions, not the volumes"
+            )
+        rows = zip(self.names, self.log_volumes, self.trace_predictions, self.verdicts, strict=True)
+        lines += [
+            f"{name:<16} {volume:>16,.2f} nats, {verdict}; from the trace alone {trace:,.2f}"
+            for name, volume, trace, verdict in rows
+        ]
+        lines += [_describe(pair) for pair in self.pairs]
+        return "\n".join(lines)
+
+
+def compare(estimates: Sequence[VolumeEstimate], names: Sequence[str] | None = None) -> Comparison:
+    """Minima ranked by log-volume, with paired differences, the probability of each step and the ranking's stability.
+
+    Estimates from rays with the same seed share their directions, and their errors largely cancel in a difference:
+    resampling takes the same directions for all of them. Where one direction decides a volume no resampling knows what
+    other directions would say; the comparison then says so. Beside each number stands what the mean of 1/r^2 predicts,
+    the volume of the ball with the same Hessian trace: in many dimensions the plain number follows it, not the volume.
+
+    Args:
+        estimates: two or more, in the same measure and dimension.
+        names: default "1", "2", ...
+
+    Raises:
+        ValueError: fewer than two, other measures or dimensions, or names that do not fit.
+    """
+    if len(estimates) < 2:
+        raise ValueError(f"`estimates` must hold two or more, got {len(estimates)}.")
+    labels = [str(i + 1) for i in range(len(estimates))] if names is None else list(names)
+    if len(set(labels)) != len(estimates):
+        raise ValueError(f"`names` must be {len(estimates)} different names, got {labels}.")
+    first = estimates[0]
+    for other in estimates[1:]:
+        if other.measure != first.measure or other.dim != first.dim or other.scaling != first.scaling:
+            raise ValueError(
+                "`estimates` must share measure, scaling and dimension, got "
+                f"{first.measure.describe(first.scaling)} in {first.dim} and "
+                f"{other.measure.describe(other.scaling)} in {other.dim}."
+            )
+    order = sorted(range(len(estimates)), key=lambda i: -estimates[i].log_volume)
+    ranked = [estimates[i] for i in order]
+    is_paired = _is_paired(ranked)
+    samples = _resampled(ranked, is_paired)
+    chosen = [labels[i] for i in order]
+    stability = float((samples[:-1] >= samples[1:]).all(dim=0).double().mean())
+    return Comparison(
+        names=tuple(chosen),
+        log_volumes=tuple(estimate.log_volume for estimate in ranked),
+        trace_predictions=tuple(trace_prediction(estimate) for estimate in ranked),
+        verdicts=tuple(estimate.diagnostics.verdict for estimate in ranked),
+        is_paired=is_paired,
+        stability=stability,
+        pairs=tuple(
+            _pair(ranked[i : i + 2], chosen[i : i + 2], samples[i : i + 2], is_paired) for i in range(len(ranked) - 1)
+        ),
+    )
+
+
+def trace_prediction(estimate: VolumeEstimate) -> float:
+    """Log of the measure of the ball whose 1/r^2 is the mean over the rays: of the ellipsoid's trace alone. nats
+
+    For a quadratic basin the mean of 1/r^2 over uniform directions is the trace of the Hessian over 2 P (cutoff - loss
+    at the center); a volume depends on the determinant.
+    """
+    radii, measure = estimate.radii, estimate.measure
+    reach = torch.where(torch.isnan(radii.radius), radii.lower, radii.radius)
+    known = ~radii.is_status(Status.NEGLIGIBLE)
+    radius = (reach[known] ** -2.0).mean() ** -0.5
+    return float(measure.log_weights(radius.reshape(1), estimate.dim)) + measure.log_constant(
+        estimate.dim, estimate.log_det_scale
+    )
+
+
+def _is_paired(estimates: Sequence[VolumeEstimate]) -> bool:
+    first = estimates[0]
+    return all(
+        estimate.method in _RAY_METHODS
+        and (estimate.method == "paper") == (first.method == "paper")
+        and (estimate.seed, len(estimate.radii)) == (first.seed, len(first.radii))
+        for estimate in estimates
+    )
+
+
+def _log_weights(estimate: VolumeEstimate) -> Tensor:
+    """Of every direction, so that log_volume is the constant plus the log of their mean. [D]"""
+    radii, measure = estimate.radii, estimate.measure
+    entering = torch.where(torch.isnan(radii.radius), radii.lower, radii.radius)
+    constant = measure.log_constant(estimate.dim, estimate.log_det_scale)
+    return measure.log_weights(entering, estimate.dim) + constant
+
+
+def _resampled(estimates: Sequence[VolumeEstimate], is_paired: bool) -> Tensor:
+    """Log-volumes of resampled directions, the same for all, or with independent normal errors. [E, R]"""
+    generator = torch.Generator().manual_seed(0)
+    if is_paired:
+        count = len(estimates[0].radii)
+        drawn = torch.randint(count, (_RESAMPLES, count), generator=generator)
+        return torch.stack([torch.logsumexp(_log_weights(e)[drawn], dim=1) - math.log(count) for e in estimates])
+    noise = torch.randn((len(estimates), _RESAMPLES), generator=generator, dtype=torch.float64)
+    errors = torch.tensor([_finite(estimate.standard_error) for estimate in estimates], dtype=torch.float64)
+    levels = torch.tensor([estimate.log_volume for estimate in estimates], dtype=torch.float64)
+    return levels[:, None] + errors[:, None] * noise
+
+
+def _pair(
+    estimates: Sequence[VolumeEstimate], names: Sequence[str], samples: Tensor, is_paired: bool
+) -> PairComparison:
+    differences = samples[0] - samples[1]
+    typical = error = share = math.nan
+    if is_paired:
+        log_ratio = _log_weights(estimates[0]) - _log_weights(estimates[1])
+        log_ratio = log_ratio[torch.isfinite(log_ratio)]
+        typical = float(log_ratio.mean())
+        error = float(log_ratio.std()) / math.sqrt(len(log_ratio))
+        share = float((log_ratio > 0).double().mean())
+    traces = [trace_prediction(estimate) for estimate in estimates]
+    return PairComparison(
+        first=names[0],
+        second=names[1],
+        difference=estimates[0].log_volume - estimates[1].log_volume,
+        error=float(differences.std()),
+        probability=float((differences > 0).double().mean() + 0.5 * (differences == 0).double().mean()),
+        typical_difference=typical,
+        typical_error=error,
+        share_larger=share,
+        trace_difference=traces[0] - traces[1],
+        is_valid=all(estimate.diagnostics.verdict is Verdict.TRUSTWORTHY for estimate in estimates),
+    )
+
+
+def _finite(error: float) -> float:
+    return error if math.isfinite(error) else 0.0
+
+
+def _describe(pair: PairComparison) -> str:
+    valid = "" if pair.is_valid else " (not valid: not both trustworthy)"
+    text = (
+        f"{pair.first} - {pair.second}".ljust(17) + f"{pair.difference:+,.2f} nats, error {pair.error:.2f}{valid}, "
+        f"larger with probability {pair.probability:.1%}; trace {pair.trace_difference:+,.2f}"
+    )
+    if math.isfinite(pair.typical_difference):
+        text += (
+            f"; typical direction {pair.typical_difference:+,.2f} +- {pair.typical_error:.2f}, "
+            f"larger along {pair.share_larger:.0%} of them"
+        )
+    return text
+
+
+def rank_agreement(first: Sequence[float], second: Sequence[float]) -> float:
+    """Kendall's tau of two rankings of the same minima, between -1 and 1: 1 if they agree on every pair."""
+    if len(first) != len(second) or len(first) < 2:
+        raise ValueError(f"two rankings of the same two or more minima are needed, got {len(first)} and {len(second)}.")
+    signs: list[Any] = [
+        math.copysign(1, first[i] - first[j]) * math.copysign(1, second[i] - second[j])
+        for i, j in itertools.combinations(range(len(first)), 2)
+    ]
+    return float(sum(signs)) / len(signs)

@@ -1,0 +1,276 @@
+"""Is the number to be trusted? The verdict comes before the number."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..search.radii import DEFAULT_SLOPE, NUM_PILOT, Radii, Status
+from .measures import LEBESGUE, Measure
+from .tails import pareto_k
+
+# An effective sample size below this leaves standard errors near 0.2 nats that are themselves poorly known.
+MIN_ESS = 30.0
+# z = sd(log weights) / sqrt(2 ln D): the number of directions resolves the spread of the weights well below 0.6.
+MAX_Z = 0.6
+# Above this no practical sample gives a mean (Vehtari et al. 2024).
+MAX_K_HAT = 0.7
+# Brackets worth more than this leave the number open by as much, however many directions there are.
+MAX_BRACKET_NATS = 1.0
+# Two halves of a sample with an effective size of 30 differ by 0.37 nats, in the standard deviation.
+MAX_SPLIT_NATS = 1.0
+
+# Of the derivative with respect to ln r, and the smallest slope of a loss that is divided by.
+_STEP = 1e-5
+_MIN_SLOPE = 1e-6
+
+
+class Verdict(enum.Enum):
+    """What the number is worth; the value is what users see."""
+
+    TRUSTWORTHY = "trustworthy"
+    LOWER_BOUND = "lower bound"
+    CENSORED = "censored"
+    INVALID = "invalid"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """Evidence for and against one volume estimate; shares are between 0 and 1, NaN is "not measured".
+
+    The weights are what is averaged: r^P for the plain Lebesgue volume, the Gaussian's mass within r, either divided by
+    the density of a proposal, or the independent estimates of groups of chains.
+
+    Attributes:
+        verdict: `trustworthy`: the error bar is valid; `lower bound`: the true log-volume is very probably larger, by
+            an unknown amount; `censored`: there are rays without an end, so that it may be infinite; `invalid`: not a
+            volume.
+        reason: why, in one sentence.
+        ess: effective sample size (sum w)^2 / sum w^2 of the weights, between 1 and D.
+        max_share: share of the largest weight.
+        k_hat: Pareto shape of the largest weights; above 0.7 their mean is out of reach. NaN below 25 directions.
+        z: sd(log w) / sqrt(2 ln D); below 0.6 good, above 1 hopeless. NaN for one direction.
+        split_nats: how much the two halves of the sample differ. nats
+        standard_error: of the log-volume, by the delta method; valid only if trustworthy. nats
+        bracket_nats: how much the number differs between the upper and the lower ends of all brackets. nats
+        cutoff_slope: d log V / d log (cutoff - loss at the center), from the slope of the loss along the rays: P/2 for
+            a quadratic; in general the learning coefficient at this cutoff. NaN if the search did not learn slopes.
+        censored, non_finite, unresolved: shares of rays that never left, that ended at a NaN or infinite loss, and
+            whose bracket stayed open.
+        negligible: share of rays that were proved too short to matter and not solved.
+        num_used: weights in the average.
+        num_spread: solved rays from which z is computed; with resolve="decisive" the pilot.
+        zero_scale: parameters with elements that have scale 0 and are never perturbed, and how many.
+        reentrant, non_monotone: shares of the probed rays that enter the basin again beyond their radius, and along
+            which the loss falls by more than rounding before it.
+        unbounded: directions without an end, and symmetries, one sentence each.
+        num_probes: loss evaluations spent on probes.
+        agreement: how far another estimator is from this one, in a sentence; empty if none was asked.
+    """
+
+    verdict: Verdict
+    reason: str
+    ess: float
+    max_share: float
+    z: float
+    standard_error: float
+    bracket_nats: float
+    censored: float
+    non_finite: float
+    unresolved: float
+    negligible: float
+    num_used: int
+    num_spread: int
+    zero_scale: Mapping[str, int]
+    k_hat: float = math.nan
+    split_nats: float = math.nan
+    cutoff_slope: float = math.nan
+    reentrant: float = math.nan
+    non_monotone: float = math.nan
+    unbounded: tuple[str, ...] = ()
+    num_probes: int = 0
+    agreement: str = ""
+
+    def doubted(self, verdict: Verdict, reason: str) -> Diagnostics:
+        """The same evidence with another verdict."""
+        return dataclasses.replace(self, verdict=verdict, reason=reason)
+
+
+def diagnose(
+    radii: Radii,
+    used: Tensor,
+    radius: Tensor,
+    dim: int,
+    zero_scale: Mapping[str, int] | None = None,
+    measure: Measure = LEBESGUE,
+    log_ratio: Tensor | None = None,
+    representative: Tensor | None = None,
+) -> Diagnostics:
+    """Diagnostics of one estimate from rays.
+
+    Args:
+        radii: all rays of one level and cutoff. [D]
+        used: which of them are in the average. [D] bool
+        radius: the value each used ray enters with. [D] float64
+        dim: P.
+        zero_scale: see `ParameterSpace.zero_filters`.
+        measure: what is measured; in a finite one rays without an end are no fault.
+        log_ratio: log of the uniform density over that of the proposal at each direction. [D] float64
+        representative: rays from which z is computed, where they come from a mixture; default all. [D] bool
+    """
+    ratio = torch.zeros_like(radius) if log_ratio is None else log_ratio
+    every_log_weight = measure.log_weights(radius, dim) + ratio
+    log_weights = every_log_weight[used]
+    is_empty = bool((radius[used] == 0).all())
+    # Where rays were skipped, those that were solved after the pilot are a selection of the longest.
+    skips = bool(radii.is_status(Status.NEGLIGIBLE).any())
+    chosen = used if representative is None else used & representative
+    spread = every_log_weight[:NUM_PILOT][used[:NUM_PILOT]] if skips else every_log_weight[chosen]
+    found = {
+        **(weight_statistics(log_weights, spread, skips) if not is_empty else dict.fromkeys(_STATISTICS, math.nan)),
+        "bracket_nats": math.nan if is_empty else _bracket_nats(radii, used, dim, measure, ratio),
+        "cutoff_slope": math.nan if is_empty else _cutoff_slope(radii, used, radius, dim, measure, log_weights),
+        "censored": _share(radii, Status.CENSORED),
+        "non_finite": _share(radii, Status.NON_FINITE),
+        "unresolved": _share(radii, Status.MAX_STEPS),
+        "negligible": _share(radii, Status.NEGLIGIBLE),
+    }
+    fault = _ray_fault(found, len(radii), is_empty, dict(zero_scale or {}), measure)
+    verdict, reason = fault or judge_weights(found, len(log_weights))
+    evidence: dict[str, Any] = {**found, "zero_scale": dict(zero_scale or {})}
+    return Diagnostics(verdict, reason, num_used=len(log_weights), num_spread=len(spread), **evidence)
+
+
+_STATISTICS = ("ess", "max_share", "k_hat", "z", "split_nats", "standard_error")
+
+
+def weight_statistics(log_weights: Tensor, spread: Tensor | None = None, skips: bool = False) -> dict[str, float]:
+    """How a mean of weights is shared, and its error.
+
+    Args:
+        log_weights: [n] float64, at least one of them finite.
+        spread: those from which the spread is computed; default all.
+        skips: some weights are zeros that stand for small ones, so that halves do not compare.
+    """
+    spread = log_weights if spread is None else spread
+    count = len(log_weights)
+    share = torch.softmax(log_weights, dim=0)
+    concentration = float((share**2).sum())
+    has_spread = len(spread) > 1 and bool(torch.isfinite(spread).all())
+    return {
+        "ess": 1.0 / concentration,
+        "max_share": float(share.max()),
+        "k_hat": pareto_k(spread if skips else log_weights),
+        "z": float(spread.std()) / math.sqrt(2.0 * math.log(count)) if has_spread and count > 1 else math.nan,
+        "split_nats": math.nan if skips else _split_nats(log_weights),
+        "standard_error": (
+            math.sqrt(max(concentration - 1.0 / count, 0.0) * count / (count - 1)) if count > 1 else math.nan
+        ),
+    }
+
+
+def judge_weights(found: Mapping[str, float], count: int) -> tuple[Verdict, str]:
+    """The verdict on a mean of weights, from `weight_statistics` and bracket_nats."""
+    if count < 2 or found["ess"] < min(MIN_ESS, 0.9 * count):
+        return Verdict.LOWER_BOUND, (
+            f"one direction holds {found['max_share']:.0%} of the weight and the effective sample size is "
+            f"{found['ess']:.2f} of {count}; more directions would raise the number."
+        )
+    if not found["z"] <= MAX_Z:
+        return Verdict.LOWER_BOUND, (
+            f"the weights spread too widely for {count} directions (z = {found['z']:.2f}, above {MAX_Z})."
+        )
+    if found["k_hat"] > MAX_K_HAT:
+        return Verdict.LOWER_BOUND, (
+            f"the largest weights have a tail too heavy for a mean (Pareto k-hat {found['k_hat']:.2f}, above "
+            f"{MAX_K_HAT}); larger ones were not met yet."
+        )
+    if found["split_nats"] > MAX_SPLIT_NATS:
+        return Verdict.LOWER_BOUND, f"the two halves of the sample differ by {found['split_nats']:.1f} nats."
+    if found["bracket_nats"] > MAX_BRACKET_NATS:
+        return Verdict.LOWER_BOUND, (
+            f"the brackets leave {found['bracket_nats']:.1f} nats open; lower `rtol` to close them."
+        )
+    return Verdict.TRUSTWORTHY, (
+        f"effective sample size {found['ess']:.0f} of {count}, z = {found['z']:.2f}, "
+        f"k-hat = {found['k_hat']:.2f}, brackets closed."
+    )
+
+
+def _ray_fault(
+    found: Mapping[str, float], num_rays: int, is_empty: bool, zero_scale: Mapping[str, int], measure: Measure
+) -> tuple[Verdict, str] | None:
+    """What is wrong with the rays themselves, or None."""
+
+    def rays(share: float) -> str:
+        return f"{round(share * num_rays)} of {num_rays} directions"
+
+    if is_empty:
+        return Verdict.INVALID, "the loss at the center is above the cutoff, so the basin is empty."
+    if found["non_finite"]:
+        return Verdict.INVALID, f"{rays(found['non_finite'])} ended at a NaN or infinite loss."
+    if zero_scale:
+        named = ", ".join(f"{name} ({count})" for name, count in zero_scale.items())
+        return Verdict.INVALID, (
+            f"parameters of scale 0 are never perturbed: {named}; exclude them, or use scaling='none'."
+        )
+    if found["censored"] and not measure.is_finite:
+        return Verdict.CENSORED, (
+            f"{rays(found['censored'])} never crossed the cutoff; the true volume is larger, perhaps infinite."
+        )
+    if found["unresolved"]:
+        return (
+            Verdict.LOWER_BOUND,
+            f"{rays(found['unresolved'])} kept an open bracket and count with its lower end.",
+        )
+    return None
+
+
+def log_mean_exp(log_weights: Tensor) -> float:
+    """ln((1/n) sum exp(log_weights))."""
+    return float(torch.logsumexp(log_weights, dim=0)) - math.log(len(log_weights))
+
+
+def _split_nats(log_weights: Tensor) -> float:
+    """Difference of the estimates from even and odd positions: proposals come in ranges of directions."""
+    if len(log_weights) < 2:
+        return math.nan
+    halves = [log_mean_exp(log_weights[start::2]) for start in (0, 1)]
+    return abs(halves[0] - halves[1]) if all(map(math.isfinite, halves)) else math.inf
+
+
+def _cutoff_slope(radii: Radii, used: Tensor, radius: Tensor, dim: int, measure: Measure, log_weights: Tensor) -> float:
+    """Mean under the weights of (d log w / d ln r) / (d ln loss / d ln r)."""
+    crossed = radii.is_status(Status.CROSSED)[used]
+    slope = radii.slope[used]
+    # Searches that do not interpolate leave every slope as it was guessed.
+    if not bool(crossed.any()) or bool((slope[crossed] == DEFAULT_SLOPE).all()):
+        return math.nan
+    growth = measure.log_weights(radius * math.exp(_STEP), dim) - measure.log_weights(radius, dim)
+    growth = torch.where(crossed, growth[used] / _STEP, 0.0)
+    share = torch.softmax(log_weights, dim=0) * crossed
+    return float((share * growth / slope.clamp(min=_MIN_SLOPE)).sum() / share.sum())
+
+
+def _share(radii: Radii, status: Status) -> float:
+    return float(radii.is_status(status).double().mean())
+
+
+def _bracket_nats(radii: Radii, used: Tensor, dim: int, measure: Measure, log_ratio: Tensor) -> float:
+    upper = radii.upper
+    if measure.is_finite:
+        upper = torch.where(radii.is_status(Status.CENSORED), measure.radius_max(dim), upper)
+    elif not bool(torch.isfinite(upper[used]).all()):
+        return math.inf
+    ends = [log_mean_exp((measure.log_weights(end, dim) + log_ratio)[used]) for end in (radii.lower, upper)]
+    return ends[1] - ends[0]

@@ -1,0 +1,191 @@
+"""A log-volume with everything that says what it is worth."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..model.parameters import ParameterSpace
+from ..search.radii import Radii, Status
+from .diagnostics import Diagnostics, Verdict, diagnose
+from .measures import LEBESGUE, Measure
+from .volume import log_det_scale, log_unit_ball, lower_confidence_bound
+
+ON_CENSORED = ("raise", "drop", "bound")
+CONFIDENCE = 0.95
+_QUANTILE = 1.959964  # of the normal distribution, two-sided at 95 %
+
+
+class CensoredError(ValueError):
+    """Directions never crossed the cutoff; `radii` [D] holds all that was measured."""
+
+    def __init__(self, message: str, radii: Radii) -> None:
+        super().__init__(message)
+        self.radii = radii
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One log-volume in its three terms, with diagnostics; all in nats.
+
+    For Lebesgue measure, without limit or inside a ball, log_volume = log_unit_ball + log_mean_power + log_det_scale,
+    in the space of the perturbed parameters; the paper reports `log_mean_power` alone. Under a Gaussian, log_volume is
+    the log of the basin's mass, and equal to log_mean_power, the log of the mean mass along a ray.
+    """
+
+    dim: int
+    log_unit_ball: float
+    log_mean_power: float
+    log_det_scale: float
+    diagnostics: Diagnostics
+    measure: Measure = field(default=LEBESGUE, kw_only=True)
+
+    @property
+    def log_volume(self) -> float:
+        """Log of the volume of the basin, or of its mass."""
+        if self.measure.name == "gaussian":
+            return self.log_mean_power
+        return self.log_unit_ball + self.log_mean_power + self.log_det_scale
+
+    @property
+    def standard_error(self) -> float:
+        """Of log_volume, by the delta method; valid only if the verdict is `trustworthy`."""
+        return self.diagnostics.standard_error
+
+    @property
+    def lower_bound(self) -> float:
+        """The true log-volume is above this with 95 % confidence, by Markov's inequality."""
+        return lower_confidence_bound(self.log_volume, CONFIDENCE)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % confidence interval of log_volume, or None where none is valid: then there is `lower_bound` only."""
+        if self.diagnostics.verdict is not Verdict.TRUSTWORTHY:
+            return None
+        error = self.standard_error if math.isfinite(self.standard_error) else 0.0
+        reach = _QUANTILE * error + 0.5 * self.diagnostics.bracket_nats
+        return self.log_volume - reach, self.log_volume + reach
+
+    @classmethod
+    def of(
+        cls,
+        radii: Radii,
+        space: ParameterSpace,
+        scale: Tensor,
+        on_censored: str = "raise",
+        measure: Measure = LEBESGUE,
+        log_ratio: Tensor | None = None,
+        representative: Tensor | None = None,
+    ) -> Volume:
+        """The volume from the radii [D] of one level and cutoff.
+
+        Rays that ended at a non-finite loss or with an open bracket count with its certified lower end.
+
+        Args:
+            on_censored: "raise"; "drop" leaves rays without a crossing out, as the paper does, which removes those
+                that dominate; "bound" lets them count with radius_max, a lower bound. In a finite measure such rays
+                count in full, whatever is asked.
+            measure: what is measured.
+            log_ratio: log of the uniform density over the proposal's, where directions are not uniform. [D]
+            representative: see `diagnose`. [D] bool
+        """
+        used = _used(radii, on_censored, measure)
+        # A negligible ray counts with 0: all of them together are worth less than 1e-6 nats.
+        entering = torch.where(torch.isnan(radii.radius), radii.lower, radii.radius)
+        log_weights = measure.log_weights(entering, space.dim) + (0.0 if log_ratio is None else log_ratio)
+        return cls(
+            dim=space.dim,
+            log_unit_ball=log_unit_ball(space.dim),
+            log_mean_power=float(torch.logsumexp(log_weights[used], dim=0)) - math.log(int(used.sum())),
+            log_det_scale=log_det_scale(scale),
+            diagnostics=diagnose(
+                radii, used, entering, space.dim, space.zero_filters(scale), measure, log_ratio, representative
+            ),
+            measure=measure,
+        )
+
+
+def _used(radii: Radii, on_censored: str, measure: Measure) -> Tensor:
+    """Which rays enter the average. [D] bool"""
+    check_on_censored(on_censored)
+    censored = radii.is_status(Status.CENSORED)
+    everything = torch.ones_like(censored)
+    if measure.is_finite:
+        return everything
+    num_censored, count = int(censored.sum()), len(radii)
+    if num_censored and on_censored == "raise":
+        raise CensoredError(
+            f"{num_censored} of {count} directions are censored at radius_max={float(radii.lower.max()):.6g}; "
+            'raise `radius_max`, or pass on_censored="bound".',
+            radii,
+        )
+    used = ~censored if on_censored == "drop" else everything
+    if not bool(used.any()):
+        raise CensoredError(f'all {count} directions are censored and dropped; pass on_censored="bound".', radii)
+    return used
+
+
+def check_on_censored(on_censored: str) -> None:
+    """Refuses an unknown policy."""
+    if on_censored not in ON_CENSORED:
+        raise ValueError(f"`on_censored` must be one of {', '.join(map(repr, ON_CENSORED))}, got {on_censored!r}.")
+
+
+@dataclass(frozen=True)
+class MeasuredVolume(Volume):
+    """A `Volume` with the radii behind it and how it was made.
+
+    Attributes:
+        radii: of the directions that were averaged; for chains, of the rays that gave their first scale. [D]
+        details: what else the method says about itself, by name.
+        num_evaluations: loss evaluations, of all rays, chains and probes; a gradient counts as three.
+    """
+
+    radii: Radii
+    cutoff: float
+    center_loss: float
+    num_directions: int
+    seed: int
+    method: str
+    search: str
+    scaling: str
+    rtol: float
+    resolve: str
+    backend: str
+    backend_reason: str
+    num_threads: int
+    seconds: float
+    details: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    num_evaluations: int = field(default=0, kw_only=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every number but the radii, for JSON; NaN and infinities become None."""
+        numbers: dict[str, Any] = {
+            "verdict": self.diagnostics.verdict.value,
+            "log_volume": self.log_volume,
+            "lower_bound": self.lower_bound,
+            "interval": self.interval,
+            "confidence": CONFIDENCE,
+            **self.measure.settings(),
+        }
+        for record in (self.diagnostics, self):
+            for part in dataclasses.fields(record):
+                if part.name not in (*numbers, "radii", "diagnostics", "measure", "details"):
+                    numbers[part.name] = getattr(record, part.name)
+        return {name: _plain(value) for name, value in {**numbers, **self.details}.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(part) for part in value]
+    return value
