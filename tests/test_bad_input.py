@@ -182,11 +182,11 @@ def test_cuda_device_where_there_is_none(model, data):
 def test_native_backend_on_a_convolutional_network(data):
     model = nn.Sequential(nn.Unflatten(1, (1, 2, 2)), nn.Conv2d(1, 3, 2), nn.Flatten())
     with pytest.raises(
-        bv.BackendUnavailable, match=r"'native' can not be used: layer '0' \(Unflatten\).*backend='auto'"
+        bv.BackendUnavailable, match=r"'native' cannot be used: layer '0' \(Unflatten\).*backend='auto'"
     ):
         estimate(model, data, backend="native")
     images = data[0].reshape(20, 1, 2, 2)
-    with pytest.raises(bv.BackendUnavailable, match=r"'native' can not be used: layer '0' \(Conv2d\).*backend='auto'"):
+    with pytest.raises(bv.BackendUnavailable, match=r"'native' cannot be used: layer '0' \(Conv2d\).*backend='auto'"):
         estimate(nn.Sequential(nn.Conv2d(1, 3, 2), nn.Flatten()), (images, data[1]), backend="native")
 
 

@@ -12,7 +12,8 @@ PACKAGE = Path(basinvol.__file__).parent
 
 # From the ground up: a room imports from rooms before it, and from itself. Files of one line share a floor.
 FLOORS = (
-    ("model", "search", "figures"),
+    ("inputs", "figures"),
+    ("model", "search"),
     ("backends",),
     ("rays",),
     ("trust",),

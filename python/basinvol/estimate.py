@@ -1,35 +1,29 @@
-"""The facade: from a model, its data and a cutoff to a volume with a verdict."""
+"""The facade: from a model, its data and a cutoff to a volume with a verdict. Wiring only."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .estimators import METHODS, Outcome, Task, check_method, run
+from .backends import Backend
+from .estimators import METHODS, Method, Task, find_method
+from .inputs.arguments import one_of, real_number, whole_number
 from .model.landscape import Landscape, LossFunction
 from .model.parameters import ParameterSpace
-from .probing.challenge import find_missed, look_along
-from .probing.probes import Prober, Unbounded
-from .search.radii import Status
-from .trust.diagnostics import Diagnostics, Verdict
+from .probing.policy import checked, probed
+from .rays import SearchOptions
+from .trust.diagnostics import zero_scale_sentence
 from .trust.measures import Measure
-from .trust.result import CONFIDENCE, ON_CENSORED, CensoredError, Volume, check_on_censored
+from .trust.result import CONFIDENCE, ON_CENSORED, CensoredError, Volume
 from .trust.volume_estimate import VolumeEstimate
 
 __all__ = ["CONFIDENCE", "METHODS", "ON_CENSORED", "CensoredError", "Volume", "VolumeEstimate", "estimate_volume"]
-
-# Examples x parameters up to which probes run unasked: an evaluation in torch takes about a millisecond there. Beyond,
-# thirty of them would take longer than the rays of a perceptron, and say nothing that changes a `lower bound`.
-_CHEAP_PRODUCTS = 1e8
-
-# Rays whose vectors the probes hold: enough to find the longest among, small beside the estimate.
-_PROBED_RAYS = 64
-_PROBED_BYTES = 64 * 2**20
 
 
 def estimate_volume(
@@ -42,7 +36,7 @@ def estimate_volume(
     *,
     scaling: str = "filter",
     search: str = "interpolate",
-    method: str = "star",
+    method: str | Method = "star",
     rtol: float = 1e-4,
     resolve: str = "all",
     radius_max: float | None = None,
@@ -50,7 +44,7 @@ def estimate_volume(
     include: str | Sequence[str] | None = None,
     exclude: str | Sequence[str] | None = None,
     trainable_only: bool = False,
-    backend: str = "auto",
+    backend: str | Backend = "auto",
     device: torch.device | str | None = None,
     num_threads: int | None = None,
     precision: str | None = None,
@@ -61,7 +55,7 @@ def estimate_volume(
     method_options: Mapping[str, Any] | None = None,
     probe: bool | None = None,
     probe_rays: int = 0,
-    check: str | None = None,
+    check: str | Method | None = None,
     progress: bool = False,
 ) -> VolumeEstimate:
     """The log-volume of the basin around a trained network, with an error, diagnostics and a verdict.
@@ -115,57 +109,55 @@ def estimate_volume(
 
     Raises:
         ValueError: a bad argument, unusable data or model, or a cutoff not above the loss at the center.
-        BackendUnavailable: the named backend can not do this.
+        BackendUnavailable: the named backend cannot do this.
         CensoredError: rays never crossed and on_censored="raise"; carries the radii.
         RaySearchFailed: an evaluation failed; carries the radii found so far.
     """
     started = time.perf_counter()
-    check_method(method)
-    check_on_censored(on_censored)
-    measured = _measure(measure, sigma, radius, method)
-    _check_settings(method, measured, resolve, radius_max, check)
-    if method == "paper":
-        search, on_censored = "grid", "drop"
-    space = ParameterSpace.of(model, include, exclude, trainable_only)
-    task = Task(
-        landscape=Landscape(model, loss_fn, data, device=device),
-        space=space,
-        scale=space.scale(model, scaling),
-        cutoff=float(cutoff),
-        num_directions=num_directions,
-        seed=seed,
-        measure=measured,
+    one_of("on_censored", on_censored, ON_CENSORED)
+    chosen = find_method(method, method_options)
+    second = None if check is None else find_method(check)
+    measured = _measure(measure, sigma, radius, chosen.name)
+    _check_settings(chosen.name, measured, resolve, radius_max, second)
+    whole_number("probe_rays", probe_rays, least=0)
+    options = SearchOptions(
         search=search,
         rtol=rtol,
         resolve=resolve,
         radius_max=radius_max,
         max_steps=max_steps,
-        on_censored=on_censored,
         backend=backend,
         num_threads=num_threads,
         precision=precision,
-        progress=progress,
-        generator="legacy" if method == "paper" else "philox",
     )
-    outcome = run(method, task, method_options or {})
-    diagnostics = outcome.volume.diagnostics
-    if probe is None:
-        is_cheap = task.landscape.num_examples * space.dim <= _CHEAP_PRODUCTS
-        probe = is_cheap or diagnostics.verdict is Verdict.TRUSTWORTHY
-    if probe or probe_rays:
-        diagnostics = _probed(task, outcome, probe, probe_rays)
-    if check is not None:
-        diagnostics = _compared(outcome.volume, diagnostics, run(check, task, {}), check)
+    space = ParameterSpace.of(model, include, exclude, trainable_only)
+    task = Task(
+        landscape=Landscape(model, loss_fn, data, device=device),
+        space=space,
+        scale=space.scale(model, scaling),
+        cutoff=real_number("cutoff", cutoff),
+        num_directions=whole_number("num_directions", num_directions),
+        seed=whole_number("seed", seed),
+        measure=measured,
+        options=options,
+        on_censored=on_censored,
+        progress=progress,
+    )
+    _warn_of_zero_scale(task)
+    outcome = chosen.estimate(task)
+    diagnostics = probed(task, outcome, probe, probe_rays)
+    if second is not None:
+        diagnostics = checked(outcome.volume, diagnostics, task, second)
     solver = outcome.solver
     return VolumeEstimate(
         **{**_fields(outcome.volume), "diagnostics": diagnostics},
         radii=outcome.radii,
-        cutoff=float(cutoff),
+        cutoff=task.cutoff,
         center_loss=float(solver.center_losses[0]),
-        num_directions=num_directions,
-        seed=seed,
-        method=method,
-        search=search,
+        num_directions=task.num_directions,
+        seed=task.seed,
+        method=chosen.name,
+        search=solver.problem.settings.method,
         scaling=scaling,
         rtol=rtol,
         resolve=resolve,
@@ -174,7 +166,8 @@ def estimate_volume(
         num_threads=solver.num_threads,
         seconds=time.perf_counter() - started,
         details=outcome.details,
-        num_evaluations=outcome.num_evaluations + diagnostics.num_probes,
+        num_evaluations=task.landscape.num_evaluations,
+        parameters=space.describe(),
     )
 
 
@@ -190,75 +183,30 @@ def _measure(measure: str | Measure, sigma: float | None, radius: float | None, 
     return Measure(measure, sigma, radius)
 
 
-def _check_settings(method: str, measure: Measure, resolve: str, radius_max: float | None, check: str | None) -> None:
+def _check_settings(
+    method: str, measure: Measure, resolve: str, radius_max: float | None, check: Method | None
+) -> None:
     if method == "gaussian" and measure.name != "gaussian":
         raise ValueError(f"method='gaussian' measures a Gaussian mass, got {measure.name!r}; use method='star'.")
     if method == "paper" and measure.is_finite:
         raise ValueError(f"method='paper' is defined for measure='lebesgue', got {measure.name!r}; use method='star'.")
     if resolve == "decisive" and (measure.is_finite or method not in ("star", "paper")):
         raise ValueError(
-            "`resolve` 'decisive' proves that r^P can not matter: it is for methods 'star' and 'paper' in Lebesgue "
+            "`resolve` 'decisive' proves that r^P cannot matter: it is for methods 'star' and 'paper' in Lebesgue "
             f"measure, got method={method!r} and measure={measure.name!r}; use resolve='all'."
         )
     if radius_max is not None and measure.is_finite:
         raise ValueError(f"`radius_max` is for measure='lebesgue': {measure.name!r} knows how far a ray matters.")
-    if check is not None:
-        check_method(check)
-        if check == method:
-            raise ValueError(f"`check` must be another method than `method`, got {check!r} twice.")
+    if check is not None and check.name == method:
+        raise ValueError(f"`check` must be another method than `method`, got {method!r} twice.")
 
 
-def _probed(task: Task, outcome: Outcome, probe: bool, probe_rays: int) -> Diagnostics:
-    """The diagnostics after probing, at the directions of a plain estimate with this seed."""
-    found = outcome.volume.diagnostics
-    prober = prober_of(task, outcome, max(_PROBED_RAYS if probe else 0, probe_rays))
-    unbounded = prober.find_unbounded() if probe else Unbounded()
-    found = dataclasses.replace(found, unbounded=unbounded.sentences)
-    if probe_rays:
-        along = look_along(prober, probe_rays)
-        found = dataclasses.replace(found, reentrant=along.reentrant, non_monotone=along.non_monotone)
-    # What is visible from the center may be finite where the whole set is not.
-    is_infinite = unbounded.is_star_infinite or (outcome.beyond_star and bool(unbounded.sentences))
-    if found.verdict is Verdict.TRUSTWORTHY and not task.measure.is_finite and is_infinite:
-        found = found.doubted(
-            Verdict.CENSORED,
-            f"the Lebesgue volume is infinite, because {unbounded.sentences[0]}; use measure='gaussian' or 'ball'.",
+def _warn_of_zero_scale(task: Task) -> None:
+    """Before the work, and not only in the verdict after it."""
+    zero = task.space.zero_filters(task.scale)
+    if zero:
+        warnings.warn(
+            f"{zero_scale_sentence(zero)}, so the verdict will be `invalid`; pass exclude={sorted(zero)} or "
+            "scaling='none'.",
+            stacklevel=3,
         )
-    if probe and found.verdict is Verdict.TRUSTWORTHY and len(prober.radius):
-        number = outcome.volume.log_mean_power
-        missed = find_missed(task, prober, outcome.uniform_directions, outcome.uniform_radii, number)
-        if missed:
-            found = found.doubted(Verdict.LOWER_BOUND, missed)
-    return dataclasses.replace(found, num_probes=prober.num_evaluations)
-
-
-def prober_of(task: Task, outcome: Outcome, count: int) -> Prober:
-    """A prober with the first uniform rays and the longest one, as many as fit in memory."""
-    directions, radii = outcome.uniform_directions, outcome.uniform_radii
-    count = max(1, min(count, _PROBED_BYTES // (4 * task.space.dim)))
-    crossed = radii.is_status(Status.CROSSED).nonzero().reshape(-1)
-    rays = crossed[:count].clone()
-    if len(crossed) > count:
-        longest = crossed[radii.radius[crossed].argmax()]
-        rays[-1] = longest if longest not in rays else rays[-1]
-    return Prober(
-        landscape=task.landscape,
-        space=task.space,
-        center=outcome.solver.problem.center,
-        scale=task.scale,
-        directions=directions.materialize(rays.tolist(), task.space.dtype),
-        radius=radii.radius[rays],
-        cutoff=task.cutoff,
-    )
-
-
-def _compared(volume: Volume, found: Diagnostics, other: Outcome, name: str) -> Diagnostics:
-    """The diagnostics after a second method; the errors of both and 1 % of the log are allowed between them."""
-    difference = other.volume.log_volume - volume.log_volume
-    errors = [part.standard_error for part in (volume, other.volume)]
-    allowed = 3.0 * sum(error**2 for error in errors if error == error) ** 0.5 + 0.01 * abs(volume.log_volume)
-    sentence = f"method {name} gives {other.volume.log_volume:,.2f} nats, {difference:+,.2f} from this one"
-    found = dataclasses.replace(found, agreement=sentence, num_probes=found.num_probes + other.num_evaluations)
-    if found.verdict is Verdict.TRUSTWORTHY and not abs(difference) <= allowed:
-        return found.doubted(Verdict.LOWER_BOUND, f"two estimators of different kinds disagree: {sentence}.")
-    return found

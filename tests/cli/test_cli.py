@@ -58,7 +58,7 @@ def test_estimate_prints_the_same_numbers_as_json(task_folder: Path) -> None:
     ("arguments", "sentence"),
     [
         (["estimate", "task"], "the task must be module:make_task, got 'task'."),
-        (["estimate", "nowhere:make_task"], "can not be imported: No module named 'nowhere'"),
+        (["estimate", "nowhere:make_task"], "cannot be imported: No module named 'nowhere'"),
         (["estimate", "task:absent"], "has no function 'absent'"),
         (["estimate", "task:not_a_task"], "must return (model, loss_fn, data), got a int."),
         (["estimate", "task:make_task", "--cutoff", "-1"], "`cutoff` must be above the loss at the center"),
@@ -83,7 +83,7 @@ def test_an_output_that_can_not_be_written_is_refused_before_any_work(task_folde
     (task_folder / "file").write_text("in the way")
     done = run(task_folder, "reproduce", "mnist-data-scaling", "--preset", "smoke", "--out", "file/run")
     assert done.returncode == 2
-    assert "`out` can not be written" in done.stderr
+    assert "`out` cannot be written" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

@@ -159,7 +159,7 @@ def test_broken_idx_files_are_refused(content: bytes, sentence: str, tmp_path: P
 def test_a_gzip_file_cut_short_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "train-labels-idx1-ubyte.gz"
     path.write_bytes(gzip.compress(idx(LABELS.astype(np.uint8)))[:-9])
-    with pytest.raises(ValueError, match="can not be unpacked"):
+    with pytest.raises(ValueError, match="cannot be unpacked"):
         read_idx(path)
 
 
@@ -236,7 +236,7 @@ def test_no_network_and_no_files_is_one_clear_sentence(monkeypatch: pytest.Monke
         raise OSError("no route to host")
 
     monkeypatch.setattr("sklearn.datasets.fetch_openml", unreachable)
-    with pytest.raises(ValueError, match=r"mnist is not at hand: OpenML's mnist_784 can not be fetched.*--data-dir"):
+    with pytest.raises(ValueError, match=r"mnist is not at hand: OpenML's mnist_784 cannot be fetched.*--data-dir"):
         load(describe("mnist-data-scaling", "paper"), 10)
 
 

@@ -125,5 +125,5 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path, monkeypa
 
 def test_a_directory_that_can_not_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="`out` can not be written: Not a directory"):
+    with pytest.raises(ValueError, match="`out` cannot be written: Not a directory"):
         RunDirectory(tmp_path / "file" / "run")

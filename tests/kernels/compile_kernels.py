@@ -1,6 +1,6 @@
 """Compiles every variant of every Triton kernel for one compute capability; prints what each uses, a JSON line each.
 
-A program of its own, without TRITON_INTERPRET: the interpreter, once chosen in a process, can not be left.
+A program of its own, without TRITON_INTERPRET: the interpreter, once chosen in a process, cannot be left.
 """
 
 from __future__ import annotations

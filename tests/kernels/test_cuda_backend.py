@@ -1,4 +1,4 @@
-"""The CUDA backend: why it can not run here, and where it can, the radii of the CPU engine."""
+"""The CUDA backend: why it cannot run here, and where it can, the radii of the CPU engine."""
 
 from __future__ import annotations
 

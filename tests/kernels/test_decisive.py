@@ -1,4 +1,4 @@
-"""Skipping rays that can not matter: the same volume, proofs that hold in float64, and the refined brackets."""
+"""Skipping rays that cannot matter: the same volume, proofs that hold in float64, and the refined brackets."""
 
 from __future__ import annotations
 

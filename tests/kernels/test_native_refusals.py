@@ -69,10 +69,10 @@ REFUSED = [
     (lambda: nn.Sequential(nn.Linear(6, 3), nn.ReLU(), nn.Tanh()), FLAT, r"layer '2' \(Tanh\) follows another"),
     (lambda: nn.Sequential(nn.Linear(6, 3), nn.GELU("tanh")), FLAT, r"layer '1' \(GELU\) is approximate"),
     (lambda: nn.Sequential(nn.Linear(6, 3)).double(), FLAT, r"layer '0' \(Linear\) is torch.float64"),
-    (lambda: nn.utils.parametrizations.weight_norm(nn.Linear(6, 3)), FLAT, "Parametriz|can not be traced|single chain"),
+    (lambda: nn.utils.parametrizations.weight_norm(nn.Linear(6, 3)), FLAT, "Parametriz|cannot be traced|single chain"),
     (hooked, FLAT, r"layer '0' \(Linear\) has a forward hook"),
     (Residual, FLAT, "single chain"),
-    (Branching, FLAT, "can not be traced"),
+    (Branching, FLAT, "cannot be traced"),
     (RawParameter, FLAT, "gain|single chain|mul"),
     (FunctionalDropout, FLAT, "dropout"),
 ]
@@ -83,7 +83,7 @@ def test_models_are_refused_with_layer_and_reason_and_auto_takes_the_reference(m
     model = make()
     data = class_data(model, torch.randn(shape, dtype=next(model.parameters()).dtype))
     cutoff = float(F.cross_entropy(model(data[0]).detach(), data[1])) + 0.1
-    with pytest.raises(bv.BackendUnavailable, match=f"'native' can not be used: .*({reason})"):
+    with pytest.raises(bv.BackendUnavailable, match=f"'native' cannot be used: .*({reason})"):
         bv.estimate_volume(model, F.cross_entropy, data, cutoff, 3, backend="native")
     est = bv.estimate_volume(model, F.cross_entropy, data, cutoff, 3, backend="auto", on_censored="bound")
     assert est.backend == "reference"

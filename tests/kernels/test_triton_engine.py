@@ -341,7 +341,7 @@ def test_without_a_device_or_away_from_it_the_backend_is_refused(make_mlp, monke
     with pytest.raises(bv.BackendUnavailable) as refusal:
         bv.find_radii(network.landscape("cpu"), network.directions(), network.cutoffs, backend="triton")
     assert str(refusal.value) == (
-        f"backend 'triton' can not be used: {reason}; choose backend='auto' to take one that can."
+        f"backend 'triton' cannot be used: {reason}; choose backend='auto' to take one that can."
     )
 
 
@@ -349,11 +349,11 @@ def test_models_and_losses_that_it_does_not_compute_are_refused(make_mlp) -> Non
     model = nn.Sequential(*make_mlp([5, 3]), nn.SiLU())
     data = examples_for(model, "cross_entropy", torch.randn(20, 5))
     network = Case(model, "cross_entropy", data, [20])
-    with pytest.raises(bv.BackendUnavailable, match=r"'triton' can not be used: layer '1' \(SiLU\) is not Linear"):
+    with pytest.raises(bv.BackendUnavailable, match=r"'triton' cannot be used: layer '1' \(SiLU\) is not Linear"):
         network.radii("triton")
     network = one_layer(make_mlp)
     network.loss = nn.CrossEntropyLoss(label_smoothing=0.1)
-    with pytest.raises(bv.BackendUnavailable, match=r"'triton' can not be used: .* option 'label_smoothing' set"):
+    with pytest.raises(bv.BackendUnavailable, match=r"'triton' cannot be used: .* option 'label_smoothing' set"):
         network.radii("triton")
 
 
@@ -362,7 +362,7 @@ def test_backends_refuse_precisions_that_they_do_not_have(make_mlp, precision) -
     network = one_layer(make_mlp)
     for backend in ("native", "reference"):
         with pytest.raises(
-            bv.BackendUnavailable, match=f"'{backend}' can not be used: it computes in .*, not in {precision};"
+            bv.BackendUnavailable, match=f"'{backend}' cannot be used: it computes in .*, not in {precision};"
         ):
             bv.find_radii(
                 network.landscape("cpu"), network.directions(), network.cutoffs, backend=backend, precision=precision

@@ -115,7 +115,8 @@ def test_filter_of_zeros_is_reported_and_makes_the_estimate_invalid():
 
     inputs = torch.randn(10, 3)
     data = (inputs, model(inputs).detach())
-    est = bv.estimate_volume(model, nn.MSELoss(), data, 0.1, 5, on_censored="bound")
+    with pytest.warns(UserWarning, match=r"scale 0 .*: 0.weight \(3\), .* pass exclude=\['0.weight'\] or"):
+        est = bv.estimate_volume(model, nn.MSELoss(), data, 0.1, 5, on_censored="bound")
     assert est.diagnostics.verdict is bv.Verdict.INVALID
     assert "0.weight (3)" in est.diagnostics.reason
     assert est.log_volume == -float("inf"), "the measured body is flat along those coordinates"

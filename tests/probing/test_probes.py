@@ -97,7 +97,7 @@ def test_trustworthy_weights_of_an_infinite_volume_are_called_censored(body, bod
 def test_where_an_evaluation_is_dear_probes_run_only_before_a_number_is_trusted(
     trained, blobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("basinvol.estimate._CHEAP_PRODUCTS", 0)
+    monkeypatch.setattr("basinvol.probing.policy._CHEAP_PRODUCTS", 0)
     bound = bv.estimate_volume(trained, F.cross_entropy, blobs, 0.1, 10)
     assert bound.diagnostics.verdict is bv.Verdict.LOWER_BOUND
     assert bound.diagnostics.num_probes == 0
@@ -156,4 +156,6 @@ def test_second_method_is_run_and_its_number_shown(body, body_loss, one_example)
     model = body(lambda w: w.square().sum(), 4)
     est = bv.estimate_volume(model, body_loss, one_example, 1.0, 30, scaling="none", check="paper", probe=False)
     assert est.diagnostics.agreement.startswith("method paper gives")
-    assert est.diagnostics.num_probes > 0
+    assert est.diagnostics.num_probes == 0
+    assert est.diagnostics.num_checks > 0
+    assert est.num_evaluations == est.diagnostics.num_checks + int(est.radii.num_evaluations.sum())

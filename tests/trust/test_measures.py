@@ -105,7 +105,7 @@ def test_small_basin_has_the_gaussian_mass_of_its_volume(trained, blobs) -> None
             "method='gaussian' measures a Gaussian mass, got 'ball'",
         ),
         ({"method": "paper", "measure": "ball", "radius": 1.0}, "method='paper' is defined for measure='lebesgue'"),
-        ({"measure": "ball", "radius": 1.0, "resolve": "decisive"}, "`resolve` 'decisive' proves that r\\^P can not"),
+        ({"measure": "ball", "radius": 1.0, "resolve": "decisive"}, "`resolve` 'decisive' proves that r\\^P cannot"),
         ({"measure": "ball", "radius": 1.0, "radius_max": 2.0}, "`radius_max` is for measure='lebesgue'"),
         ({"check": "star"}, "`check` must be another method than `method`, got 'star' twice"),
         ({"check": "ais"}, "`method` must be one of .*, got 'ais'"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any, cast
 
 from .problem import PRECISIONS, Backend, BackendUnavailable, Engine, RayProblem, Resources
 
@@ -17,6 +19,10 @@ __all__ = [
     "backends",
     "choose",
 ]
+
+
+ENTRY_POINTS = "basinvol.backends"
+_MEMBERS = ("name", "precisions", "direction_kinds", "unusable", "unsupported", "prepare")
 
 
 @dataclass(frozen=True)
@@ -37,36 +43,68 @@ def backends() -> dict[str, Backend]:
     return {backend.name: backend for backend in (NativeBackend(), TritonBackend(), CudaBackend(), ReferenceBackend())}
 
 
-def choose(name: str, problem: RayProblem) -> Choice:
-    """The backend of this name, or for "auto" the first that can solve the problem.
+def choose(wanted: str | Backend, problem: RayProblem) -> Choice:
+    """The backend that was asked for, or for "auto" the first that can solve the problem.
+
+    Args:
+        wanted: "auto", the name of a backend of ours or of an entry point of the group "basinvol.backends", or a
+            backend itself.
+        problem: what it has to solve.
 
     Raises:
-        ValueError: unknown name.
-        BackendUnavailable: the named backend can not run here or can not solve this; it never falls back.
+        ValueError: unknown name, or an object that is no backend.
+        BackendUnavailable: the named backend cannot run here or cannot solve this; it never falls back.
     """
-    known = backends()
-    device = problem.landscape.device
-    if name == "auto":
-        refusals: list[str] = []
-        for backend in known.values():
-            refusal = _refusal(backend, problem)
-            if refusal is None:
-                reason = "; ".join(refusals) or "the fastest that supports this model, loss and device"
-                return Choice(backend, reason)
-            refusals.append(f"not {backend.name}: {refusal}")
-        raise BackendUnavailable(f"no backend can run on {device}: {'; '.join(refusals)}.")
-    if name not in known:
-        raise ValueError(f"`backend` must be 'auto' or one of {', '.join(map(repr, known))}, got {name!r}.")
-    refusal = _refusal(known[name], problem)
+    if wanted == "auto":
+        return _first_usable(problem)
+    backend = _named(wanted) if isinstance(wanted, str) else _checked(wanted)
+    refusal = _refusal(backend, problem)
     if refusal is not None:
         raise BackendUnavailable(
-            f"backend {name!r} can not be used: {refusal}; choose backend='auto' to take one that can."
+            f"backend {backend.name!r} cannot be used: {refusal}; choose backend='auto' to take one that can."
         )
-    return Choice(known[name], "asked for by name")
+    return Choice(backend, "asked for by name" if isinstance(wanted, str) else "passed as an object")
+
+
+def _first_usable(problem: RayProblem) -> Choice:
+    refusals: list[str] = []
+    for backend in backends().values():
+        refusal = _refusal(backend, problem)
+        if refusal is None:
+            reason = "; ".join(refusals) or "the fastest that supports this model, loss and device"
+            return Choice(backend, reason)
+        refusals.append(f"not {backend.name}: {refusal}")
+    raise BackendUnavailable(f"no backend can run on {problem.landscape.device}: {'; '.join(refusals)}.")
+
+
+def _named(name: str) -> Backend:
+    known = backends()
+    if name in known:
+        return known[name]
+    registered = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+    if name not in registered:
+        names = ", ".join(map(repr, (*known, *registered)))
+        raise ValueError(f"`backend` must be 'auto' or one of {names}, got {name!r}; a backend itself will do too.")
+    return _checked(registered[name].load()())
+
+
+def _checked(backend: object) -> Backend:
+    missing = [member for member in _MEMBERS if not hasattr(backend, member)]
+    if missing or isinstance(backend, type):
+        what = f"the class {backend.__name__}" if isinstance(backend, type) else f"a {type(backend).__name__}"
+        lacks = f" without {', '.join(missing)}" if missing else "; pass an instance"
+        raise ValueError(f"`backend` must be a name or an object with {', '.join(_MEMBERS)}, got {what}{lacks}.")
+    found: Any = backend
+    return cast(Backend, found)
 
 
 def _refusal(backend: Backend, problem: RayProblem) -> str | None:
     refusal = backend.unusable(problem.landscape.device) or backend.unsupported(problem)
-    if refusal is None and problem.precision not in (None, *backend.precisions):
+    if refusal is not None:
+        return refusal
+    kind = problem.directions.kind
+    if backend.direction_kinds and kind not in backend.direction_kinds:
+        return f"it makes directions of the kinds {', '.join(backend.direction_kinds)} itself, and these are {kind}"
+    if problem.precision not in (None, *backend.precisions):
         return f"it computes in {', '.join(backend.precisions)}, not in {problem.precision}"
-    return refusal
+    return None

@@ -17,6 +17,7 @@ class CudaBackend:
 
     name = "cuda"
     precisions: tuple[str, ...] = ("fp32", "tf32x3")
+    direction_kinds: tuple[str, ...] = ("philox", "legacy")
 
     def unusable(self, device: torch.device) -> str | None:
         """It needs a build with CUDA and a device; the landscape may be on the CPU or on that device."""

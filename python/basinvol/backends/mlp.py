@@ -85,7 +85,7 @@ def read_mlp(model: nn.Module, inputs: Tensor) -> Mlp:
             graph = fx.Tracer().trace(traced)
     except Exception as error:  # noqa: BLE001  (fx lets through whatever the user's forward raises on proxies)
         raise Unsupported(
-            f"the forward pass can not be traced ({type(error).__name__}: {error})".split("\n")[0]
+            f"the forward pass cannot be traced ({type(error).__name__}: {error})".split("\n")[0]
         ) from None
     reader = _Reader(model, traced, inputs)
     for node in graph.nodes:

@@ -36,6 +36,7 @@ class NativeBackend:
 
     name = "native"
     precisions: tuple[str, ...] = ("fp32",)
+    direction_kinds: tuple[str, ...] = ("philox", "legacy")
 
     def unusable(self, device: torch.device) -> str | None:
         """It runs on the CPU only."""

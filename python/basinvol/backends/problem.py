@@ -16,7 +16,7 @@ from ..search.radii import Guess, Radii
 
 
 class BackendUnavailable(ValueError):
-    """A backend that was asked for by name can not do this; the message says why and what to do."""
+    """A backend that was asked for by name cannot do this; the message says why and what to do."""
 
 
 # fp32: float32 products. tf32x3: tensor cores with split operands, as exact. tf32: proposes radii that the others
@@ -96,17 +96,22 @@ class Engine(Protocol):
 
 
 class Backend(Protocol):
-    """One way to execute the radius search."""
+    """One way to execute the radius search. Any object with these members may be passed as `backend`.
+
+    A package registers a backend by name through an entry point of the group "basinvol.backends" that gives a class or
+    function without arguments; `backend="auto"` tries only those that come with basinvol.
+    """
 
     name: str
     precisions: tuple[str, ...]  # of its products; the first is the default
+    direction_kinds: tuple[str, ...]  # of `Directions.kind` that it can make; empty for all, from their vectors
 
     def unusable(self, device: torch.device) -> str | None:
-        """Why it can not run on this device, or None."""
+        """Why it cannot run on this device, or None."""
         ...
 
     def unsupported(self, problem: RayProblem) -> str | None:
-        """Why it can not solve this problem, naming the layer or the setting, or None."""
+        """Why it cannot solve this problem, naming the layer or the setting, or None."""
         ...
 
     def prepare(self, problem: RayProblem, resources: Resources) -> Engine:

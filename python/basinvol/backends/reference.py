@@ -24,6 +24,7 @@ class ReferenceBackend:
 
     name = "reference"
     precisions: tuple[str, ...] = ("fp32",)
+    direction_kinds: tuple[str, ...] = ()  # it takes their vectors
 
     def unusable(self, device: torch.device) -> str | None:
         """It runs wherever torch does."""
@@ -47,7 +48,8 @@ class ReferenceEngine:
         self._problem = problem
         self._num_threads = num_threads
         self.levels = problem.landscape.levels
-        self.center_losses = problem.landscape.losses(self._parameters(problem.center)).cpu()
+        with problem.landscape.measuring():
+            self.center_losses = problem.landscape.evaluate(self._parameters(problem.center)).cpu()
 
     @property
     def description(self) -> str:

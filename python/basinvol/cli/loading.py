@@ -17,7 +17,7 @@ def load_task(name: str) -> tuple[Any, Any, Any]:
     try:
         make_task = getattr(importlib.import_module(module_name), function)
     except ModuleNotFoundError as error:
-        raise ValueError(f"the task {name!r} can not be imported: {error}.") from error
+        raise ValueError(f"the task {name!r} cannot be imported: {error}.") from error
     except AttributeError as error:
         raise ValueError(f"the task's module {module_name!r} has no function {function!r}.") from error
     task = make_task()

@@ -1,20 +1,25 @@
-"""Ways to estimate a volume: one file each, all with `estimate(task, options) -> Outcome`."""
+"""Ways to estimate a volume: one file each, and an interface that other packages can fill."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Protocol
+from importlib.metadata import entry_points
+from typing import Any, Protocol, cast, runtime_checkable
 
+from ..inputs.arguments import one_of
 from .task import Outcome, Task
 
-__all__ = ["METHODS", "Estimator", "Outcome", "Task", "check_method", "run"]
+__all__ = ["METHODS", "Method", "Outcome", "Task", "find_method"]
 
-# method -> module; "star" and "gaussian" differ in what they measure, "paper" in how it searches.
+ENTRY_POINTS = "basinvol.methods"
+
+# method -> module; "star" and "gaussian" differ in what they measure.
 _MODULES = {
     "star": "star",
-    "paper": "star",
+    "paper": "paper",
     "gaussian": "star",
     "preconditioned": "preconditioned",
     "annealed": "annealed",
@@ -24,35 +29,76 @@ _MODULES = {
 METHODS = tuple(_MODULES)
 
 
-class Estimator(Protocol):
-    """A module of this package: `Options`, a dataclass of its own settings, and `estimate`."""
+@runtime_checkable
+class Method(Protocol):
+    """A way to estimate a volume. Any object with these members may be passed as `method`.
 
-    Options: type[Any]
+    A package registers a method by name through an entry point of the group "basinvol.methods" that gives a class or
+    function; it is called with the `method_options` and returns the object.
+    """
 
-    @staticmethod
-    def estimate(task: Task, options: Any) -> Outcome:
-        """The volume of the task's basin."""
+    @property
+    def name(self) -> str:
+        """What results call it."""
+        ...
+
+    def estimate(self, task: Task) -> Outcome:
+        """The volume of the task's basin, with a verdict on it."""
         ...
 
 
-def run(method: str, task: Task, options: Mapping[str, Any]) -> Outcome:
-    """The outcome of one method.
+@dataclass(frozen=True)
+class _BuiltIn:
+    """A module of this package, which has `Options`, a dataclass, and `estimate(task, options)`."""
+
+    name: str
+    options: Any
+
+    def estimate(self, task: Task) -> Outcome:
+        module = import_module(f".{_MODULES[self.name]}", __name__)
+        return cast(Outcome, module.estimate(task, self.options))
+
+
+def find_method(method: str | Method, options: Mapping[str, Any] | None = None) -> Method:
+    """The method of this name, or the object itself.
+
+    Args:
+        method: a name in `METHODS`, that of an entry point of the group "basinvol.methods", or an object with `name`
+            and `estimate(task)`.
+        options: the method's own settings, by name.
 
     Raises:
-        ValueError: unknown method, or an option that it does not have.
+        ValueError: an unknown method, an object that is none, or an option that it does not have.
     """
-    check_method(method)
-    module: Any = import_module(f".{_MODULES[method]}", __name__)
-    known = [part.name for part in dataclasses.fields(module.Options)]
-    for name in options:
-        if name not in known:
+    chosen = dict(options or {})
+    if not isinstance(method, str):
+        return _checked(method, chosen)
+    if method in _MODULES:
+        return _built_in(method, chosen)
+    registered = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+    one_of("method", method, (*METHODS, *registered))
+    try:
+        return _checked(registered[method].load()(**chosen), {})
+    except TypeError as error:
+        raise ValueError(f"`method_options` do not fit method {method!r}: {error}.") from error
+
+
+def _built_in(name: str, chosen: Mapping[str, Any]) -> Method:
+    kind = import_module(f".{_MODULES[name]}", __name__).Options
+    known = [part.name for part in dataclasses.fields(kind)]
+    for option in chosen:
+        if option not in known:
             offered = ", ".join(map(repr, known)) or "none"
-            raise ValueError(f"`method_options` of method {method!r} are {offered}, got {name!r}.")
-    outcome: Outcome = module.estimate(task, module.Options(**options))
-    return outcome
+            raise ValueError(f"`method_options` of method {name!r} are {offered}, got {option!r}.")
+    return _BuiltIn(name, kind(**chosen))
 
 
-def check_method(method: str) -> None:
-    """Refuses an unknown method."""
-    if method not in METHODS:
-        raise ValueError(f"`method` must be one of {', '.join(map(repr, METHODS))}, got {method!r}.")
+def _checked(method: object, chosen: Mapping[str, Any]) -> Method:
+    if isinstance(method, type) or not isinstance(method, Method):
+        what = f"the class {method.__name__}" if isinstance(method, type) else f"a {type(method).__name__}"
+        raise ValueError(f"`method` must be a name or an object with `name` and `estimate(task)`, got {what}.")
+    if chosen:
+        raise ValueError(
+            f"`method_options` are for methods by name, got {list(chosen)}; set them on the object itself."
+        )
+    return method

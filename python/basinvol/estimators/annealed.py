@@ -15,10 +15,10 @@ from .conversion import Conversion, Limits, convert
 from .groups import volume_of_groups
 from .hamiltonian import Chains, Gibbs, Hamiltonian, Whitening
 from .population import Annealed, Population, Temperature, refined
+from .stages import Stage
 from .task import Outcome, Task
 from .warm_up import Warmed, first_step, start_inside, warm_up
 
-_CHAIN_STAGE = 30
 _MOST_RAYS = 1000
 _LARGEST_BETA = 50.0  # times P / (cutoff - center loss), far beyond any basin's
 # Verdict: spread of ln Z over groups, growth of the reference in the last window, and the acceptance of moves.
@@ -77,45 +77,44 @@ def estimate(task: Task, options: Options) -> Outcome:
     radii = solver.solve_all().at()
     center_loss = float(solver.center_losses[0])
     energy = BatchedLoss(task.landscape, task.space, solver.problem.center, task.scale)
-    generator = torch.Generator().manual_seed(task.directions(1, _CHAIN_STAGE).seed % 2**63)
+    generator = task.generator_of(Stage.ANNEALED)
     warmed = None
-    if task.measure.name == "gaussian":
+    if task.measure.is_gaussian:
         hamiltonian = _from_measure(task, energy, options, center_loss, generator)
     else:
-        radius = radii.radius.where(~torch.isnan(radii.radius), radii.lower)
         start = start_inside(
-            task, energy, directions, radius, options.num_chains, options.num_leapfrog, generator, center_loss
+            task, energy, directions, radii.entering, options.num_chains, options.num_leapfrog, generator, center_loss
         )
         warmed = warm_up(task, start, options.num_windows, options.window)
         hamiltonian = warmed.hamiltonian
     population = Population(hamiltonian, options.num_chains, options.num_groups, generator)
     schedule, has_arrived = _temperatures(population, task)
     annealed = population.anneal(refined(schedule, options.refine))
-    is_ball = task.measure.name == "ball"
-    limits = Limits(task.cutoff, task.measure.radius_max(task.space.dim) if is_ball else math.inf)
+    limits = Limits(task.cutoff, task.measure.limit)
     conversion = convert(hamiltonian, energy, annealed, limits, options.num_final)
 
     evidence = _evidence(options, hamiltonian, schedule, annealed, conversion, warmed)
     verdict, reason = _judge(evidence, task.space.dim, options, conversion, annealed, has_arrived)
     log_groups = annealed.log_z + _log_reference(task, hamiltonian.whitening)
     volume = volume_of_groups(task, log_groups, verdict, reason, conversion.log_mean, conversion.error)
-    spent = int(radii.num_evaluations.sum()) + energy.num_evaluations
-    return Outcome(volume, radii, solver, directions, radii, spent, evidence, beyond_star=True)
+    return Outcome(volume, radii, solver, directions, radii, evidence, beyond_star=True)
 
 
 def _from_measure(
     task: Task, energy: BatchedLoss, options: Options, center_loss: float, generator: torch.Generator
 ) -> Hamiltonian:
     """Under a Gaussian the measure itself is the reference: its chains have the width of every free direction."""
-    sigma, dim = float(task.measure.sigma or math.nan), task.space.dim
-    whitening = Whitening(torch.zeros(dim, dtype=torch.float64), torch.full((dim,), sigma, dtype=torch.float64))
-    largest = Gibbs(_LARGEST_BETA * dim / (task.cutoff - center_loss), sigma**-2.0, center_loss)
+    variance, dim = task.measure.variance, task.space.dim
+    whitening = Whitening(
+        torch.zeros(dim, dtype=torch.float64), torch.full((dim,), math.sqrt(variance), dtype=torch.float64)
+    )
+    largest = Gibbs(_LARGEST_BETA * dim / (task.cutoff - center_loss), 1.0 / variance, center_loss)
     return Hamiltonian(energy, whitening, largest, options.num_leapfrog, first_step(dim), generator)
 
 
 def _temperatures(population: Population, task: Task) -> tuple[list[Temperature], bool]:
     """The schedule, and whether it came to its end: from the measure, beta, where the mean loss is the cutoff."""
-    if task.measure.name != "gaussian":
+    if not task.measure.is_gaussian:
         schedule, _, has_arrived = population.choose_temperatures()
         return schedule, has_arrived
 
@@ -131,9 +130,9 @@ def _temperatures(population: Population, task: Task) -> tuple[list[Temperature]
 def _log_reference(task: Task, whitening: Whitening) -> float:
     """ln of the integral of exp(-|y|^2/2) over x, or over the Gaussian measure."""
     log_integral = 0.5 * task.space.dim * math.log(2.0 * math.pi) + whitening.log_det
-    if task.measure.name != "gaussian":
+    if not task.measure.is_gaussian:
         return log_integral
-    return log_integral - 0.5 * task.space.dim * math.log(2.0 * math.pi * float(task.measure.sigma or math.nan) ** 2)
+    return log_integral - 0.5 * task.space.dim * math.log(2.0 * math.pi * task.measure.variance)
 
 
 def _evidence(

@@ -7,11 +7,10 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad_and_value, vmap
+from torch.func import grad_and_value, vmap
 
-from ..model.landscape import Landscape
+from ..model.landscape import GRADIENT_COST, Landscape
 from ..model.parameters import ParameterSpace
-from ..probing.probes import GRADIENT_COST
 
 _Result = TypeVar("_Result")
 
@@ -26,26 +25,22 @@ class BatchedLoss:
     Args:
         center, scale: of the parameters. [P]
 
-    Attributes:
-        num_evaluations: of the loss at one point; a gradient counts as three.
+    Every evaluation is counted by the landscape, a gradient as three.
     """
 
     def __init__(self, landscape: Landscape, space: ParameterSpace, center: Tensor, scale: Tensor) -> None:
         self._landscape, self._space = landscape, space
         self._center, self._scale = center.double(), scale.double().to(center.device)
         self._dtype = center.dtype
-        self._buffers = {name: b.detach() for name, b in landscape.model.named_buffers()}
-        self._fixed = {n: p.detach() for n, p in landscape.model.named_parameters() if n not in space.names}
         self._is_batched = True
-        self.num_evaluations = 0
 
     def with_gradients(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Losses [K] and gradients [K, P] at points [K, P], all float64 on the CPU."""
-        self.num_evaluations += GRADIENT_COST * len(points)
         vectors = self._vectors(points)
         batched = self._unless_refused(lambda: self._batched_gradients(vectors))
         if batched is not None:
             losses, gradients = batched
+            self._landscape.count(GRADIENT_COST * len(points))
         else:
             found = [self._landscape.gradient(self._space.unflatten(vector)) for vector in vectors]
             losses = torch.tensor([loss for loss, _ in found], dtype=torch.float64)
@@ -54,10 +49,10 @@ class BatchedLoss:
 
     def losses(self, points: Tensor) -> Tensor:
         """Losses [K] at points [K, P], float64 on the CPU."""
-        self.num_evaluations += len(points)
         vectors = self._vectors(points)
         batched = self._unless_refused(lambda: self._batched_losses(vectors))
         if batched is not None:
+            self._landscape.count(len(points))
             return batched.cpu()
         found = [self._landscape.losses(self._space.unflatten(vector))[-1] for vector in vectors]
         return torch.stack(found).cpu() if found else torch.empty(0, dtype=torch.float64)
@@ -78,7 +73,7 @@ class BatchedLoss:
         losses = torch.zeros(len(vectors), dtype=torch.float64, device=vectors.device)
         with self._landscape.measuring():
             for first, last, points in self._passes(len(vectors)):
-                share = (last - first) / self._landscape.num_examples
+                share = self._landscape.share(first, last)
                 losses[points] += vmap(self._loss(first, last))(vectors[points]).double() * share
         return losses
 
@@ -87,7 +82,7 @@ class BatchedLoss:
         gradients = torch.zeros_like(vectors)
         with self._landscape.measuring(), torch.enable_grad():
             for first, last, points in self._passes(len(vectors)):
-                share = (last - first) / self._landscape.num_examples
+                share = self._landscape.share(first, last)
                 part, loss = vmap(grad_and_value(self._loss(first, last)))(vectors[points])
                 losses[points] += loss.detach().double() * share
                 gradients[points] += part.detach() * share
@@ -99,15 +94,13 @@ class BatchedLoss:
         rows = min(count, _MOST_ROWS)
         step = max(1, _MOST_ROWS // rows)
         for first in range(0, count, rows):
+            if not self._landscape.weight(first, min(first + rows, count)) > 0:
+                continue  # every target of these rows is ignored
             for start in range(0, num_points, step):
                 yield first, min(first + rows, count), slice(start, start + step)
 
     def _loss(self, first: int, last: int) -> Callable[[Tensor], Tensor]:
-        inputs, targets = self._landscape.inputs[first:last], self._landscape.targets[first:last]
-
         def loss(vector: Tensor) -> Tensor:
-            named = {**self._buffers, **self._fixed, **self._space.unflatten(vector)}
-            outputs = functional_call(self._landscape.model, named, (inputs,))
-            return self._landscape.loss_fn(outputs, targets).reshape(())
+            return self._landscape.loss_at(self._space.unflatten(vector), first, last)
 
         return loss

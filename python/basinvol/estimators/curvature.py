@@ -7,14 +7,11 @@ It only shapes a proposal, whose density is divided out exactly: a wrong g costs
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vjp
 
-from ..model.landscape import Landscape
+from ..model.landscape import GRADIENT_COST, Landscape
 from ..model.parameters import ParameterSpace
 
 # Curvatures below this share of the mean are taken as that: what is flatter is decided by the measure, not by the fit.
@@ -119,48 +116,46 @@ def hessian_diagonal(
 
 
 def _curvature_product(landscape: Landscape, space: ParameterSpace, center: Tensor, v: Tensor, kind: str) -> Tensor:
+    """Hv of one kind, by differentiating twice in reverse mode, which every operation of torch has."""
     product = torch.zeros_like(center)
-    buffers = {name: b.detach() for name, b in landscape.model.named_buffers()}
-    fixed = {n: p.detach() for n, p in landscape.model.named_parameters() if n not in space.names}
+    times = _times_ggn if kind == "ggn" else _times_hessian
     for first in range(0, landscape.num_examples, _CHUNK):
         last = min(first + _CHUNK, landscape.num_examples)
-        inputs, targets = landscape.inputs[first:last], landscape.targets[first:last]
-
-        def outputs(vector: Tensor, inputs: Tensor = inputs) -> Tensor:
-            named = {**buffers, **fixed, **space.unflatten(vector)}
-            result: Tensor = functional_call(landscape.model, named, (inputs,))
-            return result
-
-        def loss(result: Tensor, targets: Tensor = targets) -> Tensor:
-            return landscape.loss_fn(result, targets).reshape(())
-
-        if kind == "ggn":
-            result, pull_back = _pull_back(outputs, center)
-            tangent = _pull_back(pull_back, torch.zeros_like(result))[1](v)  # Jv, as J'u is linear in u
-            part = pull_back(_slope_product(loss, result, tangent))
-        else:
-            part = _slope_product(_composed(loss, outputs), center, v)
-        product += part * ((last - first) / landscape.num_examples)
+        if landscape.weight(first, last) > 0:
+            product += times(landscape, space, center, v, range(first, last)) * landscape.share(first, last)
+    landscape.count(2 * GRADIENT_COST)
     return product
 
 
-Function = Callable[[Tensor], Tensor]
+def _times_hessian(landscape: Landscape, space: ParameterSpace, center: Tensor, v: Tensor, rows: range) -> Tensor:
+    at = center.detach().requires_grad_()
+    return _slope_product(landscape.loss_at(space.unflatten(at), rows.start, rows.stop), at, v)
 
 
-def _pull_back(function: Function, at: Tensor) -> tuple[Tensor, Function]:
-    """The value at a point, and u -> J'u there. Reverse mode only, which every operation has."""
-    found: Any = vjp(function, at)
-    return found[0], lambda u: found[1](u)[0]
+def _times_ggn(landscape: Landscape, space: ParameterSpace, center: Tensor, v: Tensor, rows: range) -> Tensor:
+    """J' H_out J v, with J of the outputs and H_out the second derivative of the loss in them."""
+    at = center.detach().requires_grad_()
+    outputs = landscape.outputs_at(space.unflatten(at), rows.start, rows.stop)
+    u = torch.zeros_like(outputs, requires_grad=True)
+    pulled_back = _gradient(outputs, at, u, create_graph=True)  # J'u
+    tangent = _gradient(pulled_back, u, v, retain_graph=True)  # Jv, as J'u is linear in u
+    result = outputs.detach().requires_grad_()
+    loss = landscape.loss_of_outputs(space.unflatten(center), result, rows.start, rows.stop)
+    return _gradient(outputs, at, _slope_product(loss, result, tangent))
 
 
-def _slope_product(function: Function, at: Tensor, v: Tensor) -> Tensor:
-    """Second derivative of a scalar function times a vector."""
-    product: Tensor = grad(lambda point: (grad(function)(point) * v).sum())(at)
-    return product
+def _slope_product(loss: Tensor, at: Tensor, v: Tensor) -> Tensor:
+    """Second derivative of a loss in `at`, times a vector."""
+    slope = _gradient(loss, at, torch.ones_like(loss), create_graph=True)
+    return _gradient((slope * v).sum(), at, None)
 
 
-def _composed(loss: Function, outputs: Function) -> Function:
-    return lambda vector: loss(outputs(vector))
+def _gradient(of: Tensor, at: Tensor, along: Tensor | None, **graph: bool) -> Tensor:
+    """Of `of`, weighted by `along`, with respect to `at`; zeros where it does not depend on it."""
+    if not of.requires_grad:
+        return torch.zeros_like(at)
+    found = torch.autograd.grad(of, at, along, allow_unused=True, **graph)[0]
+    return torch.zeros_like(at) if found is None else found
 
 
 def adam_curvature(optimizer: torch.optim.Optimizer, model: nn.Module, space: ParameterSpace) -> Tensor:

@@ -7,7 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
-from ..trust.diagnostics import Diagnostics, Verdict, log_mean_exp, weight_statistics
+from ..trust.diagnostics import (
+    ZERO_SCALE_ADVICE,
+    Diagnostics,
+    Verdict,
+    log_mean_exp,
+    weight_statistics,
+    zero_scale_sentence,
+)
 from ..trust.result import Volume
 from ..trust.volume import log_det_scale, log_unit_ball
 from .task import Task
@@ -24,13 +31,11 @@ def volume_of_groups(
     """
     dim = task.space.dim
     log_number = log_mean_exp(log_groups) + shift
-    if task.measure.name != "gaussian":
+    if not task.measure.is_gaussian:
         log_number -= log_unit_ball(dim)
     zero = task.space.zero_filters(task.scale)
     if zero:
-        named = ", ".join(f"{name} ({count})" for name, count in zero.items())
-        verdict = Verdict.INVALID
-        reason = f"parameters of scale 0 are never perturbed: {named}; exclude them, or use scaling='none'."
+        verdict, reason = Verdict.INVALID, f"{zero_scale_sentence(zero)}; {ZERO_SCALE_ADVICE}."
     statistics = weight_statistics(log_groups)
     statistics["standard_error"] = math.hypot(statistics["standard_error"], shift_error)
     evidence: dict[str, Any] = {**statistics, "zero_scale": zero}

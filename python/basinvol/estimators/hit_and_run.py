@@ -12,10 +12,10 @@ from ..trust.diagnostics import Verdict
 from ..trust.volume import log_unit_ball
 from .batched import BatchedLoss
 from .groups import volume_of_groups
+from .stages import Stage
 from .task import Outcome, Task
 
 MOST_PARAMETERS = 60
-_WALK_STAGE = 40
 _INNER = 0.9  # of the shortest ray: the first ball, in which points are drawn directly
 _GROWTH = 2.0  # largest ratio of volumes of a star body in two successive balls
 _EMPTY_SHELLS = 3  # in a row, and the basin is taken to end
@@ -74,8 +74,7 @@ def estimate(task: Task, options: Options) -> Outcome:
         "balls": walk.num_phases,
         "spread_of_log_volume": float(log_volumes.std()),
     }
-    spent = int(radii.num_evaluations.sum()) + walk.energy.num_evaluations
-    return Outcome(volume, radii, solver, directions, radii, spent, details, beyond_star=True)
+    return Outcome(volume, radii, solver, directions, radii, details, beyond_star=True)
 
 
 class _Walk:
@@ -89,7 +88,7 @@ class _Walk:
         self.task, self.options = task, options
         self.energy = BatchedLoss(task.landscape, task.space, center, task.scale)
         self.num_phases, self.has_ended = 0, False
-        self._generator = torch.Generator().manual_seed(task.directions(1, _WALK_STAGE).seed % 2**63)
+        self._generator = task.generator_of(Stage.WALK)
         self._radius = min(inner, task.measure.radius_max(task.space.dim))
         self._shape = torch.eye(task.space.dim, dtype=torch.float64)
         self._steps = options.num_steps or 20 + task.space.dim
@@ -151,9 +150,9 @@ class _Walk:
         """Log of the measure of the basin between two balls, from points [M, K, P] uniform in the outer one. [G]"""
         norm = torch.linalg.vector_norm(points, dim=2)
         log_values = torch.zeros_like(norm)
-        if self.task.measure.name == "gaussian":
-            sigma = float(self.task.measure.sigma or math.nan)
-            log_values = -0.5 * (norm / sigma) ** 2 - 0.5 * points.shape[2] * math.log(2.0 * math.pi * sigma**2)
+        if self.task.measure.is_gaussian:
+            variance = self.task.measure.variance
+            log_values = -0.5 * norm**2 / variance - 0.5 * points.shape[2] * math.log(2.0 * math.pi * variance)
         log_values = torch.where(norm > before, log_values, -math.inf)
         grouped = self._by_group(log_values)
         return torch.logsumexp(grouped, dim=1) - math.log(grouped.shape[1]) + log_volume

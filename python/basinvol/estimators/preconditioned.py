@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..backends import BackendUnavailable
-from ..model.directions import Directions
-from ..probing.probes import GRADIENT_COST
+from ..inputs.arguments import one_of, whole_number
+from ..model.stretch import Stretch
 from ..rays import RaySolver
 from ..search.radii import Radii
 from ..trust.result import Volume
 from .curvature import as_curvature, feature_groups, fit_radii, fit_secants, group_sums, hessian_diagonal
-from .proposal import Stretch, StretchedDirections, scaled_radii
+from .proposal import log_norms, solve_stretched
 from .spiked import Spiked, fit_normals, undo_stretch
+from .stages import Stage
 from .task import Outcome, Task, in_chunks
 from .tilt import Tilt
 
@@ -26,7 +24,8 @@ FITS = ("auto", "diagonal", "grouped", "gradients", "secant", "ggn", "hessian")
 _MOST_DIAGONAL = 2000  # parameters: one coefficient each, and twice as many rays
 _MOST_SECANT = 2000  # parameters: a dense matrix
 _MOST_AXIS_VALUES = 2**25  # of all axes together
-_PILOT_STAGE, _UNIFORM_STAGE, _STRETCHED_STAGE = 1, 20, 21
+_MOST_ROUNDS = 100
+_FIT_RTOL = 1e-6  # a fit to P coefficients asks more of a radius than an average does
 
 
 @dataclass(frozen=True)
@@ -54,12 +53,15 @@ class Options:
     defensive: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.fit not in FITS:
-            raise ValueError(f"`fit` must be one of {', '.join(map(repr, FITS))}, got {self.fit!r}.")
+        one_of("fit", self.fit, FITS)
         if not 0.0 < self.defensive < 1.0:
             raise ValueError(f"`defensive` must be between 0 and 1, got {self.defensive}.")
-        if self.rounds < 1 or (self.num_pilot is not None and self.num_pilot < 2):
-            raise ValueError(f"`rounds` and `num_pilot` must be at least 1 and 2, got {self.rounds}, {self.num_pilot}.")
+        if whole_number("rounds", self.rounds, least=1) > _MOST_ROUNDS:
+            raise ValueError(
+                f"`rounds` must be at most {_MOST_ROUNDS}, got {self.rounds}: each corrects the one before."
+            )
+        if self.num_pilot is not None:
+            whole_number("num_pilot", self.num_pilot, least=2)
 
 
 def estimate(task: Task, options: Options) -> Outcome:
@@ -73,7 +75,7 @@ def estimate(task: Task, options: Options) -> Outcome:
     stay out of reach in many dimensions. Cost: the pilot, and five evaluations a direction. Source: importance sampling
     with a defensive component (Hesterberg 1995; Owen and Zhou 2000), the density of Tyler (1987).
     """
-    if task.search == "grid":
+    if task.options.search == "grid":
         raise ValueError("method='preconditioned' needs exact radii; use search='interpolate' or 'bisect'.")
     fitted = _Fit(task, options)
     stretch = fitted.run()
@@ -81,25 +83,23 @@ def estimate(task: Task, options: Options) -> Outcome:
     num_stretched = max(1, task.num_directions - num_uniform)
     share = num_uniform / (num_uniform + num_stretched)
 
-    uniform = task.directions(num_uniform, _UNIFORM_STAGE)
+    uniform = task.directions(num_uniform, Stage.UNIFORM)
     plain = task.solver(uniform).solve_all(task.progress).at()
-    log_norm = torch.cat([_log_norm(stretch.solve(part)) for _, part in in_chunks(uniform, range(num_uniform))])
-    along = task.directions(num_stretched, _STRETCHED_STAGE)
-    solver, found, found_norm = _solve_stretched(task, along, stretch)
+    log_norm = torch.cat([log_norms(stretch.solve(part)) for _, part in in_chunks(uniform, range(num_uniform))])
+    solver, found, found_norm = solve_stretched(task, num_stretched, stretch)
 
     radii = Radii.concatenate([plain, found])
     log_density = stretch.log_density(torch.cat([log_norm, found_norm]))
     log_mixture = torch.logaddexp(torch.tensor(math.log(share)), log_density + math.log1p(-share))
     is_stretched = torch.arange(len(radii)) >= num_uniform
     volume = Volume.of(radii, task.space, task.scale, task.on_censored, task.measure, -log_mixture, is_stretched)
-    spent = fitted.num_evaluations + int(radii.num_evaluations.sum())
     details = {
         "fit": fitted.name,
         "pilot_rays": fitted.num_rays,
         "uniform_share": share,
         "log_axis_spread": fitted.log_axis_spread,
     }
-    return Outcome(volume, radii, solver, fitted.pilot_directions, fitted.pilot, spent, details)
+    return Outcome(volume, radii, solver, fitted.pilot_directions, fitted.pilot, details)
 
 
 class _Fit:
@@ -109,13 +109,13 @@ class _Fit:
         self.task, self.options = task, options
         self.name = "given" if options.curvature is not None else options.fit
         if self.name == "auto":
-            many = "grouped" if task.backend == "native" else "gradients"
+            many = "grouped" if task.options.backend == "native" else "gradients"
             self.name = "diagonal" if task.space.dim <= _MOST_DIAGONAL else many
         if self.name == "secant" and task.space.dim > _MOST_SECANT:
             raise ValueError(
                 f"fit='secant' is for at most {_MOST_SECANT} parameters, got {task.space.dim}; use 'grouped'."
             )
-        self.num_evaluations = self.num_rays = 0
+        self.num_rays = 0
         self.log_axis_spread = 0.0
 
     def run(self) -> Stretch:
@@ -130,10 +130,10 @@ class _Fit:
             count = self.options.num_pilot or min(300, max(_MOST_AXIS_VALUES // space.dim, 20))
         elif self.name not in ("diagonal", "grouped"):
             count = self.options.num_pilot or 200
-        self.pilot_directions = task.directions(count, _PILOT_STAGE)
-        solver = task.solver(self.pilot_directions, rtol=min(task.rtol, 1e-6))
+        self.pilot_directions = task.directions(count, Stage.PILOT)
+        solver = task.solver(self.pilot_directions, rtol=min(task.options.rtol, _FIT_RTOL))
         self.pilot = self._spend(solver.solve_all().at())
-        radius = _entering(self.pilot)
+        radius = self.pilot.entering
 
         if self.name == "secant":
             return self._secant(solver, radius)
@@ -146,7 +146,6 @@ class _Fit:
             if given is None:
                 probes = 32
                 given = hessian_diagonal(task.landscape, space, solver.problem.center, self.name, probes, task.seed)
-                self.num_evaluations += 2 * GRADIENT_COST * probes
             elif given.shape != (space.dim,):
                 raise ValueError(f"`curvature` must have shape [{space.dim}], got {list(given.shape)}.")
             curvature = as_curvature(given, task.scale, radius)
@@ -157,10 +156,10 @@ class _Fit:
         directions, curvature = self.pilot_directions, torch.ones(len(groups), dtype=torch.float64)
         for round_ in range(self.options.rounds):
             if round_ > 0:
-                directions = self.task.directions(count, _PILOT_STAGE + round_)
+                directions = self.task.directions(count, Stage.PILOT, round_)
                 stretch = curvature.rsqrt().to(self.task.scale).double()
-                solver = self.task.solver(directions, stretch, rtol=min(self.task.rtol, 1e-6))
-                radius = _entering(self._spend(solver.solve_all().at()))
+                solver = self.task.solver(directions, stretch, rtol=min(self.task.options.rtol, _FIT_RTOL))
+                radius = self._spend(solver.solve_all().at()).entering
             chunks = in_chunks(directions, range(count))
             features = torch.cat([group_sums(part.square(), groups, num_groups) for _, part in chunks])
             curvature = curvature * fit_radii(features, radius)[groups]
@@ -170,7 +169,6 @@ class _Fit:
         task, scale = self.task, self.task.scale.double().cpu()
         points = radius[:, None] * self.pilot_directions.materialize(range(len(radius)), torch.float64)
         gradients = [self._gradient(solver.problem.center, point, scale) for point in points]
-        self.num_evaluations += GRADIENT_COST * len(points)
         rise = task.cutoff - float(solver.center_losses[0])
         curvature, axes = fit_secants(points, torch.stack(gradients), rise)
         return Stretch.along_axes(axes, self._lengths(curvature))
@@ -184,13 +182,11 @@ class _Fit:
         stretch = Stretch.along_axes(precision.axes, precision.values)
         for round_ in range(self.options.rounds):
             if round_ > 0:
-                seed = task.directions(1, _PILOT_STAGE + round_).seed
-                directions = StretchedDirections(task.space, count, seed, stretch=stretch)
-                radius = _entering(self._spend(self._reference().solver(directions).solve_all().at()))
+                directions = task.stretched(count, stretch, Stage.PILOT, round_)
+                radius = self._spend(task.solver(directions).solve_all().at()).entering
                 vectors = directions.materialize(range(count), torch.float64)
             points = radius[:, None] * vectors
             gradients = torch.stack([self._gradient(solver.problem.center, point, scale) for point in points])
-            self.num_evaluations += GRADIENT_COST * count
             found = fit_normals(stretch.solve(points), stretch.apply(gradients))
             curvature = undo_stretch(found, precision)
             tilt = Tilt.of(curvature.spectrum(), task.measure)
@@ -205,14 +201,6 @@ class _Fit:
         named = self.task.landscape.gradient(self.task.space.unflatten(moved))[1]
         return torch.cat([named[name].reshape(-1) for name in self.task.space.names]).double().cpu() * scale
 
-    def _reference(self) -> Task:
-        """The task on the backend that takes any direction."""
-        if self.task.backend not in ("auto", "reference"):
-            raise BackendUnavailable(
-                f"backend {self.task.backend!r} takes diagonal proposals only; use backend='reference'."
-            )
-        return dataclasses.replace(self.task, backend="reference")
-
     def _lengths(self, curvature: Tensor) -> Tensor:
         """Semi-axes with geometric mean 1. [P]"""
         log_lengths = -0.5 * Tilt.of(curvature, self.task.measure).precision(curvature).log()
@@ -221,37 +209,5 @@ class _Fit:
         return log_lengths.exp()
 
     def _spend(self, radii: Radii) -> Radii:
-        self.num_evaluations += int(radii.num_evaluations.sum())
         self.num_rays += len(radii)
         return radii
-
-
-def _solve_stretched(task: Task, along: Directions, stretch: Stretch) -> tuple[RaySolver, Radii, Tensor]:
-    """Radii along Bu / |Bu| in the measure's coordinates, and ln |B^-1 v| there. [D]"""
-    if stretch.is_diagonal:
-        # The scale is stored in the parameters' precision: the stretch that is used is the one that was rounded.
-        scale = task.scale.double().cpu()
-        rounded = (scale * stretch.diagonal).to(task.scale.dtype).double() / torch.where(scale > 0, scale, 1.0)
-        exact = Stretch.along_coordinates(torch.where(scale > 0, rounded, stretch.diagonal))
-        solver = task.solver(along, stretch.diagonal)
-        radii = solver.solve_all(task.progress).at()
-        norms = torch.cat(
-            [torch.linalg.vector_norm(exact.apply(part), dim=1) for _, part in in_chunks(along, range(along.count))]
-        )
-        return solver, scaled_radii(radii, norms), -norms.log()
-    if task.backend not in ("auto", "reference"):
-        raise BackendUnavailable(f"backend {task.backend!r} takes diagonal proposals only; use backend='reference'.")
-    rotated = StretchedDirections(task.space, along.count, along.seed, stretch=stretch)
-    solver = dataclasses.replace(task, backend="reference").solver(rotated)
-    radii = solver.solve_all(task.progress).at()
-    chunks: list[Any] = in_chunks(rotated, range(rotated.count))
-    return solver, radii, torch.cat([_log_norm(stretch.solve(part)) for _, part in chunks])
-
-
-def _log_norm(vectors: Tensor) -> Tensor:
-    norms: Tensor = torch.linalg.vector_norm(vectors, dim=1)
-    return norms.log()
-
-
-def _entering(radii: Radii) -> Tensor:
-    return torch.where(torch.isnan(radii.radius), radii.lower, radii.radius)

@@ -1,82 +1,47 @@
-"""Directions that are stretched along soft axes, and their density on the sphere."""
+"""Radii along a stretched proposal, in the coordinates of the measure."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..model.directions import Directions
+from ..model.stretch import Stretch, StretchedDirections
+from ..rays import RaySolver
 from ..search.radii import Radii
+from .stages import Stage
+from .task import Task, in_chunks
+
+__all__ = ["Stretch", "StretchedDirections", "log_norms", "scaled_radii", "solve_stretched"]
 
 
-@dataclass(frozen=True)
-class Stretch:
-    """The linear map B = diag(d) (I + V diag(l - 1) V'), which takes the sphere to an ellipsoid.
+def solve_stretched(task: Task, num_stretched: int, stretch: Stretch) -> tuple[RaySolver, Radii, Tensor]:
+    """Radii along directions v = Bu / |Bu| in the measure's coordinates, and ln |B^-1 v| there. [D]
 
-    A direction v = Bu / |Bu|, with u uniform on the sphere, has the angular central Gaussian density
-    q(v) = |det B|^-1 |B^-1 v|^-P with respect to the uniform one (Tyler 1987).
-
-    Attributes:
-        diagonal: d, positive. [P] float64
-        axes: V, orthonormal columns. [P, k] float64
-        lengths: l, positive. [k] float64
+    Args:
+        task: the basin.
+        num_stretched: D.
+        stretch: B.
     """
-
-    diagonal: Tensor
-    axes: Tensor
-    lengths: Tensor
-
-    @classmethod
-    def along_coordinates(cls, diagonal: Tensor) -> Stretch:
-        """diag(d)."""
-        empty = torch.empty((len(diagonal), 0), dtype=torch.float64)
-        return cls(diagonal.double(), empty, torch.empty(0, dtype=torch.float64))
-
-    @classmethod
-    def along_axes(cls, axes: Tensor, lengths: Tensor) -> Stretch:
-        """I + V diag(l - 1) V'."""
-        return cls(torch.ones(len(axes), dtype=torch.float64), axes.double(), lengths.double())
-
-    @property
-    def is_diagonal(self) -> bool:
-        """Whether it is a scale of the coordinates, which every backend can take."""
-        return self.axes.shape[1] == 0
-
-    def apply(self, vectors: Tensor) -> Tensor:
-        """Bu of every row. [n, P] float64"""
-        vectors = vectors.double()
-        return self.diagonal * (vectors + ((vectors @ self.axes) * (self.lengths - 1.0)) @ self.axes.T)
-
-    def solve(self, vectors: Tensor) -> Tensor:
-        """B^-1 v of every row. [n, P] float64"""
-        vectors = vectors.double() / self.diagonal
-        return vectors + ((vectors @ self.axes) * (1.0 / self.lengths - 1.0)) @ self.axes.T
-
-    def log_density(self, log_norm: Tensor) -> Tensor:
-        """ln q(v) from ln |B^-1 v|. [n]"""
-        log_det = float(self.diagonal.log().sum() + self.lengths.log().sum())
-        return -log_det - len(self.diagonal) * log_norm
-
-
-@dataclass(frozen=True)
-class StretchedDirections(Directions):
-    """Directions Bu / |Bu|, for backends that take vectors; `stretch` is B."""
-
-    stretch: Stretch | None = None
-
-    def materialize(
-        self, indices: Iterable[int], dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
-    ) -> Tensor:
-        """The directions as vectors of unit norm. [len(indices), P]"""
-        if self.stretch is None:
-            return super().materialize(indices, dtype, device)
-        moved = self.stretch.apply(super().materialize(indices, torch.float64))
-        unit: Tensor = moved / torch.linalg.vector_norm(moved, dim=1, keepdim=True)
-        return unit.to(dtype).to(device)
+    if stretch.is_diagonal:
+        along = task.directions(num_stretched, Stage.STRETCHED)
+        # The scale is stored in the parameters' precision: the stretch that is used is the one that was rounded.
+        scale = task.scale.double().cpu()
+        rounded = (scale * stretch.diagonal).to(task.scale.dtype).double() / torch.where(scale > 0, scale, 1.0)
+        exact = Stretch.along_coordinates(torch.where(scale > 0, rounded, stretch.diagonal))
+        solver = task.solver(along, stretch.diagonal)
+        radii = solver.solve_all(task.progress).at()
+        norms = torch.cat(
+            [torch.linalg.vector_norm(exact.apply(part), dim=1) for _, part in in_chunks(along, range(along.count))]
+        )
+        return solver, scaled_radii(radii, norms), -norms.log()
+    rotated = task.stretched(num_stretched, stretch, Stage.STRETCHED)
+    solver = task.solver(rotated)
+    radii = solver.solve_all(task.progress).at()
+    chunks: list[Any] = in_chunks(rotated, range(rotated.count))
+    return solver, radii, torch.cat([log_norms(stretch.solve(part)) for _, part in chunks])
 
 
 def scaled_radii(radii: Radii, factor: Tensor) -> Radii:
@@ -84,3 +49,9 @@ def scaled_radii(radii: Radii, factor: Tensor) -> Radii:
     return dataclasses.replace(
         radii, lower=radii.lower * factor, upper=radii.upper * factor, radius=radii.radius * factor
     )
+
+
+def log_norms(vectors: Tensor) -> Tensor:
+    """ln |v| of every row. [n]"""
+    norms: Tensor = torch.linalg.vector_norm(vectors, dim=1)
+    return norms.log()

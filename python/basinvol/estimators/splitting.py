@@ -11,9 +11,9 @@ from torch import Tensor
 from ..trust.diagnostics import Verdict
 from .batched import BatchedLoss
 from .groups import volume_of_groups
+from .stages import Stage
 from .task import Outcome, Task
 
-_CHAIN_STAGE = 50
 _MOST_RAYS = 100
 _MOST_LEVELS = 2000
 _MOST_SHRINKS = 100
@@ -58,21 +58,20 @@ def estimate(task: Task, options: Options) -> Outcome:
     other. Bias: of order levels / chains from levels chosen by the chains themselves, and without limit, to either
     side, where chains do not mix. Cost: chains x levels x moves x about five evaluations; ln 2 nats to a level.
     """
-    if task.measure.name != "gaussian":
+    if not task.measure.is_gaussian:
         raise ValueError(f"method='splitting' measures a Gaussian mass, got measure={task.measure.name!r}.")
     directions = task.directions(min(task.num_directions, _MOST_RAYS))
     solver = task.solver(directions)
     radii = solver.solve_all().at()
     run = _Splitting(task, options, solver.problem.center)
     log_masses = run.run()
-    spent = int(radii.num_evaluations.sum()) + run.energy.num_evaluations
     details = {
         "chains": f"{options.num_chains} in {options.num_groups} groups",
         "levels": run.num_levels,
         "spread_of_log_mass": float(log_masses.std()),
     }
     volume = volume_of_groups(task, log_masses, *_verdict(task, log_masses, run))
-    return Outcome(volume, radii, solver, directions, radii, spent, details, beyond_star=True)
+    return Outcome(volume, radii, solver, directions, radii, details, beyond_star=True)
 
 
 class _Splitting:
@@ -82,7 +81,7 @@ class _Splitting:
         self.task, self.options = task, options
         self.energy = BatchedLoss(task.landscape, task.space, center, task.scale)
         self.num_levels, self.last_level = 0, math.inf
-        self._generator = torch.Generator().manual_seed(task.directions(1, _CHAIN_STAGE).seed % 2**63)
+        self._generator = task.generator_of(Stage.SPLITTING)
 
     def run(self) -> Tensor:
         """Log of the mass from each group. [G] float64"""
@@ -137,7 +136,7 @@ class _Splitting:
 
     def _noise(self, count: int) -> Tensor:
         noise = torch.randn((count, self.task.space.dim), generator=self._generator, dtype=torch.float64)
-        return float(self.task.measure.sigma or math.nan) * noise
+        return math.sqrt(self.task.measure.variance) * noise
 
 
 def _verdict(task: Task, log_masses: Tensor, run: _Splitting) -> tuple[Verdict, str]:

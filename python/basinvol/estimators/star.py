@@ -10,7 +10,7 @@ from .task import Outcome, Task
 
 @dataclass(frozen=True)
 class Options:
-    """None."""
+    """The plain estimate has no settings of its own."""
 
 
 def estimate(task: Task, options: Options) -> Outcome:
@@ -25,4 +25,4 @@ def estimate(task: Task, options: Options) -> Outcome:
     solver = task.solver(directions)
     radii = solver.solve_all(task.progress).at()
     volume = Volume.of(radii, task.space, task.scale, task.on_censored, task.measure)
-    return Outcome(volume, radii, solver, directions, radii, int(radii.num_evaluations.sum()))
+    return Outcome(volume, radii, solver, directions, radii)

@@ -1,7 +1,8 @@
-"""What every estimator is given, and what it gives back."""
+"""What every method is given, and what it gives back."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,13 +13,13 @@ from torch import Tensor
 from ..model.directions import Directions
 from ..model.landscape import Landscape
 from ..model.parameters import ParameterSpace
-from ..rays import RaySolver
+from ..model.stretch import Stretch, StretchedDirections
+from ..rays import DEFAULTS, RaySolver, SearchOptions
 from ..search.radii import Radii
 from ..trust.measures import LEBESGUE, Measure
 from ..trust.result import Volume
+from .stages import Stage, stage_seed
 
-# Directions of different stages of one estimate share no seed: the golden ratio's digits, as SplitMix64 steps.
-_STAGE = 0x9E3779B97F4A7C15
 _BYTES_IN_FLIGHT = 256 * 2**20
 
 
@@ -27,7 +28,15 @@ class Task:
     """A basin to be measured, and how rays are to be searched.
 
     Attributes:
+        landscape: the loss; it counts every evaluation.
+        space: which parameters are perturbed.
         scale: of every parameter. [P]
+        cutoff: loss that bounds the basin.
+        num_directions, seed: of the rays.
+        measure: what is measured.
+        options: of the search.
+        on_censored: what to do with rays that never cross.
+        progress: show a bar.
         generator: of the directions, see `Directions`.
     """
 
@@ -38,47 +47,40 @@ class Task:
     num_directions: int
     seed: int
     measure: Measure = LEBESGUE
-    search: str = "interpolate"
-    rtol: float = 1e-4
-    resolve: str = "all"
-    radius_max: float | None = None
-    max_steps: int = 100
+    options: SearchOptions = DEFAULTS
     on_censored: str = "raise"
-    backend: str = "auto"
-    num_threads: int | None = None
     progress: bool = False
-    precision: str | None = None
     generator: str = "philox"
 
-    def directions(self, count: int, stage: int = 0) -> Directions:
-        """Directions of one stage, independent of those of other stages."""
-        seed = (self.seed + stage * _STAGE) % 2**64 if stage else self.seed
-        return Directions(self.space, count, seed, generator=self.generator)
+    def directions(self, count: int, stage: Stage = Stage.RAYS, round_: int = 0) -> Directions:
+        """Directions of one round of one stage, independent of those of all others."""
+        return Directions(self.space, count, stage_seed(self.seed, stage, round_), generator=self.generator)
+
+    def stretched(self, count: int, stretch: Stretch, stage: Stage, round_: int = 0) -> StretchedDirections:
+        """The same, stretched along axes."""
+        return StretchedDirections(self.space, count, stage_seed(self.seed, stage, round_), stretch=stretch)
+
+    def generator_of(self, stage: Stage) -> torch.Generator:
+        """Torch's generator of one stage, on the CPU."""
+        return torch.Generator().manual_seed(stage_seed(self.seed, stage) % 2**63)
 
     def solver(self, directions: Directions, stretch: Tensor | None = None, rtol: float | None = None) -> RaySolver:
         """Ready to find the radii along directions whose coordinates are stretched by positive factors [P].
+
+        Args:
+            directions: which.
+            stretch: positive factors of the coordinates. [P]
+            rtol: instead of that of the options.
 
         Raises:
             ValueError: the loss at the center is not below the cutoff.
         """
         scale = self.scale if stretch is None else (self.scale.double() * stretch.to(self.scale.device)).to(self.scale)
-        reach = self.measure.radius_max(self.space.dim) if self.measure.is_finite else self.radius_max
+        reach = self.measure.radius_max(self.space.dim) if self.measure.is_finite else self.options.radius_max
         if reach is not None and stretch is not None:  # a stretched ray is that much shorter in its own coordinates
             reach = reach / float(stretch.min())
-        solver = RaySolver(
-            self.landscape,
-            directions,
-            [self.cutoff],
-            scaling=scale,
-            search=self.search,
-            rtol=self.rtol if rtol is None else rtol,
-            resolve=self.resolve,
-            radius_max=reach,
-            max_steps=self.max_steps,
-            backend=self.backend,
-            num_threads=self.num_threads,
-            precision=self.precision,
-        )
+        options = dataclasses.replace(self.options, radius_max=reach, rtol=self.options.rtol if rtol is None else rtol)
+        solver = RaySolver(self.landscape, directions, [self.cutoff], scaling=scale, options=options)
         center_loss = float(solver.center_losses[0])
         if not self.cutoff > center_loss:
             raise ValueError(
@@ -97,7 +99,6 @@ class Outcome:
         uniform_directions, uniform_radii: rays along uniform directions, for probes.
         details: what the method says about itself.
         beyond_star: the method measures the whole set {loss <= cutoff}, not only what is visible from the center.
-        num_evaluations: of the loss.
     """
 
     volume: Volume
@@ -105,7 +106,6 @@ class Outcome:
     solver: RaySolver
     uniform_directions: Directions
     uniform_radii: Radii
-    num_evaluations: int
     details: Mapping[str, Any] = field(default_factory=dict)
     beyond_star: bool = False
 

@@ -31,8 +31,8 @@ class Tilt:
         smallest for which E sum g x^2 <= 1. In many dimensions the points of a basin lie near its boundary, and this
         Gaussian has its mass there.
         """
-        if measure.name == "gaussian":
-            return _with_base(curvature, 1.0 / float(measure.sigma or math.nan) ** 2)
+        if measure.is_gaussian:
+            return _with_base(curvature, 1.0 / measure.variance)
         free = _with_base(curvature, 0.0)
         limit = measure.radius_max(len(curvature)) ** 2
         if float((1.0 / free.precision(curvature)).sum()) <= limit:

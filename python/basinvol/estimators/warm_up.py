@@ -82,7 +82,7 @@ def start_inside(
     precision = tilt.precision(curvature)
     limit = task.measure.radius_max(dim) ** 2
     # Even a ball that the ellipsoid does not reach may bind the basin; the warm-up lowers what is not needed.
-    base = max(tilt.base, 0.5 * dim / limit) if task.measure.name == "ball" else 0.0
+    base = max(tilt.base, 0.5 * dim / limit) if task.measure.is_ball else 0.0
     gibbs = Gibbs(tilt.tau / (2.0 * (task.cutoff - center_loss)), base, center_loss)
     whitening = Whitening(torch.zeros_like(precision), precision.rsqrt())
     hamiltonian = Hamiltonian(energy, whitening, gibbs, num_leapfrog, first_step(dim), generator)
@@ -118,6 +118,6 @@ def _tuned(gibbs: Gibbs, task: Task, rise: float, norm: float) -> Gibbs:
     """beta, and in a ball the precision, moved so that the mean loss comes to the cutoff and |x|^2 to R^2."""
     beta = gibbs.beta * min(max(rise / (task.cutoff - gibbs.center_loss), 0.5), 2.0)
     precision = gibbs.precision
-    if task.measure.name == "ball":
+    if task.measure.is_ball:
         precision *= min(max(norm / task.measure.radius_max(task.space.dim) ** 2, 0.25), 2.0)
     return Gibbs(beta, precision, gibbs.center_loss)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..inputs.arguments import one_of, whole_number
 from .parameters import ParameterSpace
 from .philox import philox_normals
 
@@ -37,12 +38,18 @@ class Directions:
     generator: str = "philox"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "count", whole_number("num_directions", self.count))
+        object.__setattr__(self, "seed", whole_number("seed", self.seed))
         if self.count < 1 or self.count > _MAX_INDEX:
             raise ValueError(f"`num_directions` must be between 1 and 2^32, got {self.count}.")
         if not 0 <= self.seed < 2**64:
             raise ValueError(f"`seed` must be between 0 and 2^64 - 1, got {self.seed}.")
-        if self.generator not in GENERATORS:
-            raise ValueError(f"`generator` must be one of {', '.join(map(repr, GENERATORS))}, got {self.generator!r}.")
+        one_of("generator", self.generator, GENERATORS)
+
+    @property
+    def kind(self) -> str:
+        """How the directions are made: a backend that makes them itself refuses kinds that it does not know."""
+        return self.generator if type(self) is Directions else type(self).__name__
 
     def normals(self, index: int, device: torch.device | str = "cpu") -> Tensor:
         """The Gaussian vector behind a direction, not normalized. [P] float32"""

@@ -10,8 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..inputs.arguments import one_of
+from ..inputs.module import read_model
+
 SCALINGS = ("filter", "none")
 _HALF = (torch.float16, torch.bfloat16)
+_MOST_NAMES = 3  # of parameters that are left out for one reason, in a sentence
 
 
 @dataclass(frozen=True)
@@ -26,11 +30,15 @@ class ParameterSpace:
         shapes: their shapes.
         dtype: of the flat vector, float32 or float64 (float64 when any parameter is).
         dtypes: of the parameters themselves, to which `unflatten` converts.
+        left_out: name, number of elements and reason of every parameter that is not perturbed.
+        num_frozen: elements that are perturbed although they have `requires_grad=False`.
     """
 
     names: tuple[str, ...]
     shapes: tuple[torch.Size, ...]
     dtypes: tuple[torch.dtype, ...]
+    left_out: tuple[tuple[str, int, str], ...] = ()
+    num_frozen: int = 0
 
     @classmethod
     def of(
@@ -48,18 +56,24 @@ class ParameterSpace:
             trainable_only: drop parameters with `requires_grad=False`.
 
         Raises:
-            ValueError: nothing is left to perturb, a glob matches no parameter, or a parameter is in half precision.
+            ValueError: nothing is left to perturb, a glob matches no parameter, or a parameter is complex or in half
+                precision.
         """
-        parameters = {name: p for name, p in model.named_parameters() if p.is_floating_point()}
-        kept = dict(parameters)
-        if include is not None:
-            matches = _matching(parameters, include, "include")
-            kept = {name: p for name, p in kept.items() if name in matches}
-        if exclude is not None:
-            matches = _matching(parameters, exclude, "exclude")
-            kept = {name: p for name, p in kept.items() if name not in matches}
-        if trainable_only:
-            kept = {name: p for name, p in kept.items() if p.requires_grad}
+        every = dict(read_model(model).named_parameters())
+        parameters = {name: p for name, p in every.items() if p.is_floating_point() or p.is_complex()}
+        included = set(parameters) if include is None else _matching(parameters, include, "include")
+        excluded = set() if exclude is None else _matching(parameters, exclude, "exclude")
+        reasons = {}
+        for name, p in every.items():
+            if name not in parameters:
+                reasons[name] = f"it is {p.dtype}"
+            elif name not in included:
+                reasons[name] = f"include={include!r}"
+            elif name in excluded:
+                reasons[name] = f"exclude={exclude!r}"
+            elif trainable_only and not p.requires_grad:
+                reasons[name] = "frozen"
+        kept = {name: p for name, p in every.items() if name not in reasons}
         if not any(p.numel() for p in kept.values()):
             raise ValueError(
                 f"the model has no parameter to perturb: {len(parameters)} floating-point parameters, none left "
@@ -68,14 +82,38 @@ class ParameterSpace:
         for name, p in kept.items():
             if p.dtype in _HALF:
                 raise ValueError(
-                    f"parameter {name!r} is {p.dtype}: a radius found in half precision can not be certified; "
+                    f"parameter {name!r} is {p.dtype}: a radius found in half precision cannot be certified; "
                     "pass model.float() (and inputs in float32)."
+                )
+            if p.is_complex():
+                raise ValueError(
+                    f"parameter {name!r} is {p.dtype}, and directions are real: leave it out with exclude={name!r}, or "
+                    "hold its real and imaginary parts as two real parameters."
                 )
         return cls(
             names=tuple(kept),
             shapes=tuple(p.shape for p in kept.values()),
             dtypes=tuple(p.dtype for p in kept.values()),
+            left_out=tuple((name, every[name].numel(), reason) for name, reason in reasons.items()),
+            num_frozen=sum(p.numel() for p in kept.values() if not p.requires_grad),
         )
+
+    def describe(self) -> str:
+        """How many of the model's parameters are perturbed, and which are left out and why, in one line."""
+        total = self.dim + sum(count for _, count, _ in self.left_out)
+        text = f"{self.dim:,} of {total:,} are perturbed"
+        if self.num_frozen:
+            text += f", {self.num_frozen:,} of them frozen (trainable_only=True leaves those out)"
+        reasons: dict[str, list[str]] = {}
+        for name, count, reason in self.left_out:
+            reasons.setdefault(reason, []).append(f"{name} ({count:,})")
+        parts = []
+        for reason, names in reasons.items():
+            shown = ", ".join(names[:_MOST_NAMES]) + (
+                f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+            )
+            parts.append(f"{shown}: {reason}")
+        return text + (f"; left out: {'; '.join(parts)}" if parts else "")
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -103,7 +141,7 @@ class ParameterSpace:
 
     def flatten(self, model: nn.Module) -> Tensor:
         """A copy of the model's parameters as one vector. [P]"""
-        parameters = dict(model.named_parameters())
+        parameters = dict(read_model(model).named_parameters())
         missing = [name for name in self.names if name not in parameters]
         if missing:
             raise ValueError(f"the model has no parameter {missing[0]!r}; it is not the one this space was made of.")
@@ -126,8 +164,7 @@ class ParameterSpace:
         the weights of its own output unit (first dimension), one for biases and other tensors of rank one. A filter of
         zeros has scale 0 and is not perturbed; see `zero_filters`. "none": one everywhere.
         """
-        if scaling not in SCALINGS:
-            raise ValueError(f"`scaling` must be one of {', '.join(map(repr, SCALINGS))}, got {scaling!r}.")
+        one_of("scaling", scaling, SCALINGS)
         center = self.flatten(model)
         if scaling == "none":
             return torch.ones_like(center)
@@ -142,7 +179,7 @@ class ParameterSpace:
         return torch.cat(scales)
 
     def zero_filters(self, scale: Tensor) -> dict[str, int]:
-        """Parameters with elements of scale 0, and how many: the directions can not move those."""
+        """Parameters with elements of scale 0, and how many: the directions cannot move those."""
         counts = [int((piece == 0).sum()) for piece in torch.split(scale, list(self.sizes))]
         return {name: count for name, count in zip(self.names, counts, strict=True) if count}
 

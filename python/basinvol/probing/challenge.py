@@ -9,13 +9,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..estimators.proposal import Stretch, StretchedDirections
+from ..estimators.stages import Stage
 from ..estimators.task import Task, in_chunks
 from ..model.directions import Directions
-from ..rays import RaySolver
+from ..model.stretch import Stretch
+from ..rays import RaySolver, SearchOptions
 from ..search.radii import Radii
 from ..trust.diagnostics import log_mean_exp
-from .probes import GRADIENT_COST, Prober
+from .probes import Prober
 
 # The basin is tried this many times farther than the longest ray that was sampled: a single axis that long would add
 # a nat or more that the sample did not see.
@@ -26,7 +27,6 @@ _CONVERGED = 0.01  # slope on the sphere, as a share of the loss per radian
 _MOST_AXES = 16
 _LONGEST = 1e9  # times the typical radius
 _NUM_RAYS = 128
-_STAGE = 99  # of directions that no estimator uses
 # A proposal along the axes that were found may raise the number by this much, in nats, before it is doubted.
 _RAISE = 0.7
 _INSIDE = (0.25, 0.5, 0.75)
@@ -55,7 +55,7 @@ def find_missed(task: Task, prober: Prober, directions: Directions, radii: Radii
     lengths = [_length(prober, vector, reach) for _, vector in found]
     order, axes = _independent([vector.double() for _, vector in found], lengths)
     # Under a Gaussian the soft axis has width sigma, and the others typical / sqrt(P).
-    longest = (task.measure.sigma or math.inf) * math.sqrt(task.space.dim)
+    longest = math.sqrt(task.measure.variance * task.space.dim)
     stretch = Stretch.along_axes(axes, torch.tensor([min(lengths[i], longest) / typical for i in order]))
     after, error = _estimate_along(task, prober, directions, radii, stretch)
     if after - number <= max(_RAISE, 3.0 * error):
@@ -83,7 +83,6 @@ def find_longer(prober: Prober, most: int) -> list[tuple[str, Tensor]]:
         norm = torch.linalg.vector_norm(vector)
         for sign in (1.0, -1.0) if float(norm) > 0 else ():
             unit = sign * vector / norm
-            prober.num_evaluations += 1
             if prober.loss(prober.center + distance * prober.scale * unit) <= prober.cutoff:
                 found.append((name, unit))
                 break
@@ -123,7 +122,6 @@ def _length(prober: Prober, unit: Tensor, reach: float) -> float:
     """How far a direction stays inside, by doubling; within a factor of two, at most `reach`."""
     length = _BEYOND * float(prober.radius.max())
     while length < reach:
-        prober.num_evaluations += 1
         if not prober.loss(prober.center + 2.0 * length * prober.scale * unit) <= prober.cutoff:
             break
         length *= 2.0
@@ -147,7 +145,6 @@ def _descend(prober: Prober, direction: Tensor, distance: float, known: Tensor |
     for _ in range(_DESCENT_STEPS):
         point = prober.center + distance * prober.scale * v
         loss, named = prober.landscape.gradient(prober.space.unflatten(point))
-        prober.num_evaluations += GRADIENT_COST
         if loss <= lowest:
             lowest, best = loss, v
         gradient = prober.scale * torch.cat([named[name].reshape(-1) for name in prober.space.names])
@@ -172,26 +169,19 @@ def _estimate_along(
 ) -> tuple[float, float]:
     """log E[w(r)] from uniform rays and others along the stretch, weighted as one mixture, and its error. nats"""
     dim, measure = task.space.dim, task.measure
-    along = StretchedDirections(task.space, _NUM_RAYS, task.directions(1, stage=_STAGE).seed, stretch=stretch)
-    solver = RaySolver(
-        task.landscape,
-        along,
-        [task.cutoff],
-        scaling=task.scale,
+    along = task.stretched(_NUM_RAYS, stretch, Stage.CHALLENGE)
+    options = SearchOptions(
         rtol=max(1e-9, min(1e-4, 0.01 / dim)),
         radius_max=min(measure.radius_max(dim), 1e3 * _LONGEST * float(prober.radius.max())),
-        backend="reference",
-        num_threads=task.num_threads,
+        num_threads=task.options.num_threads,
     )
-    found = solver.solve_all().at()
-    prober.num_evaluations += int(found.num_evaluations.sum())
+    found = RaySolver(task.landscape, along, [task.cutoff], scaling=task.scale, options=options).solve_all().at()
     parts = []
     for sample, rays in ((directions, radii), (along, found)):
         chunks = [vectors for _, vectors in in_chunks(sample, range(len(rays)))]
         norms = torch.cat([torch.linalg.vector_norm(stretch.solve(v), dim=1) for v in chunks])
         log_mixture = torch.logaddexp(torch.zeros(()), stretch.log_density(norms.log())) - math.log(2.0)
-        radius = torch.where(torch.isnan(rays.radius), rays.lower, rays.radius)
-        parts.append((measure.log_weights(radius, dim), log_mixture))
+        parts.append((measure.log_weights(rays.entering, dim), log_mixture))
     (plain, plain_mixture), (stretched, stretched_mixture) = parts
     halves = torch.tensor([log_mean_exp(plain - plain_mixture), log_mean_exp(stretched - stretched_mixture)])
     total = log_mean_exp(halves)
@@ -222,7 +212,6 @@ def look_along(prober: Prober, most: int) -> BeyondRays:
     for ray, radius in enumerate(prober.radius[:most].tolist()):
         move = prober.directions[ray] * prober.scale
         losses = [prober.loss(prober.center + share * radius * move) for share in (*_INSIDE, *_OUTSIDE)]
-        prober.num_evaluations += len(losses)
         inside, outside = losses[: len(_INSIDE)], losses[len(_INSIDE) :]
         reentrant += any(loss <= prober.cutoff for loss in outside)
         path = [prober.center_loss, *inside, prober.cutoff]

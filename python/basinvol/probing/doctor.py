@@ -11,15 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..estimate import prober_of
 from ..estimators import Task
 from ..estimators.star import Options, estimate
 from ..model.directions import Directions
 from ..model.landscape import Landscape, LossFunction
 from ..model.parameters import ParameterSpace
+from ..rays import SearchOptions
 from ..search.radii import Radii, Status
 from ..trust.diagnostics import diagnose
 from .challenge import look_along
+from .policy import prober_of
 
 _NUM_RAYS = 32
 _FOLLOWED = 16
@@ -72,7 +73,7 @@ def examine(
     Costs about 500 evaluations of the loss. The model is not changed.
 
     Raises:
-        ValueError: a bad argument, or data that can not be read.
+        ValueError: a bad argument, or data that cannot be read.
     """
     findings = [*_modules(model), *_parameters(model)]
     try:
@@ -93,7 +94,7 @@ def examine(
         num_directions=min(_NUM_RAYS, num_directions),
         seed=seed,
         on_censored="bound",
-        backend=backend,
+        options=SearchOptions(backend=backend),
     )
     started = time.perf_counter()
     outcome = estimate(task, Options())
@@ -231,8 +232,7 @@ def _forecast(radii: Radii, dim: int, num_directions: int, seconds: float, direc
     # For normal log weights of deviation s, exp(s^2) directions are worth one.
     needed = deviation**2 / math.log(10.0)
     used = torch.ones(count, dtype=torch.bool)
-    entering = torch.where(torch.isnan(radii.radius), radii.lower, radii.radius)
-    now = diagnose(radii, used, entering, dim).verdict
+    now = diagnose(radii, used, radii.entering, dim).verdict
     if z <= 0.6:
         sentence = (
             f"z = {z:.2f}: {num_directions} plain directions are enough if nothing else is found ({now} at {count})."

@@ -1,6 +1,6 @@
 """Questions that random directions do not answer: what has no effect, what is unbounded, what lies beyond a radius.
 
-Every probe is an evaluation of the loss somewhere else than on the way to a radius; their number is reported.
+Every probe is an evaluation of the loss somewhere else than on the way to a radius; the landscape counts them.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from torch import Tensor, nn
 
 from ..model.landscape import Landscape
 from ..model.parameters import ParameterSpace
-
-GRADIENT_COST = 3  # evaluations of the loss that a gradient costs
 
 # A move that changes nothing is tried this many times farther than where a typical ray leaves the basin.
 _FAR = 1000.0
@@ -35,20 +33,14 @@ class Unbounded:
     Attributes:
         sentences: one for each finding.
         is_star_infinite: the part of the basin that is visible from the center has infinite Lebesgue volume.
-        num_evaluations: spent.
     """
 
     sentences: tuple[str, ...] = ()
     is_star_infinite: bool = False
-    num_evaluations: int = 0
 
     def and_(self, other: Unbounded) -> Unbounded:
-        """Both findings."""
-        return Unbounded(
-            self.sentences + other.sentences,
-            self.is_star_infinite or other.is_star_infinite,
-            self.num_evaluations + other.num_evaluations,
-        )
+        """These findings, and those of another probe after them."""
+        return Unbounded(self.sentences + other.sentences, self.is_star_infinite or other.is_star_infinite)
 
 
 class Prober:
@@ -75,7 +67,6 @@ class Prober:
         self.center, self.scale = center, scale.to(center)
         self.directions, self.radius = directions.to(center), radius
         self.center_loss = self.loss(center)
-        self.num_evaluations = 1
         self._generator = torch.Generator().manual_seed(0)
 
     def loss(self, vector: Tensor) -> float:
@@ -84,7 +75,6 @@ class Prober:
 
     def is_same(self, vector: Tensor, reference: float | None = None) -> bool:
         """Whether the loss there is that of the center, or `reference`, but for rounding."""
-        self.num_evaluations += 1
         reference = self.center_loss if reference is None else reference
         return abs(self.loss(vector) - reference) <= _SAME * (self.cutoff - self.center_loss)
 
@@ -102,8 +92,7 @@ class Prober:
     def find_unbounded(self) -> Unbounded:
         """Dead parameters, inputs of deficient rank, and symmetries that only scale weights."""
         dead, found = self._dead_parameters()
-        found = found.and_(self._deficient_inputs(dead)).and_(self._scalings(dead))
-        return Unbounded(found.sentences, found.is_star_infinite, self.num_evaluations)
+        return found.and_(self._deficient_inputs(dead)).and_(self._scalings(dead))
 
     def _dead_parameters(self) -> tuple[Tensor, Unbounded]:
         """Parameters whose gradient is exactly zero at the center and on the boundary, and that can move far alone."""
@@ -111,7 +100,6 @@ class Prober:
         is_zero = self.scale != 0
         for point in points:
             gradients = self.landscape.gradient(self.space.unflatten(point))[1]
-            self.num_evaluations += GRADIENT_COST
             is_zero &= torch.cat([gradients[name].reshape(-1) for name in self.space.names]) == 0
         move, last = self.far_move(), points[-1]
         reference = self.loss(last)
@@ -188,7 +176,6 @@ class Prober:
         finally:
             for handle in handles:
                 handle.remove()
-        self.num_evaluations += 1
         return {name: (gram, offered[name].out_features) for name, gram in grams.items()}
 
     def _scalings(self, dead: Tensor) -> Unbounded:
@@ -223,7 +210,6 @@ class Prober:
         """Whether the loss at the center stays below the cutoff as a tensor grows: examples that are separated."""
         named = self.space.unflatten(self.center)
         for factor in (10.0, _FAR):
-            self.num_evaluations += 1
             if not self.loss(self._scaled(named, {name: factor})) <= self.cutoff:
                 return False
         return bool((named[name] != 0).any())

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
+import time
+import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..backends import PRECISIONS, Choice, RayProblem, Resources, choose
+from ..backends import Backend, Choice, RayProblem, choose
 from ..model.directions import Directions
 from ..model.landscape import Landscape
-from ..search import RUNNING, SearchSettings
+from ..search import RUNNING
 from ..search.radii import NUM_PILOT, Guess, Radii, Status
-
-RESOLVES = ("all", "decisive")
+from .options import DEFAULTS, SearchOptions, check_cutoffs
 
 # The first directions of a seed are solved from a generic guess, and all others from what these teach. The guess is a
 # function of the problem alone, so blocks may run anywhere, in any order, and give the same bytes.
@@ -29,11 +32,10 @@ _DECISIVE_NATS = 20.0
 _REFINED_NATS = 0.1
 _RADIUS_NOISE = 4 * torch.finfo(torch.float32).eps
 
-# Rays still inside here are censored: a million times the scale of every parameter.
-_RADIUS_MAX_PER_ROOT_DIM = 1e6
 _FIRST_RADIUS_PER_ROOT_DIM = 0.1
 
-PAPER_GRID = tuple((k / 99) ** 2 for k in range(1, 100))  # linspace(0, 1, 100)^2 without the center
+# Work that takes longer than this is announced, seconds.
+_LONG = 600.0
 
 
 class RaySearchFailed(RuntimeError):
@@ -47,11 +49,17 @@ class RaySearchFailed(RuntimeError):
 class RaySolver:
     """A problem on its backend, ready to give the radii of any range of directions.
 
-    Args: as `find_radii`, and
-        scaling: may also be the scale itself, a positive factor for every parameter. [P]
-        memory_budget: bytes that the backend may keep between evaluations; changes no result. Default 1 GiB, and on a
-            device most of what is free.
-        instruction_set: of the native backend, one of those that `basinvol info` lists; default the best.
+    Args:
+        landscape: the loss and its levels.
+        directions: which rays.
+        cutoffs: losses that bound the basin, any order.
+        scaling: "filter", "none", or the scale itself, a positive factor for every parameter. [P]
+        options: how to search, and where.
+        changes: single options by name, instead of those in `options`, see `SearchOptions`.
+
+    Raises:
+        ValueError: a bad argument.
+        BackendUnavailable: the named backend cannot do this.
     """
 
     def __init__(
@@ -61,49 +69,31 @@ class RaySolver:
         cutoffs: Sequence[float],
         *,
         scaling: str | Tensor = "filter",
-        search: str = "interpolate",
-        rtol: float = 1e-4,
-        resolve: str = "all",
-        radius_max: float | None = None,
-        max_steps: int = 100,
-        grid: Sequence[float] | None = None,
-        backend: str = "auto",
-        num_threads: int | None = None,
-        precision: str | None = None,
-        memory_budget: int | None = None,
-        instruction_set: str = "",
+        options: SearchOptions = DEFAULTS,
+        **changes: Any,
     ) -> None:
-        if resolve not in RESOLVES:
-            raise ValueError(f"`resolve` must be one of {', '.join(map(repr, RESOLVES))}, got {resolve!r}.")
+        _check_types(landscape, directions)
+        options = dataclasses.replace(options, **changes)
         space = directions.space
-        root_dim = math.sqrt(space.dim)
-        settings = SearchSettings(
-            method=search,
-            rtol=rtol,
-            radius_max=_RADIUS_MAX_PER_ROOT_DIM * root_dim if radius_max is None else float(radius_max),
-            max_steps=max_steps,
-            grid=_check_grid(grid) if search == "grid" else (),
-        )
+        scale = scaling if isinstance(scaling, Tensor) else space.scale(landscape.model, scaling)
+        resources = options.resources()
         self.problem = RayProblem(
             landscape=landscape,
             directions=directions,
             center=space.flatten(landscape.model).to(landscape.device),
-            scale=(scaling if isinstance(scaling, Tensor) else space.scale(landscape.model, scaling)).to(
-                landscape.device
-            ),
-            cutoffs=_check_cutoffs(cutoffs),
-            settings=settings,
-            precision=_check_precision(precision),
+            scale=scale.to(landscape.device),
+            cutoffs=check_cutoffs(cutoffs),
+            settings=options.settings(space.dim),
+            precision=options.precision,
         )
-        self.resolve = resolve
-        self.num_threads = _check_num_threads(num_threads)
-        self.choice: Choice = choose(backend, self.problem)
-        resources = Resources(self.num_threads, memory_budget, instruction_set)
+        self.resolve = options.resolve
+        self.num_threads = resources.num_threads
+        self.choice: Choice = choose(options.backend, self.problem)
         self.engine = self.choice.backend.prepare(self.problem, resources)
         rows = [self.engine.levels.index(level) for level in landscape.levels]
         self.center_losses = self.engine.center_losses[rows]
         self.generic_guess = Guess.generic(
-            len(self.engine.levels), len(self.problem.cutoffs), _FIRST_RADIUS_PER_ROOT_DIM * root_dim
+            len(self.engine.levels), len(self.problem.cutoffs), _FIRST_RADIUS_PER_ROOT_DIM * math.sqrt(space.dim)
         )
         self._first: tuple[Radii, Guess] | None = None
         self._pilot: tuple[Radii, Tensor | None] | None = None
@@ -116,8 +106,14 @@ class RaySolver:
     def solve_all(self, progress: bool = False) -> Radii:
         """The radii of all directions, refined, with a progress bar on a terminal if asked. [L, C, D]"""
         count = self.problem.directions.count
+        announced = _Announcement(count, is_shown=progress and sys.stderr.isatty())
         with tqdm(total=count, desc="directions", unit="dir", disable=None if progress else True) as bar:
-            return self.refine(self.solve(0, count, bar.update))
+
+            def on_done(number: int) -> None:
+                bar.update(number)
+                announced.update(number)
+
+            return self.refine(self.solve(0, count, on_done))
 
     def solve(self, start: int, stop: int, on_done: Callable[[int], object] = lambda _: None) -> Radii:
         """The radii of directions start to stop - 1, the same however a range is split. [L, C, stop - start]
@@ -139,6 +135,7 @@ class RaySolver:
                 raise RaySearchFailed(
                     f"the search failed at directions {first} to {last - 1}: {error}", done
                 ) from error
+            self._book(parts[-1])
             on_done(last - first)
         return Radii.concatenate(parts)
 
@@ -164,11 +161,15 @@ class RaySolver:
         known = radii.take(rays)
         status = torch.where(wide[..., rays], RUNNING, known.status_code).to(torch.int8)
         found = self.engine.refine(rays.tolist(), dataclasses.replace(known, status_code=status), rtol)
+        self._book(found)
         spent = known.num_evaluations + found.num_evaluations
         trace = None
         if known.trace is not None and found.trace is not None:
             trace = known.trace.joined([known.trace, found.trace])
         return radii.replaced(rays, dataclasses.replace(found, num_evaluations=spent, trace=trace))
+
+    def _book(self, found: Radii) -> None:
+        self.problem.landscape.count(int(found.num_evaluations.sum()))
 
     def _solve_step(self, start: int, stop: int) -> Radii:
         parts = []
@@ -202,7 +203,7 @@ class RaySolver:
         return self._first
 
     def _fly_pilot(self) -> tuple[Radii, Tensor | None]:
-        """The pilot's radii, and for each level and cutoff the radius below which a ray can not matter. [L, C]"""
+        """The pilot's radii, and for each level and cutoff the radius below which a ray cannot matter. [L, C]"""
         if self._pilot is None:
             first, guess = self._learn()
             count = min(NUM_PILOT, self.problem.directions.count)
@@ -242,7 +243,7 @@ def find_radii(
     radius_max: float | None = None,
     max_steps: int = 100,
     grid: Sequence[float] | None = None,
-    backend: str = "auto",
+    backend: str | Backend = "auto",
     num_threads: int | None = None,
     precision: str | None = None,
     progress: bool = False,
@@ -265,8 +266,8 @@ def find_radii(
         max_steps: most evaluations for one level and cutoff of one ray.
         grid: coefficients for search="grid", default linspace(0, 1, 100)^2; a ray's radii are these times the norm of
             its Gaussian vector, about sqrt(P).
-        backend: "auto", "native" (C++, on the CPU), "triton" or "cuda" (on a CUDA device) or "reference"
-            (torch, anywhere).
+        backend: "auto", "native" (C++, on the CPU), "triton" or "cuda" (on a CUDA device), "reference" (torch,
+            anywhere), one that a package registered, or an object, see `basinvol.backends.Backend`.
         num_threads: default torch's number; the result does not depend on it.
         precision: of the products: "fp32", "tf32x3" (tensor cores, as exact) or "tf32" (proposes radii that tf32x3
             certifies); default the backend's best that is as exact as float32.
@@ -274,14 +275,10 @@ def find_radii(
 
     Raises:
         ValueError: a bad argument.
-        BackendUnavailable: the named backend can not do this.
+        BackendUnavailable: the named backend cannot do this.
         RaySearchFailed: an evaluation failed; carries the radii found so far.
     """
-    solver = RaySolver(
-        landscape,
-        directions,
-        cutoffs,
-        scaling=scaling,
+    options = SearchOptions(
         search=search,
         rtol=rtol,
         resolve=resolve,
@@ -292,33 +289,47 @@ def find_radii(
         num_threads=num_threads,
         precision=precision,
     )
-    return solver.solve_all(progress)
+    return RaySolver(landscape, directions, cutoffs, scaling=scaling, options=options).solve_all(progress)
 
 
-def _check_cutoffs(cutoffs: Sequence[float]) -> tuple[float, ...]:
-    checked = tuple(float(cutoff) for cutoff in cutoffs)
-    if not checked or not all(math.isfinite(cutoff) for cutoff in checked) or len(set(checked)) < len(checked):
-        raise ValueError(f"`cutoffs` must be different finite losses, at least one, got {list(cutoffs)}.")
-    return checked
+def _check_types(landscape: object, directions: object) -> None:
+    if not isinstance(landscape, Landscape):
+        raise ValueError(
+            f"`landscape` must be a basinvol.Landscape, got a {type(landscape).__name__}; make one with "
+            "basinvol.Landscape(model, loss_fn, data)."
+        )
+    if not isinstance(directions, Directions):
+        raise ValueError(
+            f"`directions` must be a basinvol.Directions, got a {type(directions).__name__}; make them with "
+            "basinvol.Directions(basinvol.ParameterSpace.of(model), count)."
+        )
 
 
-def _check_grid(grid: Sequence[float] | None) -> tuple[float, ...]:
-    checked = PAPER_GRID if grid is None else tuple(float(point) for point in grid)
-    increasing = all(a < b for a, b in zip((0.0, *checked), checked, strict=False))
-    if not checked or not increasing or not math.isfinite(checked[-1]):
-        raise ValueError("`grid` must be increasing positive coefficients; the center, 0, is always evaluated.")
-    return checked
+class _Announcement:
+    """Says once how long work will take, if it is long and no bar on a terminal says so."""
+
+    def __init__(self, count: int, is_shown: bool) -> None:
+        self._count, self._done, self._is_shown = count, 0, is_shown
+        self._started = time.perf_counter()
+
+    def update(self, number: int) -> None:
+        """After each block of directions."""
+        self._done += number
+        # The first directions also pay for what is made once.
+        if self._is_shown or self._done <= NUM_PILOT:
+            return
+        seconds = (time.perf_counter() - self._started) / self._done * (self._count - self._done)
+        if seconds > _LONG:
+            self._is_shown = True
+            warnings.warn(
+                f"{self._count:,} directions take about {_duration(seconds)} longer; lower `num_directions`, or pass "
+                "progress=True to see how far it is.",
+                stacklevel=3,
+            )
 
 
-def _check_precision(precision: str | None) -> str | None:
-    if precision is not None and precision not in PRECISIONS:
-        raise ValueError(f"`precision` must be one of {', '.join(map(repr, PRECISIONS))}, got {precision!r}.")
-    return precision
-
-
-def _check_num_threads(num_threads: int | None) -> int:
-    if num_threads is None:
-        return torch.get_num_threads()
-    if num_threads < 1:
-        raise ValueError(f"`num_threads` must be at least 1, got {num_threads}.")
-    return int(num_threads)
+def _duration(seconds: float) -> str:
+    for unit, length in (("years", 3.15576e7), ("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.0f} {unit}"
+    return f"{seconds:.0f} seconds"

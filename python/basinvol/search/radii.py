@@ -52,7 +52,7 @@ class Radii:
         lower: largest radius known to be inside. float64
         upper: smallest radius known to be outside; infinity where the ray never left. float64
         radius: the estimated crossing between them; 0 for CENTER_OUTSIDE; NaN for every other status, so that a ray
-            that failed can not be averaged by accident. float64
+            that failed cannot be averaged by accident. float64
         value_lower, value_upper: the losses there; for NEGLIGIBLE the upper one is a lower bound. float64
         slope: d ln(loss - center loss) / d ln(radius) near the crossing, 2 for a quadratic. float64
         status_code: codes of `status`. int8
@@ -72,6 +72,11 @@ class Radii:
     levels: tuple[int, ...]
     cutoffs: tuple[float, ...]
     trace: Trace | None = None
+
+    @property
+    def entering(self) -> Tensor:
+        """What each ray enters an average with: its radius, or where it has none its certified lower end. float64"""
+        return torch.where(torch.isnan(self.radius), self.lower, self.radius)
 
     @property
     def status(self) -> NDArray[np.object_]:

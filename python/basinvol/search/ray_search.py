@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..inputs.arguments import one_of, real_number, whole_number
 from .portable_math import portable_exp, portable_log
 from .radii import Radii, Status
 from .targets import NO_RELATIVE, Targets
@@ -26,7 +27,7 @@ RUNNING = -1  # status code of a ray that is not finished
 
 _LOG_MAX_STEP = math.log(16.0)  # farthest a single step goes while a side is missing
 _LOG_BLIND_STEP = math.log(4.0)  # when the loss does not say how far
-_MAX_INTERPOLATIONS = 12  # then plain bisection, which can not stall
+_MAX_INTERPOLATIONS = 12  # then plain bisection, which cannot stall
 _REFINEMENT_STEPS = 200  # bisection alone halves a bracket to 1e-12 in 40
 _AIM = 0.45  # of rtol past the estimate: two such points, one on each side, close the bracket
 _MIN_SLOPE_WIDTH = 1e-3  # brackets narrower than this say more about rounding than about the slope
@@ -52,14 +53,12 @@ class SearchSettings:
     grid: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.method not in SEARCHES:
-            raise ValueError(f"`search` must be one of {', '.join(map(repr, SEARCHES))}, got {self.method!r}.")
-        if not 1e-12 <= self.rtol <= 0.5:
+        one_of("search", self.method, SEARCHES)
+        if not 1e-12 <= real_number("rtol", self.rtol) <= 0.5:
             raise ValueError(f"`rtol` must be between 1e-12 and 0.5, got {self.rtol}.")
-        if not self.radius_max > 0:
+        if not real_number("radius_max", self.radius_max) > 0:
             raise ValueError(f"`radius_max` must be positive, got {self.radius_max}.")
-        if self.max_steps < 1:
-            raise ValueError(f"`max_steps` must be at least 1, got {self.max_steps}.")
+        whole_number("max_steps", self.max_steps, least=1)
 
     def for_refinement(self) -> SearchSettings:
         """The same with enough steps to narrow any bracket as far as it goes: a certified radius is never lost."""

@@ -142,9 +142,8 @@ def trace_prediction(estimate: VolumeEstimate) -> float:
     at the center); a volume depends on the determinant.
     """
     radii, measure = estimate.radii, estimate.measure
-    reach = torch.where(torch.isnan(radii.radius), radii.lower, radii.radius)
     known = ~radii.is_status(Status.NEGLIGIBLE)
-    radius = (reach[known] ** -2.0).mean() ** -0.5
+    radius = (radii.entering[known] ** -2.0).mean() ** -0.5
     return float(measure.log_weights(radius.reshape(1), estimate.dim)) + measure.log_constant(
         estimate.dim, estimate.log_det_scale
     )
@@ -163,9 +162,8 @@ def _is_paired(estimates: Sequence[VolumeEstimate]) -> bool:
 def _log_weights(estimate: VolumeEstimate) -> Tensor:
     """Of every direction, so that log_volume is the constant plus the log of their mean. [D]"""
     radii, measure = estimate.radii, estimate.measure
-    entering = torch.where(torch.isnan(radii.radius), radii.lower, radii.radius)
     constant = measure.log_constant(estimate.dim, estimate.log_det_scale)
-    return measure.log_weights(entering, estimate.dim) + constant
+    return measure.log_weights(radii.entering, estimate.dim) + constant
 
 
 def _resampled(estimates: Sequence[VolumeEstimate], is_paired: bool) -> Tensor:

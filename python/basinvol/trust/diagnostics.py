@@ -27,6 +27,8 @@ MAX_BRACKET_NATS = 1.0
 # Two halves of a sample with an effective size of 30 differ by 0.37 nats, in the standard deviation.
 MAX_SPLIT_NATS = 1.0
 
+ZERO_SCALE_ADVICE = "exclude them, or use scaling='none'"
+
 # Of the derivative with respect to ln r, and the smallest slope of a loss that is divided by.
 _STEP = 1e-5
 _MIN_SLOPE = 1e-6
@@ -74,7 +76,7 @@ class Diagnostics:
         reentrant, non_monotone: shares of the probed rays that enter the basin again beyond their radius, and along
             which the loss falls by more than rounding before it.
         unbounded: directions without an end, and symmetries, one sentence each.
-        num_probes: loss evaluations spent on probes.
+        num_probes, num_checks: loss evaluations spent on probes, and on a second method.
         agreement: how far another estimator is from this one, in a sentence; empty if none was asked.
     """
 
@@ -99,6 +101,7 @@ class Diagnostics:
     non_monotone: float = math.nan
     unbounded: tuple[str, ...] = ()
     num_probes: int = 0
+    num_checks: int = 0
     agreement: str = ""
 
     def doubted(self, verdict: Verdict, reason: str) -> Diagnostics:
@@ -220,10 +223,7 @@ def _ray_fault(
     if found["non_finite"]:
         return Verdict.INVALID, f"{rays(found['non_finite'])} ended at a NaN or infinite loss."
     if zero_scale:
-        named = ", ".join(f"{name} ({count})" for name, count in zero_scale.items())
-        return Verdict.INVALID, (
-            f"parameters of scale 0 are never perturbed: {named}; exclude them, or use scaling='none'."
-        )
+        return Verdict.INVALID, f"{zero_scale_sentence(zero_scale)}; {ZERO_SCALE_ADVICE}."
     if found["censored"] and not measure.is_finite:
         return Verdict.CENSORED, (
             f"{rays(found['censored'])} never crossed the cutoff; the true volume is larger, perhaps infinite."
@@ -234,6 +234,12 @@ def _ray_fault(
             f"{rays(found['unresolved'])} kept an open bracket and count with its lower end.",
         )
     return None
+
+
+def zero_scale_sentence(zero_scale: Mapping[str, int]) -> str:
+    """Which parameters are never perturbed."""
+    named = ", ".join(f"{name} ({count})" for name, count in zero_scale.items())
+    return f"parameters of scale 0 are never perturbed: {named}"
 
 
 def log_mean_exp(log_weights: Tensor) -> float:

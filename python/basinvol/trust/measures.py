@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..inputs.arguments import one_of, real_number
 from .volume import log_unit_ball
 
 MEASURES = ("lebesgue", "gaussian", "ball")
@@ -45,10 +46,11 @@ class Measure:
     radius: float | None = None
 
     def __post_init__(self) -> None:
-        if self.name not in MEASURES:
-            raise ValueError(f"`measure` must be one of {', '.join(map(repr, MEASURES))}, got {self.name!r}.")
+        one_of("measure", self.name, MEASURES)
         for parameter, owner in (("sigma", "gaussian"), ("radius", "ball")):
             value = getattr(self, parameter)
+            if value is not None:
+                value = real_number(parameter, value)
             if self.name != owner and value is not None:
                 raise ValueError(f"`{parameter}` belongs to measure={owner!r}, got it with measure={self.name!r}.")
             if self.name == owner and not (value is not None and 0 < value < math.inf):
@@ -57,17 +59,33 @@ class Measure:
                 )
 
     @property
+    def is_gaussian(self) -> bool:
+        """Whether it is a probability: a mass, and no volume."""
+        return self.name == "gaussian"
+
+    @property
+    def is_ball(self) -> bool:
+        """Whether it is a volume inside a ball."""
+        return self.name == "ball"
+
+    @property
+    def variance(self) -> float:
+        """Of every coordinate under the Gaussian, in squared units of the scale; infinite for the other measures."""
+        return math.inf if self.sigma is None else self.sigma**2
+
+    @property
+    def limit(self) -> float:
+        """Radius of the ball, in units of the scale; infinite for the other measures."""
+        return math.inf if self.radius is None else self.radius
+
+    @property
     def is_finite(self) -> bool:
         """Whether every basin has a finite measure, and a ray that never leaves is no loss."""
         return self.name != "lebesgue"
 
     def radius_max(self, dim: int) -> float:
         """Where a ray need not be followed any further, as all but 1e-14 is inside; infinite for Lebesgue."""
-        if self.name == "ball":
-            return float(self.radius or math.nan)
-        if self.name == "gaussian":
-            return float(self.sigma or math.nan) * (math.sqrt(dim) + _BEYOND_GAUSSIAN)
-        return math.inf
+        return min(self.limit, math.sqrt(self.variance) * (math.sqrt(dim) + _BEYOND_GAUSSIAN))
 
     def log_weights(self, radius: Tensor, dim: int) -> Tensor:
         """Log of the integrand w(r) with measure = constant x E_u[w(r(u))]. [D] float64
@@ -75,27 +93,25 @@ class Measure:
         P ln r for Lebesgue, P ln min(r, R) in a ball, and the Gaussian's log mass within r.
         """
         radius = radius.double()
-        if self.name == "gaussian":
-            return log_chi_cdf(radius / float(self.sigma or math.nan), dim)
-        if self.name == "ball":
-            radius = radius.clamp(max=float(self.radius or math.nan))
-        return dim * radius.log()
+        if self.is_gaussian:
+            return log_chi_cdf(radius / math.sqrt(self.variance), dim)
+        return dim * radius.clamp(max=self.limit).log()
 
     def log_constant(self, dim: int, log_det_scale: float) -> float:
         """Log of that constant: the unit ball and the scale's determinant, or 0 for a probability. nats"""
-        return 0.0 if self.name == "gaussian" else log_unit_ball(dim) + log_det_scale
+        return 0.0 if self.is_gaussian else log_unit_ball(dim) + log_det_scale
 
     @property
     def quantity(self) -> str:
         """What the number is the logarithm of."""
-        return "log mass" if self.name == "gaussian" else "log volume"
+        return "log mass" if self.is_gaussian else "log volume"
 
     def describe(self, scaling: str) -> str:
         """The measure in a few words, with its parameter and the coordinates that it is stated in."""
         units = "" if scaling == "none" else f" x {scaling} scale"
-        if self.name == "gaussian":
+        if self.is_gaussian:
             return f"gaussian around the center, sigma {self.sigma:g}{units}"
-        if self.name == "ball":
+        if self.is_ball:
             return f"lebesgue inside a ball around the center, radius {self.radius:g}{units}"
         return "lebesgue, without limit"
 

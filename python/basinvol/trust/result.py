@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..inputs.arguments import one_of
 from ..model.parameters import ParameterSpace
 from ..search.radii import Radii, Status
-from .diagnostics import Diagnostics, Verdict, diagnose
+from .diagnostics import Diagnostics, Verdict, diagnose, zero_scale_sentence
 from .measures import LEBESGUE, Measure
 from .volume import log_det_scale, log_unit_ball, lower_confidence_bound
 
@@ -49,9 +50,7 @@ class Volume:
     @property
     def log_volume(self) -> float:
         """Log of the volume of the basin, or of its mass."""
-        if self.measure.name == "gaussian":
-            return self.log_mean_power
-        return self.log_unit_ball + self.log_mean_power + self.log_det_scale
+        return self.log_mean_power + self.measure.log_constant(self.dim, self.log_det_scale)
 
     @property
     def standard_error(self) -> float:
@@ -95,30 +94,32 @@ class Volume:
             log_ratio: log of the uniform density over the proposal's, where directions are not uniform. [D]
             representative: see `diagnose`. [D] bool
         """
-        used = _used(radii, on_censored, measure)
+        zero_scale = space.zero_filters(scale)
+        used = _used(radii, on_censored, measure, zero_scale)
         # A negligible ray counts with 0: all of them together are worth less than 1e-6 nats.
-        entering = torch.where(torch.isnan(radii.radius), radii.lower, radii.radius)
+        entering = radii.entering
         log_weights = measure.log_weights(entering, space.dim) + (0.0 if log_ratio is None else log_ratio)
         return cls(
             dim=space.dim,
             log_unit_ball=log_unit_ball(space.dim),
             log_mean_power=float(torch.logsumexp(log_weights[used], dim=0)) - math.log(int(used.sum())),
             log_det_scale=log_det_scale(scale),
-            diagnostics=diagnose(
-                radii, used, entering, space.dim, space.zero_filters(scale), measure, log_ratio, representative
-            ),
+            diagnostics=diagnose(radii, used, entering, space.dim, zero_scale, measure, log_ratio, representative),
             measure=measure,
         )
 
 
-def _used(radii: Radii, on_censored: str, measure: Measure) -> Tensor:
+def _used(radii: Radii, on_censored: str, measure: Measure, zero_scale: Mapping[str, int]) -> Tensor:
     """Which rays enter the average. [D] bool"""
-    check_on_censored(on_censored)
+    one_of("on_censored", on_censored, ON_CENSORED)
     censored = radii.is_status(Status.CENSORED)
     everything = torch.ones_like(censored)
     if measure.is_finite:
         return everything
     num_censored, count = int(censored.sum()), len(radii)
+    if num_censored == count and on_censored != "bound" and bool((radii.value_lower == radii.value_lower[0]).all()):
+        dropped = " and dropped" if on_censored == "drop" else ""
+        raise CensoredError(f"all {count} directions are censored{dropped}, {_why_constant(zero_scale)}", radii)
     if num_censored and on_censored == "raise":
         raise CensoredError(
             f"{num_censored} of {count} directions are censored at radius_max={float(radii.lower.max()):.6g}; "
@@ -131,10 +132,13 @@ def _used(radii: Radii, on_censored: str, measure: Measure) -> Tensor:
     return used
 
 
-def check_on_censored(on_censored: str) -> None:
-    """Refuses an unknown policy."""
-    if on_censored not in ON_CENSORED:
-        raise ValueError(f"`on_censored` must be one of {', '.join(map(repr, ON_CENSORED))}, got {on_censored!r}.")
+def _why_constant(zero_scale: Mapping[str, int]) -> str:
+    if zero_scale:
+        return (
+            f"and the loss does not change along any of them: {zero_scale_sentence(zero_scale)}, and nothing else has "
+            "an effect; use scaling='none'."
+        )
+    return "because the loss does not change along any of them: it does not depend on the perturbed parameters."
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,8 @@ class MeasuredVolume(Volume):
     Attributes:
         radii: of the directions that were averaged; for chains, of the rays that gave their first scale. [D]
         details: what else the method says about itself, by name.
-        num_evaluations: loss evaluations, of all rays, chains and probes; a gradient counts as three.
+        num_evaluations: loss evaluations, of all rays, chains, probes and checks; a gradient counts as three.
+        parameters: how many of the model's parameters are perturbed, and which are left out and why.
     """
 
     radii: Radii
@@ -163,6 +168,7 @@ class MeasuredVolume(Volume):
     seconds: float
     details: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     num_evaluations: int = field(default=0, kw_only=True)
+    parameters: str = field(default="", kw_only=True)
 
     def to_dict(self) -> dict[str, Any]:
         """Every number but the radii, for JSON; NaN and infinities become None."""

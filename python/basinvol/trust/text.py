@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from .diagnostics import Diagnostics
 from .result import CONFIDENCE, MeasuredVolume
 
 _INDENT = 17
@@ -24,7 +25,7 @@ def _number(estimate: MeasuredVolume) -> list[tuple[str, str]]:
         certainty = f", above {estimate.lower_bound:,.2f} with {CONFIDENCE:.0%} confidence"
     quantity = estimate.measure.quantity
     lines = [(quantity, f"{estimate.log_volume:,.2f} nats in {estimate.dim:,} dimensions{certainty}")]
-    if estimate.measure.name != "gaussian":
+    if not estimate.measure.is_gaussian:
         lines += [
             ("  log unit ball", f"{estimate.log_unit_ball:,.2f}"),
             ("  log mean r^P", f"{estimate.log_mean_power:,.2f}"),
@@ -56,7 +57,7 @@ def _evidence(estimate: MeasuredVolume) -> list[tuple[str, str]]:
         )
     if not math.isnan(found.reentrant):
         lines.append(("rays", f"re-entrant {found.reentrant:.1%}, not monotone {found.non_monotone:.1%}"))
-    lines += [("without end" if i == 0 else "", sentence) for i, sentence in enumerate(found.unbounded)]
+    lines += [("unbounded" if i == 0 else "", sentence) for i, sentence in enumerate(found.unbounded)]
     if found.agreement:
         lines.append(("agreement", found.agreement))
     return lines
@@ -65,8 +66,9 @@ def _evidence(estimate: MeasuredVolume) -> list[tuple[str, str]]:
 def _making(estimate: MeasuredVolume) -> list[tuple[str, str]]:
     per_ray = float(estimate.radii.num_evaluations.double().mean())
     details = ", ".join(f"{name.replace('_', ' ')} {_shown(value)}" for name, value in estimate.details.items())
-    probes = estimate.diagnostics.num_probes
+    found = estimate.diagnostics
     return [
+        *([("parameters", estimate.parameters)] if estimate.parameters else []),
         ("cutoff", f"{estimate.cutoff:g}, loss at the center {estimate.center_loss:.6g}"),
         (
             "directions",
@@ -74,7 +76,10 @@ def _making(estimate: MeasuredVolume) -> list[tuple[str, str]]:
             f"{estimate.method}, search {estimate.search}, {per_ray:.1f} evaluations each",
         ),
         *([("details", details)] if details else []),
-        ("cost", f"{estimate.num_evaluations:,} evaluations of the loss, {_probing(probes)}"),
+        (
+            "cost",
+            f"{estimate.num_evaluations:,} evaluations of the loss, {_probing(found)}",
+        ),
         (
             "backend",
             f"{estimate.backend} ({estimate.backend_reason}), {estimate.num_threads} threads, {estimate.seconds:.2f} s",
@@ -82,10 +87,11 @@ def _making(estimate: MeasuredVolume) -> list[tuple[str, str]]:
     ]
 
 
-def _probing(count: int) -> str:
-    if count == 0:
-        return "none for probes (probe=True looks for directions without end)"
-    return f"{count:,} of them for probes"
+def _probing(found: Diagnostics) -> str:
+    checks = f", {found.num_checks:,} for the second method" if found.num_checks else ""
+    if found.num_probes == 0:
+        return f"none for probes (probe=True looks for unbounded directions){checks}"
+    return f"{found.num_probes:,} of them for probes{checks}"
 
 
 def _known(value: float) -> str:

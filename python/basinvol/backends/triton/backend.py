@@ -9,6 +9,7 @@ import torch
 
 from ..mlp import Mlp, Unsupported, read_loss, read_mlp
 from ..problem import Engine, RayProblem, Resources
+from ..split import devices_of, on_device, split
 
 
 class TritonBackend:
@@ -17,6 +18,7 @@ class TritonBackend:
     name = "triton"
     # Three tf32 products are as exact as one in float32, and run on the tensor cores.
     precisions: tuple[str, ...] = ("tf32x3", "fp32", "tf32")
+    direction_kinds: tuple[str, ...] = ("philox", "legacy")
 
     def unusable(self, device: torch.device) -> str | None:
         """It needs a CUDA device and triton; for tests, Triton's interpreter is a device too."""
@@ -38,7 +40,6 @@ class TritonBackend:
 
     def prepare(self, problem: RayProblem, resources: Resources) -> Engine:
         """Multiply the inputs by the first layer and evaluate the center, on every device that was asked for."""
-        from ..split import devices_of, on_device, split
         from .engine import DeviceEngine  # imports triton
 
         mlp = self._read(problem)

@@ -85,7 +85,7 @@ def read_idx(path: Path) -> Bytes:
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (EOFError, gzip.BadGzipFile, OSError) as error:
-        raise ValueError(f"`data_dir`: {path.name} can not be unpacked ({error}); fetch it again.") from error
+        raise ValueError(f"`data_dir`: {path.name} cannot be unpacked ({error}); fetch it again.") from error
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] != _UNSIGNED_BYTE or not 1 <= content[3] <= 4:
         raise ValueError(f"`data_dir`: {path.name} is not an IDX file of unsigned bytes.")
     header = 4 + 4 * content[3]

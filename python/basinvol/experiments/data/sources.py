@@ -74,7 +74,7 @@ def _from_openml(name: str) -> Images:
             found = fetch_openml(title, version=version, as_frame=False, parser="liac-arff")
     except (OSError, ValueError) as error:  # no network, a proxy that refuses, a broken cache
         raise ValueError(
-            f"{name} is not at hand: OpenML's {title} can not be fetched ({type(error).__name__}); use a machine with "
+            f"{name} is not at hand: OpenML's {title} cannot be fetched ({type(error).__name__}); use a machine with "
             "a network, pass --data-dir with the published files, or --preset small."
         ) from error
     pixels, labels = np.asarray(found.data), np.asarray(found.target).astype(np.int64) % 10

@@ -74,7 +74,7 @@ class RunDirectory:
         path: created if it does not exist.
 
     Raises:
-        ValueError: it can not be created or written.
+        ValueError: it cannot be created or written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -87,7 +87,7 @@ class RunDirectory:
             probe.unlink()
         except OSError as error:
             raise ValueError(
-                f"`out` can not be written: {error.strerror or error} ({path}); choose another directory."
+                f"`out` cannot be written: {error.strerror or error} ({path}); choose another directory."
             ) from error
 
     def claim(self, settings: Mapping[str, Any]) -> None:

@@ -44,7 +44,7 @@ def _work(experiment: Experiment, path: Path, execution: Execution, run: Trainin
 
 
 def _end_with_parent() -> None:
-    """A killed parent can not tell its children; they watch for its end."""
+    """A killed parent cannot tell its children; they watch for its end."""
     parent = parent_process()
     if parent is None:
         return

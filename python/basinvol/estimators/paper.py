@@ -1,0 +1,29 @@
+"""The published protocol, exactly: its directions, its grid, and what it does with rays that never cross."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ..rays import SearchOptions
+from . import star
+from .star import Options
+from .task import Outcome, Task
+
+__all__ = ["GENERATOR", "Options", "estimate", "published"]
+
+GENERATOR = "legacy"  # torch's, seeded 1..D, see `Directions`
+
+
+def published(options: SearchOptions) -> SearchOptions:
+    """The same options with the published search: the first point of linspace(0, 1, 100)^2 outside, rounded up."""
+    return dataclasses.replace(options, search="grid", grid=None)
+
+
+def estimate(task: Task, options: Options) -> Outcome:
+    """ln((1/D) sum r^P) as Fan, Sandlund and Ko (2025) compute it, so that published numbers can be checked.
+
+    Bias: that of the plain estimate, and beside it upward from rounding to the grid and downward from directions that
+    never cross, which are dropped; see `star`. `search`, `seed`, `rtol` and `on_censored` do not apply.
+    """
+    as_published = dataclasses.replace(task, options=published(task.options), generator=GENERATOR, on_censored="drop")
+    return star.estimate(as_published, options)

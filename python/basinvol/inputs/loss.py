@@ -1,0 +1,113 @@
+"""The loss as a user has it, and how much each example weighs in its mean."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+
+_CLASS_LOSSES: dict[Any, str] = {
+    F.cross_entropy: "function",
+    F.nll_loss: "function",
+    nn.CrossEntropyLoss: "module",
+    nn.NLLLoss: "module",
+}
+_IGNORED = -100  # torch's default for labels that do not count
+
+
+def read_loss(loss_fn: object) -> LossFunction:
+    """The loss, once it is known that it can be called with outputs and targets.
+
+    Raises:
+        ValueError: it cannot, or it says itself that it is no mean.
+    """
+    if isinstance(loss_fn, type):
+        raise ValueError(f"`loss_fn` is the class {loss_fn.__name__} and not an instance; pass {loss_fn.__name__}().")
+    if not callable(loss_fn):
+        raise ValueError(
+            f"`loss_fn` must be a function loss_fn(outputs, targets) -> mean loss, got {loss_fn!r} of type "
+            f"{type(loss_fn).__name__}; for example torch.nn.functional.cross_entropy."
+        )
+    reduction = getattr(loss_fn, "reduction", "mean")
+    if reduction == "sum":
+        raise ValueError("the loss is not a mean over examples: `loss_fn` has reduction='sum'; use reduction='mean'.")
+    _check_signature(loss_fn)
+    return loss_fn
+
+
+def is_class_loss(loss_fn: LossFunction) -> bool:
+    """Whether it is torch's cross-entropy or negative log-likelihood, whose targets may be labels."""
+    return _kind(_unbound(loss_fn)[0]) is not None
+
+
+def example_weights(loss_fn: LossFunction, targets: Tensor) -> Tensor | None:
+    """How much each example counts in the mean of torch's class losses; None where all count the same. [N] float64
+
+    A label's class weight, 0 for a label that is ignored, summed over the positions of an example: the mean of a batch
+    is divided by their sum, and so must the mean of several batches be.
+
+    Args:
+        loss_fn: the loss.
+        targets: labels. [N, ...] int64
+
+    Raises:
+        ValueError: no label counts.
+    """
+    function, options = _unbound(loss_fn)
+    if _kind(function) is None or targets.is_floating_point():
+        return None
+    weight = options.get("weight", getattr(function, "weight", None))
+    ignored = options.get("ignore_index", getattr(function, "ignore_index", _IGNORED))
+    counts = targets != ignored
+    weights = counts.double()
+    if weight is not None:
+        labels = torch.where(counts, targets, 0).clamp(0, len(weight) - 1)
+        weights = weights * weight.detach().double().to(targets.device)[labels]
+    weights = weights.reshape(len(targets), -1).sum(dim=1)
+    if not bool(weights.sum() > 0):
+        raise ValueError(f"no target in `data` counts: all labels are ignored ({ignored}) or of classes of weight 0.")
+    return None if bool((weights == weights[0]).all()) else weights
+
+
+def ignored_label(loss_fn: LossFunction) -> int:
+    """The label that torch's class losses skip."""
+    function, options = _unbound(loss_fn)
+    return int(options.get("ignore_index", getattr(function, "ignore_index", _IGNORED)))
+
+
+def _unbound(loss_fn: Any) -> tuple[Any, dict[str, Any]]:
+    """The function inside functools.partial, and the options that were bound."""
+    if isinstance(loss_fn, functools.partial) and not loss_fn.args:
+        return loss_fn.func, loss_fn.keywords
+    return loss_fn, {}
+
+
+def _kind(function: Any) -> str | None:
+    key = type(function) if isinstance(function, nn.Module) else function
+    try:
+        return _CLASS_LOSSES.get(key)
+    except TypeError:  # not hashable
+        return None
+
+
+def _check_signature(loss_fn: Callable[..., Any]) -> None:
+    target = loss_fn.forward if isinstance(loss_fn, nn.Module) else loss_fn
+    try:
+        signature = inspect.signature(target)
+    except (TypeError, ValueError):  # builtins do not say
+        return
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        wanted = [p.name for p in signature.parameters.values() if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+        raise ValueError(
+            f"`loss_fn` must take (outputs, targets), and this one takes ({', '.join(wanted)}); bind the others, for "
+            "example with functools.partial."
+        ) from None
