@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from basinvol import _native
-from basinvol.backends.native import native_settings, native_targets
+from basinvol.backends.compiled import native_settings, native_targets
 from basinvol.search import RUNNING, RaySearch, SearchSettings
 from basinvol.search.radii import Guess, Radii, Status
 from basinvol.search.targets import Targets

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .native import CompiledEngine, compiled_extension, unsupported_mlp
+from .compiled import CompiledEngine, compiled_extension, unsupported_mlp
 from .problem import Engine, RayProblem, Resources
 from .split import devices_of, split
 

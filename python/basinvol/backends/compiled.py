@@ -1,0 +1,183 @@
+"""A perceptron with its data inside the compiled extension, whichever of its engines computes there."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..search import SearchSettings
+from ..search.radii import Guess, Radii, Status
+from ..search.targets import Targets
+from ..search.trace import Trace
+from .mlp import Mlp, Unsupported, read_loss, read_mlp
+from .problem import RayProblem
+
+NOT_PERTURBED = -1  # offset of a parameter outside the space
+
+# A level that is this many times its predecessor gets a scout of that share of its examples: 4 evaluations of a scout
+# cost a quarter of one evaluation and save about one.
+_SCOUT_SHARE = 16
+_MIN_SCOUT = 240  # examples; smaller ones predict badly and are not worth a pass
+
+_BRACKET_FIELDS = ("lower", "upper", "value_lower", "value_upper", "slope", "status_code")
+
+
+class CompiledEngine:
+    """A perceptron with its data inside the extension, on whichever device.
+
+    Args:
+        engine: the extension's class.
+        resources: what it may use, as that class takes it.
+    """
+
+    keeps_trace = True  # of every evaluation
+
+    def __init__(self, problem: RayProblem, engine: Any, resources: Any) -> None:
+        self._problem = problem
+        mlp, loss = _read(problem)
+        landscape, space = problem.landscape, problem.directions.space
+        self._scouts = _scouts(landscape.levels)
+        self.levels = tuple(sorted((*landscape.levels, *self._scouts)))
+        offsets: dict[str | None, int] = dict(zip(space.names, space.offsets, strict=True))
+        is_labels = loss == "cross_entropy"
+        no_labels, no_targets = torch.empty(0, dtype=torch.int64), torch.empty((0, 0), dtype=torch.float32)
+        self._engine = engine(
+            layers=[
+                {
+                    "weight": _array(layer.weight),
+                    "weight_offset": offsets.get(layer.weight_name, NOT_PERTURBED),
+                    "bias": None if layer.bias is None else _array(layer.bias),
+                    "bias_offset": offsets.get(layer.bias_name, NOT_PERTURBED),
+                    "activation": layer.activation,
+                }
+                for layer in mlp.layers
+            ],
+            loss=loss,
+            inputs=_array(landscape.inputs.flatten(1)),
+            labels=(landscape.targets if is_labels else no_labels).cpu().contiguous().numpy(),
+            targets=_array(no_targets if is_labels else landscape.targets),
+            levels=list(self.levels),
+            scale=_array(problem.scale.float()),
+            sizes=list(space.sizes),
+            resources=resources,
+        )
+        self.center_losses = torch.tensor(self._engine.center_losses(), dtype=torch.float64)
+
+    def solve(self, indices: Sequence[int], guess: Guess, negligible: Tensor | None = None) -> Radii:
+        """See `Engine.solve`."""
+        thresholds = [] if negligible is None else negligible.reshape(-1).tolist()
+        settings = self._problem.settings
+        return self._search(indices, self._targets(guess, settings.rtol), settings, thresholds, None)
+
+    def refine(self, indices: Sequence[int], known: Radii, rtol: float) -> Radii:
+        """See `Engine.refine`."""
+        guess = Guess.generic(len(self.levels), len(self._problem.cutoffs), 1.0)  # not used: brackets are known
+        brackets = {name: self._on_all_levels(getattr(known, name), name) for name in _BRACKET_FIELDS}
+        settings = self._problem.settings.for_refinement()
+        found = self._search(indices, self._targets(guess, rtol), settings, [], brackets)
+        return found.only(known.levels)
+
+    def _targets(self, guess: Guess, rtol: float) -> Targets:
+        cutoffs = self._problem.cutoffs
+        return Targets.of(self.center_losses, cutoffs, self.levels, guess, rtol, self._scouts)
+
+    def _on_all_levels(self, values: Tensor, name: str) -> NDArray[Any]:
+        """Values [L, C, n] of the landscape's levels as [T, n] of all; scouts are marked as finished."""
+        rows = [self.levels.index(level) for level in self._problem.landscape.levels]
+        finished = Status.CENTER_OUTSIDE.code if name == "status_code" else 0
+        everywhere = torch.full((len(self.levels), *values.shape[1:]), finished, dtype=values.dtype)
+        everywhere[rows] = values
+        return everywhere.flatten(0, 1).numpy()
+
+    def _search(
+        self,
+        indices: Sequence[int],
+        targets: Targets,
+        settings: SearchSettings,
+        negligible: list[float],
+        known: dict[str, NDArray[Any]] | None,
+    ) -> Radii:
+        problem = self._problem
+        found = self._engine.solve(
+            seed=problem.directions.seed,
+            directions=list(indices),
+            normals=self._legacy_normals(indices),
+            targets=native_targets(targets),
+            order=targets.order.tolist(),
+            settings=native_settings(settings),
+            negligible=negligible,
+            known=known,
+        )
+        ray, table = (torch.from_numpy(array) for array in found.pop("trace"))
+        state = {name: torch.from_numpy(array) for name, array in found.items()}
+        radii = targets.radii(state, rounds_up=settings.method == "grid")
+        if not self.keeps_trace:
+            return radii
+        return dataclasses.replace(radii, trace=Trace(ray, table[:, 0], table[:, 1:]))
+
+    def learn_order(self, indices: Sequence[int], radii: Sequence[float]) -> None:
+        """See `Engine.learn_order`."""
+        normals = self._legacy_normals(indices)
+        self._engine.learn_order(self._problem.directions.seed, list(indices), normals, list(radii))
+
+    def _legacy_normals(self, indices: Sequence[int]) -> NDArray[np.float32] | None:
+        directions = self._problem.directions
+        if directions.generator != "legacy":
+            return None
+        return torch.stack([directions.normals(index) for index in indices]).numpy()
+
+
+def native_targets(targets: Targets) -> Any:
+    """The targets as the extension takes them."""
+    names = ("level", "cutoff", "center", "guess_radius", "guess_slope", "rtol", "relative", "is_wanted")
+    return compiled_extension().make_targets(**{name: getattr(targets, name).tolist() for name in names})
+
+
+def native_settings(settings: SearchSettings) -> Any:
+    """The settings as the extension takes them."""
+    return compiled_extension().SearchSettings(
+        method=settings.method,
+        radius_max=settings.radius_max,
+        max_steps=settings.max_steps,
+        grid=list(settings.grid),
+    )
+
+
+def _scouts(levels: tuple[int, ...]) -> tuple[int, ...]:
+    scouts = []
+    for smaller, level in zip((0, *levels), levels, strict=False):
+        scout = level // _SCOUT_SHARE
+        if scout >= max(_MIN_SCOUT, 2 * smaller):
+            scouts.append(scout)
+    return tuple(scouts)
+
+
+def compiled_extension() -> Any:
+    """The extension module."""
+    from .. import _native  # here, after torch, so that the process has one OpenMP runtime
+
+    return _native
+
+
+def unsupported_mlp(problem: RayProblem) -> str | None:
+    """Why a problem is not a perceptron with one of three losses in float32, or None."""
+    try:
+        _read(problem)
+    except Unsupported as refusal:
+        return str(refusal)
+    return None
+
+
+def _read(problem: RayProblem) -> tuple[Mlp, str]:
+    mlp = read_mlp(problem.landscape.model, problem.landscape.inputs)
+    return mlp, read_loss(problem.landscape.loss_fn, problem.landscape.targets, mlp)
+
+
+def _array(tensor: Tensor) -> NDArray[np.float32]:
+    return tensor.detach().cpu().contiguous().numpy()
