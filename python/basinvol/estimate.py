@@ -65,6 +65,16 @@ def estimate_volume(
     Ko 2025).
 
     That estimate is biased downward on the log scale, without limit when the basin is far from round: read the verdict.
+    For a ball it is exact:
+
+    >>> import basinvol as bv
+    >>> case = bv.ground_truth.ball(10, radius=2.0)
+    >>> est = bv.estimate_volume(*case.task(), cutoff=case.cutoff, num_directions=100, scaling="none")
+    >>> print(est.diagnostics.verdict)
+    trustworthy
+    >>> abs(est.log_volume - case.log_volume) < 1e-3
+    True
+
     The cutoff is absolute, not an excess over the loss at the center. What each method assumes, costs and gets wrong is
     in the docstring of its module in `basinvol.estimators`.
 

@@ -23,6 +23,13 @@ class Directions:
     Direction i is a function of `seed` and i only: the same on every backend, device, block size and machine, and the
     first 100 of 500 are the 100 of 100. A perturbed network is center + radius x scale x direction.
 
+    >>> space = ParameterSpace.of(torch.nn.Linear(4, 3))
+    >>> directions = Directions(space, count=500, seed=0)
+    >>> directions.materialize([0, 7]).shape
+    torch.Size([2, 15])
+    >>> torch.equal(directions.materialize([7]), Directions(space, 8).materialize([7]))
+    True
+
     Args:
         space: the coordinates.
         count: D, number of directions.

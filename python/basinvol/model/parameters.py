@@ -50,6 +50,12 @@ class ParameterSpace:
     ) -> ParameterSpace:
         """The space of `model`'s floating-point parameters.
 
+        >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+        >>> ParameterSpace.of(model).dim
+        23
+        >>> ParameterSpace.of(model, exclude="*.bias").describe()
+        "18 of 23 are perturbed; left out: 0.bias (3), 2.bias (2): exclude='*.bias'"
+
         Args:
             include: glob or globs on parameter names; only what matches one is kept.
             exclude: glob or globs; what matches one is dropped.

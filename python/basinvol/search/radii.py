@@ -92,7 +92,15 @@ class Radii:
         return int(self.num_evaluations.shape[0])
 
     def at(self, level: int | None = None, cutoff: float | None = None) -> Radii:
-        """The radii [D] of one level (a number of examples) and one cutoff; either may be left out if there is one."""
+        """The radii [D] of one level (a number of examples) and one cutoff; either may be left out if there is one.
+
+        >>> import basinvol as bv
+        >>> case = bv.ground_truth.ball(3)  # loss |w|^2
+        >>> directions = bv.Directions(bv.ParameterSpace.of(case.task()[0]), count=2)
+        >>> radii = bv.find_radii(bv.Landscape(*case.task()), directions, [1.0, 4.0], scaling="none")
+        >>> [round(radius, 3) for radius in radii.at(cutoff=4.0).radius.tolist()]
+        [2.0, 2.0]
+        """
         row = _position(self.levels, level, "level")
         column = _position(self.cutoffs, cutoff, "cutoff")
         fields = {name: getattr(self, name)[row, column] for name in _PER_RAY}

@@ -126,6 +126,11 @@ LEBESGUE = Measure()
 def log_chi_cdf(radius: Tensor, dim: int) -> Tensor:
     """Log of P(chi_P <= r), the standard Gaussian's mass within r; exact far in the tail, 0 beyond it. [D] float64
 
+    >>> import math
+    >>> radius = torch.tensor([1.0])
+    >>> round(float(log_chi_cdf(radius, dim=2).exp()), 6) == round(1.0 - math.exp(-0.5), 6)
+    True
+
     log of the integral of x^(P-1) exp(-x^2/2) from 0 to r, by Gauss-Legendre quadrature in ln x on a window below the
     smaller of r and the maximum, where the integrand is log-concave; relative error about 1e-12.
     """

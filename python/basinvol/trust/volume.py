@@ -14,7 +14,12 @@ from torch import Tensor
 
 
 def log_unit_ball(dim: int) -> float:
-    """Log-volume of the unit ball in R^dim: (P/2) ln(pi) - ln Gamma(P/2 + 1)."""
+    """Log-volume of the unit ball in R^dim: (P/2) ln(pi) - ln Gamma(P/2 + 1).
+
+    >>> import math
+    >>> round(math.exp(log_unit_ball(2)), 6)  # a disk
+    3.141593
+    """
     return 0.5 * dim * math.log(math.pi) - math.lgamma(0.5 * dim + 1.0)
 
 
