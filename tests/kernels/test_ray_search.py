@@ -65,14 +65,14 @@ def run_torch(
     if known is not None:
         search.restore(known)
     asked: list[list[tuple[float, int]]] = [[] for _ in range(NUM_RAYS)]
-    while (probes := search.ask()) is not None:
-        losses = torch.full((len(probes.rays), len(targets.levels)), math.nan, dtype=torch.float64)
+    while (queries := search.ask()) is not None:
+        losses = torch.full((len(queries.rays), len(targets.levels)), math.nan, dtype=torch.float64)
         for row, (ray, radius, level) in enumerate(
-            zip(probes.rays.tolist(), probes.radius.tolist(), probes.level.tolist(), strict=True)
+            zip(queries.rays.tolist(), queries.radius.tolist(), queries.level.tolist(), strict=True)
         ):
             asked[ray].append((radius, level))
             losses[row, : level + 1] = torch.tensor(level_losses(loss_at, ray, radius, level + 1), dtype=torch.float64)
-        search.tell(probes, losses)
+        search.tell(queries, losses)
     return asked, search.radii()
 
 
@@ -93,9 +93,9 @@ def run_cpp(
     for t in range(len(targets.level) if known is not None else 0):
         search.restore(t, *(known[name][t].item() for name in BRACKET))
     asked: list[tuple[float, int]] = []
-    while (probe := search.ask()) is not None:
-        asked.append(probe)
-        search.tell(*probe, level_losses(loss_at, ray, probe[0], probe[1] + 1))
+    while (query := search.ask()) is not None:
+        asked.append(query)
+        search.tell(*query, level_losses(loss_at, ray, query[0], query[1] + 1))
     return asked, search.brackets()
 
 

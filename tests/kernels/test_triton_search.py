@@ -20,7 +20,7 @@ from basin_triton import portable_math as on_device
 from basin_triton import search_step
 from basin_triton.compact import MAX_RAYS
 from basinvol.backends.triton.search import DeviceSearch
-from basinvol.search import RUNNING, Probes, RaySearch, SearchSettings, portable_math
+from basinvol.search import RUNNING, Queries, RaySearch, SearchSettings, portable_math
 from basinvol.search.radii import Status
 from basinvol.search.targets import Targets
 
@@ -79,17 +79,17 @@ def assert_lockstep(
 ) -> None:
     """Both ask for the same points in the same order and come to the same brackets."""
     for turn in range(most_passes + 1):
-        probes, asked = expected.ask(), found.ask()
-        if probes is None or asked is None:
-            assert probes is asked, f"one has finished in pass {turn}"
+        queries, asked = expected.ask(), found.ask()
+        if queries is None or asked is None:
+            assert queries is asked, f"one has finished in pass {turn}"
             break
-        assert_same_bits(asked.rays, probes.rays, turn)
-        assert_same_bits(asked.radius, probes.radius, turn)
-        assert_same_bits(asked.level, probes.level, turn)
-        assert asked.highest == int(probes.level.max())
+        assert_same_bits(asked.rays, queries.rays, turn)
+        assert_same_bits(asked.radius, queries.radius, turn)
+        assert_same_bits(asked.level, queries.level, turn)
+        assert asked.highest == int(queries.level.max())
         if turn < most_passes:
-            losses = losses_at(probes.rays, probes.radius, probes.level, len(expected.targets.levels))
-            expected.tell(probes, losses)
+            losses = losses_at(queries.rays, queries.radius, queries.level, len(expected.targets.levels))
+            expected.tell(queries, losses)
             found.tell(asked, losses[:, : asked.highest + 1].contiguous().to(_DEVICE))
     for name in FIELDS:
         assert_same_bits(getattr(found.radii(), name), getattr(expected.radii(), name), name)
@@ -140,8 +140,8 @@ def test_known_brackets_are_narrowed_alike(ray_searches: ModuleType, method: str
     loose = dataclasses.replace(tight, rtol=0.05, max_steps=20)
     losses_at, num_rays = along_all_losses(ray_searches)
     search = RaySearch(ray_searches.targets_of(2, (0.02, 0.5), loose), loose, num_rays)
-    while (probes := search.ask()) is not None:
-        search.tell(probes, losses_at(probes.rays, probes.radius, probes.level, 2))
+    while (queries := search.ask()) is not None:
+        search.tell(queries, losses_at(queries.rays, queries.radius, queries.level, 2))
     known = search.radii()
     again = known.is_status(Status.CROSSED) & (torch.arange(num_rays) % 3 != 0)
     assert bool(again.any())
@@ -193,8 +193,8 @@ def test_rays_settled_by_a_proof_are_not_searched_and_the_others_start_there(
         assert_same_bits(radius_there, radius)
         level = torch.zeros_like(rays)
         value = losses_at(rays, radius, level, 1)[:, 0]
-        expected.settle(Probes(rays, radius, level), target, value)
-        found.settle(Probes(rays_there, radius_there, level.to(_DEVICE)), target, value.to(_DEVICE))
+        expected.settle(Queries(rays, radius, level), target, value)
+        found.settle(Queries(rays_there, radius_there, level.to(_DEVICE)), target, value.to(_DEVICE))
     assert_lockstep(expected, found, losses_at)
     negligible = found.radii().is_status(Status.NEGLIGIBLE)
     assert 0 < int(negligible.sum()) < negligible.numel()
@@ -206,7 +206,7 @@ def test_first_evaluation_begins_a_bracket_on_the_side_that_it_is_on(ray_searche
     search = DeviceSearch(targets.to(_DEVICE), settings, 4)
     losses = torch.tensor([[9.0, 0.02], [0.01, 0.03], [0.01, math.nan]], dtype=torch.float64, device=_DEVICE)
     rays, radius = torch.tensor([0, 2, 3], device=_DEVICE), torch.tensor([0.1, 0.2, 0.3], device=_DEVICE).double()
-    search.begin(Probes(rays, radius, torch.ones_like(rays)), 3, losses)
+    search.begin(Queries(rays, radius, torch.ones_like(rays)), 3, losses)
     inside, outside = radius[0].item(), radius[1:].tolist()
     assert search.lower[:, 3].tolist() == [inside, 0.0, 0.0, 0.0]
     assert search.upper[:, 3].tolist() == [math.inf, math.inf, *outside]

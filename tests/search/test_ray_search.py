@@ -38,9 +38,9 @@ def solve(
     )
     search = RaySearch(targets, SearchSettings(**options), 1, unit)
     asked: list[float] = []
-    while (probes := search.ask()) is not None:
-        asked.append(float(probes.radius[0]))
-        search.tell(probes, torch.tensor([[loss_at(asked[-1])]], dtype=torch.float64))
+    while (queries := search.ask()) is not None:
+        asked.append(float(queries.radius[0]))
+        search.tell(queries, torch.tensor([[loss_at(asked[-1])]], dtype=torch.float64))
     return search.radii(), asked
 
 
@@ -102,11 +102,11 @@ def solve_levels(scouts: tuple[int, ...] = ()) -> tuple[Radii, list[tuple[int, f
         scouts,
     )
     search, asked = RaySearch(targets, SearchSettings(), 1), []
-    while (probes := search.ask()) is not None:
-        level, r = int(probes.level[0]), float(probes.radius[0])
+    while (queries := search.ask()) is not None:
+        level, r = int(queries.level[0]), float(queries.radius[0])
         asked.append((level, r))
         above = CENTER + 4 * r**2 if level == 1 else math.nan  # not read below its level
-        search.tell(probes, torch.tensor([[CENTER + r**2, above]], dtype=torch.float64))
+        search.tell(queries, torch.tensor([[CENTER + r**2, above]], dtype=torch.float64))
     return search.radii(), asked
 
 
@@ -204,12 +204,12 @@ def test_every_level_of_a_grid_sees_every_point(crossings):
     search = RaySearch(
         Targets.of(center, (0.1,), levels, Guess.generic(3, 1, 1.0), 1e-4), SearchSettings("grid", grid=grid), 1
     )
-    while (probes := search.ask()) is not None:
-        r, level = float(probes.radius[0]), int(probes.level[0])
+    while (queries := search.ask()) is not None:
+        r, level = float(queries.radius[0]), int(queries.level[0])
         losses = [
             (0.05 if r <= crossing else 0.2) if row <= level else math.nan for row, crossing in enumerate(crossings)
         ]
-        search.tell(probes, torch.tensor([losses], dtype=torch.float64))
+        search.tell(queries, torch.tensor([losses], dtype=torch.float64))
     expected = [min((point for point in grid if point > crossing), default=math.inf) for crossing in crossings]
     assert search.radii().upper.reshape(-1).tolist() == expected
     inside = [max((point for point in grid if point <= crossing), default=0.0) for crossing in crossings]

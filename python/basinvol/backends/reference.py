@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from ..search import Probes, RaySearch, SearchSettings
+from ..search import Queries, RaySearch, SearchSettings
 from ..search.radii import Guess, Radii
 from ..search.recording import Recording
 from ..search.targets import Targets
@@ -99,22 +99,22 @@ class ReferenceEngine:
             running, radius = search.candidates(target, float(negligible[target]))
             if len(running) == 0:
                 continue
-            probes = Probes(running, radius, torch.full_like(running, level))
-            losses = self._losses(probes, moves)
-            seen.add(probes, losses)
-            search.settle(probes, target, losses[:, level])
+            queries = Queries(running, radius, torch.full_like(running, level))
+            losses = self._losses(queries, moves)
+            seen.add(queries, losses)
+            search.settle(queries, target, losses[:, level])
 
     def _run(self, search: RaySearch, moves: Tensor, seen: Recording) -> None:
-        while (probes := search.ask()) is not None:
-            losses = self._losses(probes, moves)
-            seen.add(probes, losses)
-            search.tell(probes, losses)
+        while (queries := search.ask()) is not None:
+            losses = self._losses(queries, moves)
+            seen.add(queries, losses)
+            search.tell(queries, losses)
 
-    def _losses(self, probes: Probes, moves: Tensor) -> Tensor:
+    def _losses(self, queries: Queries, moves: Tensor) -> Tensor:
         landscape = self._problem.landscape
-        losses = torch.full((len(probes.rays), len(landscape.levels)), torch.nan, dtype=torch.float64)
+        losses = torch.full((len(queries.rays), len(landscape.levels)), torch.nan, dtype=torch.float64)
         for row, (ray, radius, level) in enumerate(
-            zip(probes.rays.tolist(), probes.radius.tolist(), probes.level.tolist(), strict=True)
+            zip(queries.rays.tolist(), queries.radius.tolist(), queries.level.tolist(), strict=True)
         ):
             perturbed = self._problem.center + radius * moves[ray]
             losses[row, : level + 1] = landscape.evaluate(self._parameters(perturbed), level + 1).cpu()

@@ -72,19 +72,15 @@ def estimate(task: Task, options: Options) -> Outcome:
     a basin with directions without end has no answer: the chains drift, and the verdict says so. Cost: K chains x
     (windows + 2 x temperatures) x leapfrog steps x 3 evaluations.
     """
-    directions = task.directions(min(task.num_directions, _MOST_RAYS))
-    solver = task.solver(directions)
-    radii = solver.solve_all().at()
-    center_loss = float(solver.center_losses[0])
-    energy = BatchedLoss(task.landscape, task.space, solver.problem.center, task.scale)
+    rays = task.uniform_rays(_MOST_RAYS)
+    center_loss = rays.center_loss
+    energy = BatchedLoss(task.landscape, task.space, rays.center, task.scale)
     generator = task.generator_of(Stage.ANNEALED)
     warmed = None
     if task.measure.is_gaussian:
         hamiltonian = _from_measure(task, energy, options, center_loss, generator)
     else:
-        start = start_inside(
-            task, energy, directions, radii.entering, options.num_chains, options.num_leapfrog, generator, center_loss
-        )
+        start = start_inside(task, energy, rays, options.num_chains, options.num_leapfrog, generator)
         warmed = warm_up(task, start, options.num_windows, options.window)
         hamiltonian = warmed.hamiltonian
     population = Population(hamiltonian, options.num_chains, options.num_groups, generator)
@@ -97,7 +93,7 @@ def estimate(task: Task, options: Options) -> Outcome:
     verdict, reason = _judge(evidence, task.space.dim, options, conversion, annealed, has_arrived)
     log_groups = annealed.log_z + _log_reference(task, hamiltonian.whitening)
     volume = volume_of_groups(task, log_groups, verdict, reason, conversion.log_mean, conversion.error)
-    return Outcome(volume, radii, solver, directions, radii, evidence, beyond_star=True)
+    return Outcome.of_rays(volume, rays, evidence, beyond_star=True)
 
 
 def _from_measure(

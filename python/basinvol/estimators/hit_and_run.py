@@ -62,11 +62,9 @@ def estimate(task: Task, options: Options) -> Outcome:
         raise ValueError(
             f"method='hit-and-run' is for at most {MOST_PARAMETERS} parameters, got {dim}; use method='annealed'."
         )
-    directions = task.directions(task.num_directions)
-    solver = task.solver(directions)
-    radii = solver.solve_all().at()
-    shortest = float(radii.lower[radii.lower > 0].min())
-    walk = _Walk(task, options, solver.problem.center, _INNER * shortest)
+    rays = task.uniform_rays()
+    lower = rays.radii.lower
+    walk = _Walk(task, options, rays.center, _INNER * float(lower[lower > 0].min()))
     log_volumes = walk.run()
     volume = volume_of_groups(task, log_volumes, *walk.verdict(log_volumes))
     details = {
@@ -74,7 +72,7 @@ def estimate(task: Task, options: Options) -> Outcome:
         "balls": walk.num_phases,
         "spread_of_log_volume": float(log_volumes.std()),
     }
-    return Outcome(volume, radii, solver, directions, radii, details, beyond_star=True)
+    return Outcome.of_rays(volume, rays, details, beyond_star=True)
 
 
 class _Walk:

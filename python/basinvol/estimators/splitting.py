@@ -60,18 +60,16 @@ def estimate(task: Task, options: Options) -> Outcome:
     """
     if not task.measure.is_gaussian:
         raise ValueError(f"method='splitting' measures a Gaussian mass, got measure={task.measure.name!r}.")
-    directions = task.directions(min(task.num_directions, _MOST_RAYS))
-    solver = task.solver(directions)
-    radii = solver.solve_all().at()
-    run = _Splitting(task, options, solver.problem.center)
+    rays = task.uniform_rays(_MOST_RAYS)
+    run = _Splitting(task, options, rays.center)
     log_masses = run.run()
     details = {
         "chains": f"{options.num_chains} in {options.num_groups} groups",
-        "levels": run.num_levels,
+        "loss_levels": run.num_levels,
         "spread_of_log_mass": float(log_masses.std()),
     }
     volume = volume_of_groups(task, log_masses, *_verdict(task, log_masses, run))
-    return Outcome(volume, radii, solver, directions, radii, details, beyond_star=True)
+    return Outcome.of_rays(volume, rays, details, beyond_star=True)
 
 
 class _Splitting:

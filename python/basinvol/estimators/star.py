@@ -21,8 +21,6 @@ def estimate(task: Task, options: Options) -> Outcome:
     without limit, unless exp(KL) directions are used, where KL ~ (P/2) ln(arithmetic / geometric mean of the squared
     semi-axes) for an ellipsoid (Chatterjee and Diaconis 2018). Cost: about five evaluations a direction.
     """
-    directions = task.directions(task.num_directions)
-    solver = task.solver(directions)
-    radii = solver.solve_all(task.progress).at()
-    volume = Volume.of(radii, task.space, task.scale, task.on_censored, task.measure)
-    return Outcome(volume, radii, solver, directions, radii)
+    rays = task.uniform_rays(progress=task.progress)
+    volume = Volume.of(rays.radii, task.space, task.scale, task.on_censored, task.measure)
+    return Outcome.of_rays(volume, rays)

@@ -89,6 +89,37 @@ class Task:
             )
         return solver
 
+    def uniform_rays(self, most: int | None = None, progress: bool = False) -> UniformRays:
+        """Solved rays of a plain estimate with this seed.
+
+        Args:
+            most: fewer than `num_directions` where a method needs no more.
+            progress: show a bar.
+        """
+        count = self.num_directions if most is None else min(self.num_directions, most)
+        directions = self.directions(count)
+        solver = self.solver(directions)
+        return UniformRays(directions, solver, solver.solve_all(progress).at())
+
+
+@dataclass(frozen=True)
+class UniformRays:
+    """Directions, the solver that has them, and their radii. [D]"""
+
+    directions: Directions
+    solver: RaySolver
+    radii: Radii
+
+    @property
+    def center_loss(self) -> float:
+        """The loss at radius 0, in the backend's arithmetic."""
+        return float(self.solver.center_losses[0])
+
+    @property
+    def center(self) -> Tensor:
+        """The trained parameters. [P]"""
+        return self.solver.problem.center
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -108,6 +139,19 @@ class Outcome:
     uniform_radii: Radii
     details: Mapping[str, Any] = field(default_factory=dict)
     beyond_star: bool = False
+
+    @classmethod
+    def of_rays(
+        cls, volume: Volume, rays: UniformRays, details: Mapping[str, Any] | None = None, beyond_star: bool = False
+    ) -> Outcome:
+        """A volume beside the uniform rays that it was measured with, or that a method began with.
+
+        Args:
+            volume: the number, with its verdict.
+            rays: the rays.
+            details, beyond_star: see the class.
+        """
+        return cls(volume, rays.radii, rays.solver, rays.directions, rays.radii, details or {}, beyond_star)
 
 
 def in_chunks(directions: Directions, indices: range) -> list[tuple[range, Tensor]]:

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..model.directions import Directions
 from .batched import BatchedLoss
 from .curvature import feature_groups, fit_radii, group_sums
 from .hamiltonian import Chains, Gibbs, Hamiltonian, Whitening
-from .task import Task, in_chunks
+from .task import Task, UniformRays, in_chunks
 from .tilt import Tilt
 
 _MOST_DENSE, _POINTS_EACH = 300, 5  # parameters, and points for each, for a reference with all correlations
@@ -65,15 +64,22 @@ def warm_up(task: Task, start: tuple[Hamiltonian, Chains], num_windows: int, win
 def start_inside(
     task: Task,
     energy: BatchedLoss,
-    directions: Directions,
-    radius: Tensor,
+    rays: UniformRays,
     num_chains: int,
     num_leapfrog: int,
     generator: torch.Generator,
-    center_loss: float,
 ) -> tuple[Hamiltonian, Chains]:
-    """A first reference from radii along uniform directions [D], and chains inside the basin."""
-    dim = task.space.dim
+    """A first Gaussian from radii along uniform directions, and chains inside the basin.
+
+    Args:
+        task: the basin.
+        energy: its loss at many points.
+        rays: solved rays, from which the Gaussian takes its widths and the chains their first places.
+        num_chains: K.
+        num_leapfrog: steps of a trajectory.
+        generator: of the chains.
+    """
+    dim, directions, radius = task.space.dim, rays.directions, rays.radii.entering
     groups, count = feature_groups(task.space, "diagonal" if len(radius) >= 2 * dim else "grouped")
     chunks = in_chunks(directions, range(len(radius)))
     features = torch.cat([group_sums(part.square(), groups, count) for _, part in chunks])
@@ -83,7 +89,7 @@ def start_inside(
     limit = task.measure.radius_max(dim) ** 2
     # Even a ball that the ellipsoid does not reach may bind the basin; the warm-up lowers what is not needed.
     base = max(tilt.base, 0.5 * dim / limit) if task.measure.is_ball else 0.0
-    gibbs = Gibbs(tilt.tau / (2.0 * (task.cutoff - center_loss)), base, center_loss)
+    gibbs = Gibbs(tilt.tau / (2.0 * (task.cutoff - rays.center_loss)), base, rays.center_loss)
     whitening = Whitening(torch.zeros_like(precision), precision.rsqrt())
     hamiltonian = Hamiltonian(energy, whitening, gibbs, num_leapfrog, first_step(dim), generator)
     rows = torch.arange(num_chains) % len(radius)

@@ -1,5 +1,5 @@
 """The radius search along many rays, which knows nothing of models."""
 
-from .ray_search import RUNNING, SEARCHES, Probes, RaySearch, SearchSettings
+from .ray_search import RUNNING, SEARCHES, Queries, RaySearch, SearchSettings
 
-__all__ = ["RUNNING", "SEARCHES", "Probes", "RaySearch", "SearchSettings"]
+__all__ = ["RUNNING", "SEARCHES", "Queries", "RaySearch", "SearchSettings"]

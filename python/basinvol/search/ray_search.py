@@ -2,8 +2,8 @@
 
 `RaySearch` knows nothing of models. It is asked where to evaluate and told the losses:
 
-    while (probes := search.ask()) is not None:
-        search.tell(probes, losses_at(probes))
+    while (queries := search.ask()) is not None:
+        search.tell(queries, losses_at(queries))
 
 csrc/ray_search.h is the same algorithm for one ray; a test holds the two together bit for bit.
 """
@@ -66,7 +66,7 @@ class SearchSettings:
 
 
 @dataclass(frozen=True)
-class Probes:
+class Queries:
     """Where the search wants the loss: ray index, radius and highest level needed. [A] each"""
 
     rays: Tensor
@@ -126,19 +126,19 @@ class RaySearch:
             radius = torch.where(below >= 0, self._grid[below.clamp(min=0)], 0.0) * self._unit[rays]
         return rays[radius > 0], radius[radius > 0]
 
-    def settle(self, probes: Probes, target: int, value: Tensor) -> None:
+    def settle(self, queries: Queries, target: int, value: Tensor) -> None:
         """Take the losses at the radii of `candidates`: outside is NEGLIGIBLE, inside is where the search begins."""
-        self.num_evaluations[probes.rays] += 1
+        self.num_evaluations[queries.rays] += 1
         outside = ~(value <= self.targets.cutoff[target])
-        rays = probes.rays[outside]
-        self.upper[rays, target], self.value_upper[rays, target] = probes.radius[outside], value[outside]
+        rays = queries.rays[outside]
+        self.upper[rays, target], self.value_upper[rays, target] = queries.radius[outside], value[outside]
         self.status[rays, target] = Status.NEGLIGIBLE.code
         if self.settings.method != "grid":  # the grid looks for the first point outside, from the center on
-            rays = probes.rays[~outside]
-            self.lower[rays, target], self.value_lower[rays, target] = probes.radius[~outside], value[~outside]
+            rays = queries.rays[~outside]
+            self.lower[rays, target], self.value_lower[rays, target] = queries.radius[~outside], value[~outside]
             self._finish(rays)
 
-    def ask(self) -> Probes | None:
+    def ask(self) -> Queries | None:
         """The next evaluation of every ray that is not finished; None when all are."""
         order = self.targets.order
         running = (self.status == RUNNING)[:, order]
@@ -154,17 +154,17 @@ class RaySearch:
         else:
             radius = self._propose(rays, target)
         self.steps[rays, target] += 1
-        return Probes(rays, radius, level)
+        return Queries(rays, radius, level)
 
-    def tell(self, probes: Probes, losses: Tensor) -> None:
-        """Take the losses [A, L] at the probes; columns above a probe's level are not read."""
-        rays, radius = probes.rays, probes.radius[:, None]
+    def tell(self, queries: Queries, losses: Tensor) -> None:
+        """Take the losses [A, L] at the queries; columns above a query's level are not read."""
+        rays, radius = queries.rays, queries.radius[:, None]
         self.num_evaluations[rays] += 1
         self._grid_index[rays] += 1
         value = losses.double().to(self.lower.device)[:, self.targets.level]
         lower, upper = self.lower[rays], self.upper[rays]
         value_lower, value_upper = self.value_lower[rays], self.value_upper[rays]
-        seen = (self.status[rays] == RUNNING) & (self.targets.level <= probes.level[:, None])
+        seen = (self.status[rays] == RUNNING) & (self.targets.level <= queries.level[:, None])
         is_inside = value <= self.targets.cutoff  # false for NaN: such points count as outside
         raises = seen & is_inside & (radius > lower) & (radius < upper)
         lowers = seen & ~is_inside & (radius < upper)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .radii import DEFAULT_SLOPE, Radii, Status
-from .ray_search import RUNNING, Probes
+from .ray_search import RUNNING, Queries
 from .trace import Trace
 
 
@@ -19,14 +19,14 @@ class Recording:
         self._num_levels = num_levels
         self._parts = [Trace.empty(num_levels)]
 
-    def add(self, probes: Probes, losses: Tensor) -> None:
-        """Keeps losses [A, any number of levels]; columns above a probe's level were not evaluated."""
-        losses, level = losses.cpu(), probes.level.cpu()
+    def add(self, queries: Queries, losses: Tensor) -> None:
+        """Keeps losses [A, any number of levels]; columns above a query's level were not evaluated."""
+        losses, level = losses.cpu(), queries.level.cpu()
         is_evaluated = torch.arange(losses.shape[1]) <= level[:, None]
         failed = is_evaluated & torch.isnan(losses)
         kept = torch.full((len(losses), self._num_levels), math.nan, dtype=torch.float64)
         kept[:, : losses.shape[1]] = torch.where(failed, math.inf, losses)
-        self._parts.append(Trace(probes.rays.cpu(), probes.radius.cpu(), kept))
+        self._parts.append(Trace(queries.rays.cpu(), queries.radius.cpu(), kept))
 
     def trace(self) -> Trace:
         """All of them, ray by ray."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from basin_triton.compact import MAX_RAYS
 
-from ...search import Probes, SearchSettings
+from ...search import Queries, SearchSettings
 from ...search.radii import Guess, Radii
 from ...search.targets import Targets
 from ..mlp import Mlp
@@ -114,23 +114,23 @@ class DeviceEngine:
         return DeviceSearch(targets, settings or self._problem.settings, len(block), 1.0 / rays.inverse_norm), rays
 
     def _run(self, search: DeviceSearch, rays: DeviceDirections, block: _Taken | None = None) -> None:
-        probes = search.ask()
-        if probes is not None and block is None:
-            block = _Taken(self._mlp, rays, probes.rays)
-        while probes is not None and block is not None:
-            search.tell(probes, block.losses(probes, probes.highest))
-            probes = search.ask()
+        queries = search.ask()
+        if queries is not None and block is None:
+            block = _Taken(self._mlp, rays, queries.rays)
+        while queries is not None and block is not None:
+            search.tell(queries, block.losses(queries, queries.highest))
+            queries = search.ask()
 
     def _certify(self, search: DeviceSearch, rays: DeviceDirections, guess: Guess) -> None:
         """A search with tf32 products after the first layer, then one in full precision from where it crosses."""
         rough, _ = self._start(rays.indices, guess, max(self._problem.settings.rtol, _PROPOSAL_RTOL))
-        probes = rough.ask()
-        if probes is None:
+        queries = rough.ask()
+        if queries is None:
             return
-        block = _Taken(self._mlp, rays, probes.rays)
-        while probes is not None:
-            rough.tell(probes, block.losses(probes, probes.highest, "tf32"))
-            probes = rough.ask()
+        block = _Taken(self._mlp, rays, queries.rays)
+        while queries is not None:
+            rough.tell(queries, block.losses(queries, queries.highest, "tf32"))
+            queries = rough.ask()
         found = rough.radii()
         search.num_evaluations += rough.num_evaluations
         for target in search.targets.order.tolist():
@@ -138,7 +138,7 @@ class DeviceEngine:
             at, slope = (values[level, cutoff].to(rays.index.device) for values in (found.radius, found.slope))
             chosen = (torch.isfinite(at) & (at > 0)).nonzero().reshape(-1)
             if len(chosen):
-                first = Probes(chosen, at[chosen], torch.full_like(chosen, level))
+                first = Queries(chosen, at[chosen], torch.full_like(chosen, level))
                 search.slope[chosen, target] = slope[chosen]
                 search.begin(first, target, block.losses(first, level))
         self._run(search, rays, block)
@@ -162,11 +162,11 @@ class DeviceEngine:
             level = int(search.targets.level[target])
             left = (~is_proved).nonzero().reshape(-1)
             if block is not None and len(left):
-                probes = Probes(chosen[left], radius[left], torch.full_like(left, level))
-                losses = block.losses(probes, level)
-                search.recording.add(probes, losses)
+                queries = Queries(chosen[left], radius[left], torch.full_like(left, level))
+                losses = block.losses(queries, level)
+                search.recording.add(queries, losses)
                 value[left] = losses[:, level]
-            search.settle(Probes(chosen, radius, torch.full_like(chosen, level)), target, value)
+            search.settle(Queries(chosen, radius, torch.full_like(chosen, level)), target, value)
         return block
 
     def _test(self, rays: DeviceDirections, radius: Tensor, target: int, search: DeviceSearch) -> tuple[Tensor, Tensor]:
@@ -219,8 +219,8 @@ class _Taken:
         self._radius = torch.zeros(len(taken), dtype=torch.float64, device=taken.device)
         self._level = torch.zeros(len(taken), dtype=torch.int64, device=taken.device)
 
-    def losses(self, probes: Probes, highest: int, precision: str | None = None) -> Tensor:
+    def losses(self, queries: Queries, highest: int, precision: str | None = None) -> Tensor:
         """See `RayBlock.losses`. [A, highest + 1]"""
-        active = self._place[probes.rays]
-        self._radius[active.long()], self._level[active.long()] = probes.radius, probes.level
+        active = self._place[queries.rays]
+        self._radius[active.long()], self._level[active.long()] = queries.radius, queries.level
         return self._block.losses(active, self._radius, self._level, highest, precision)

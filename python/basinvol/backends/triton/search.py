@@ -9,14 +9,14 @@ from torch import Tensor
 
 from basin_triton.search_step import State, Task, search_step
 
-from ...search import Probes, RaySearch, SearchSettings
+from ...search import Queries, RaySearch, SearchSettings
 from ...search.recording import Recording
 from ...search.targets import Targets
 
 
 @dataclass(frozen=True)
-class DeviceProbes(Probes):
-    """Probes, and their highest level known to the host."""
+class DeviceQueries(Queries):
+    """Queries, and their highest level known to the host."""
 
     highest: int
 
@@ -51,7 +51,7 @@ class DeviceSearch(RaySearch):
             grid=self._grid,
         )
 
-    def ask(self) -> DeviceProbes | None:
+    def ask(self) -> DeviceQueries | None:
         """Takes what was told last, then as `RaySearch.ask`."""
         active, summary = search_step(self._state(), self._task, self._active, self._losses, self._radius, self._level)
         count, highest = summary.tolist()  # the one copy to the host in a pass
@@ -59,17 +59,17 @@ class DeviceSearch(RaySearch):
         if count == 0:
             return None
         rays = self._active.long()
-        return DeviceProbes(rays, self._radius[rays], self._level[rays], highest)
+        return DeviceQueries(rays, self._radius[rays], self._level[rays], highest)
 
-    def tell(self, probes: Probes, losses: Tensor) -> None:
+    def tell(self, queries: Queries, losses: Tensor) -> None:
         """Keeps the losses [A, L] of the rays asked for last; the next `ask` takes them."""
-        self.recording.add(probes, losses)
+        self.recording.add(queries, losses)
         self._losses = losses
 
-    def begin(self, probes: Probes, target: int, losses: Tensor) -> None:
+    def begin(self, queries: Queries, target: int, losses: Tensor) -> None:
         """Takes the first evaluation of rays of which nothing is known: one side of their brackets. losses [n, L]"""
-        self.recording.add(probes, losses)
-        rays, radius, value = probes.rays, probes.radius, losses[:, self.targets.level[target]]
+        self.recording.add(queries, losses)
+        rays, radius, value = queries.rays, queries.radius, losses[:, self.targets.level[target]]
         self.num_evaluations[rays] += 1
         is_inside = value <= self.targets.cutoff[target]
         inside, outside = rays[is_inside], rays[~is_inside]
