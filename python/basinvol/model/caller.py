@@ -3,35 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from ..inputs.loss import LossFunction
 from .guard import ModuleGuard
-
-_PREFIX = "model."
-
-
-class _Objective(nn.Module):
-    """The model, and what is done with its outputs, as one module: replaced parameters are in place during both.
-
-    A loss that reads `model.parameters()`, as weight decay inside the loss does, then sees the perturbed ones.
-    """
-
-    def __init__(self, model: nn.Module, loss_fn: LossFunction) -> None:
-        super().__init__()
-        self.model = model
-        self._loss_fn = (loss_fn,)  # in a tuple, so that a loss that is a module is no submodule
-
-    def forward(self, inputs: Any, targets: Any, outputs: Any = None, wants_outputs: bool = False) -> Any:
-        if outputs is None:
-            outputs = self.model(inputs)
-        return outputs if wants_outputs else self._loss_fn[0](outputs, targets)
 
 
 class ModelCaller:
@@ -39,6 +19,8 @@ class ModelCaller:
 
     Every call gets the parameters that were asked for and buffers as they were when the caller was made; attributes
     that forward() sets, such as caches and counters, are put back after every call where the first call changed any.
+    The parameters stay in place while the loss runs: a loss that reads `model.parameters()`, as weight decay inside the
+    loss does, sees the perturbed ones.
 
     Args:
         model: the user's module, which is never copied and never changed.
@@ -47,10 +29,10 @@ class ModelCaller:
     """
 
     def __init__(self, model: nn.Module, loss_fn: LossFunction, device: torch.device) -> None:
-        self._model, self._device = model, device
-        self._objective = _Objective(model, loss_fn)
+        self._model, self._loss_fn, self._device = model, loss_fn, device
         self._parameters = {name: p.detach().to(device) for name, p in model.named_parameters()}
         self._buffers = {name: b.detach().to(device, copy=True) for name, b in model.named_buffers()}
+        self._places = _places(model)
         # What the first call changes is put back after every call; where that is nothing, no other call is watched.
         self._changes: _Changes | None = None
         self._guard: ModuleGuard | None = None
@@ -62,15 +44,15 @@ class ModelCaller:
 
     def loss(self, named: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> Any:
         """What the loss gives with `named` in place of parameters of these names."""
-        return self._call(named, inputs, targets)
+        return self._call(named, lambda: self._loss_fn(self._model(inputs), targets))
 
-    def outputs(self, named: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> Any:
+    def outputs(self, named: Mapping[str, Tensor], inputs: Tensor) -> Any:
         """What the model gives, without the loss."""
-        return self._call(named, inputs, targets, wants_outputs=True)
+        return self._call(named, lambda: self._model(inputs))
 
     def loss_of_outputs(self, named: Mapping[str, Tensor], outputs: Tensor, targets: Tensor) -> Any:
         """What the loss gives on outputs that are known."""
-        return self._call(named, None, targets, outputs=outputs)
+        return self._call(named, lambda: self._loss_fn(outputs, targets))
 
     @contextlib.contextmanager
     def measuring(self) -> Iterator[None]:
@@ -87,7 +69,7 @@ class ModelCaller:
                 self._guard = None
                 guard.restore()
 
-    def _call(self, named: Mapping[str, Tensor], inputs: Any, targets: Any, **how: Any) -> Any:
+    def _call(self, named: Mapping[str, Tensor], work: Callable[[], Any]) -> Any:
         known = self._changes
         # A clone inside the call is what lets buffers change in place under vmap and grad as well.
         buffers = {
@@ -95,10 +77,10 @@ class ModelCaller:
             for name, buffer in self._buffers.items()
         }
         versions = {name: buffer._version for name, buffer in buffers.items()} if known is None else {}
-        replaced = {_PREFIX + name: tensor for name, tensor in {**buffers, **self._parameters, **named}.items()}
         has_changed = False
         try:
-            result = functional_call(self._objective, replaced, (inputs, targets), how)
+            with _replaced(self._places, {**buffers, **self._parameters, **named}):
+                result = work()
         finally:
             if self._guard is not None:
                 has_changed = self._guard.restore()
@@ -114,3 +96,42 @@ class _Changes:
 
     buffers: frozenset[str]
     attributes: bool
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where one tensor is held: a module's dictionary of parameters or buffers, and its key there."""
+
+    holder: dict[str, Tensor | None]
+    key: str
+    name: str
+
+
+def _places(model: nn.Module) -> list[_Place]:
+    """Every place of every parameter and buffer; tied ones have several, under the first of their names."""
+    first_names: dict[int, str] = {}
+    places = []
+    for prefix, module in model.named_modules():
+        for holder in (module._parameters, module._buffers):
+            for key, tensor in holder.items():
+                if tensor is not None:
+                    name = first_names.setdefault(id(tensor), f"{prefix}.{key}" if prefix else key)
+                    places.append(_Place(holder, key, name))
+    return places
+
+
+@contextlib.contextmanager
+def _replaced(places: list[_Place], tensors: Mapping[str, Tensor]) -> Iterator[None]:
+    """Other tensors in all places; the module's own are back at the end, whatever happened.
+
+    torch.func.functional_call does the same, and looks every name up in the tree of modules again: for a small network
+    that takes longer than its forward pass.
+    """
+    own = [place.holder[place.key] for place in places]
+    try:
+        for place in places:
+            place.holder[place.key] = tensors[place.name]
+        yield
+    finally:
+        for place, tensor in zip(places, own, strict=True):
+            place.holder[place.key] = tensor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import is_
 from typing import Any
 
 from torch import Tensor, nn
@@ -19,58 +20,55 @@ class ModuleGuard:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._attributes = [(module, dict(module.__dict__)) for module in model.modules()]
-        self._contents = [
-            (value, _items(value))
-            for _, attributes in self._attributes
-            for value in attributes.values()
-            if isinstance(value, _CONTAINERS)
-        ]
-        self._tensors = [
-            (value, value._version, value.detach().clone())
-            for _, attributes in self._attributes
-            for value in attributes.values()
-            if isinstance(value, Tensor) and not value.is_inference()
-        ]
+        self._attributes: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        self._empty: list[Any] = []  # most containers of a module are: its hooks
+        self._filled: list[tuple[Any, Any]] = []
+        self._tensors: list[tuple[Tensor, int, Tensor]] = []
+        for module in model.modules():
+            attributes = module.__dict__
+            self._attributes.append((attributes, attributes.copy()))
+            for value in attributes.values():
+                if isinstance(value, _CONTAINERS):
+                    if value:
+                        self._filled.append((value, value.copy()))
+                    else:
+                        self._empty.append(value)
+                elif isinstance(value, Tensor) and not value.is_inference():
+                    self._tensors.append((value, value._version, value.detach().clone()))
 
     def restore(self) -> bool:
         """Puts everything back; returns whether anything had changed."""
         changed = False
-        for module, attributes in self._attributes:
-            now = module.__dict__
-            if len(now) != len(attributes) or any(now.get(name) is not value for name, value in attributes.items()):
+        for now, then in self._attributes:
+            if not _is_same_dict(now, then):
                 changed = True
                 now.clear()
-                now.update(attributes)
-        for container, items in self._contents:
-            if not _is_same(_items(container), items):
+                now.update(then)
+        for container in self._empty:
+            if container:
                 changed = True
                 container.clear()
-                container.extend(items) if isinstance(container, list) else container.update(items)
-        for position, (tensor, version, content) in enumerate(self._tensors):
+        for container, content in self._filled:
+            if not _is_same(container, content):
+                changed = True
+                container.clear()
+                container.extend(content) if isinstance(container, list) else container.update(content)
+        for position, (tensor, version, values) in enumerate(self._tensors):
             if tensor._version != version:
                 changed = True
-                tensor.detach().copy_(content)
-                self._tensors[position] = tensor, tensor._version, content
+                tensor.detach().copy_(values)
+                self._tensors[position] = tensor, tensor._version, values
         return changed
 
 
-def _items(container: Any) -> list[Any]:
-    return list(container.items()) if isinstance(container, dict) else list(container)
+def _is_same(now: Any, then: Any) -> bool:
+    """By identity of what is inside: values such as tensors have no single truth value."""
+    if isinstance(now, dict):
+        return _is_same_dict(now, then)
+    if isinstance(now, list):
+        return len(now) == len(then) and all(map(is_, now, then))
+    return bool(now == then)
 
 
-def _is_same(now: list[Any], then: list[Any]) -> bool:
-    """By identity: values such as tensors have no single truth value."""
-    if len(now) != len(then):
-        return False
-    for a, b in zip(now, then, strict=True):
-        pairs = (
-            zip(a, b, strict=True) if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b) else [(a, b)]
-        )
-        if any(x is not y and not _is_equal_scalar(x, y) for x, y in pairs):
-            return False
-    return True
-
-
-def _is_equal_scalar(a: Any, b: Any) -> bool:
-    return type(a) is type(b) and isinstance(a, (int, float, str, bytes, bool, type(None))) and a == b
+def _is_same_dict(now: dict[Any, Any], then: dict[Any, Any]) -> bool:
+    return len(now) == len(then) and all(map(is_, now, then)) and all(map(is_, now.values(), then.values()))

@@ -139,7 +139,7 @@ class Landscape:
 
     def outputs_at(self, named: Mapping[str, Tensor], first: int, last: int) -> Any:
         """Outputs of the model on examples `first` to `last` - 1, as `loss_at`. [last - first, ...]"""
-        return self._caller.outputs(named, self.inputs[first:last], self.targets[first:last])
+        return self._caller.outputs(named, self.inputs[first:last])
 
     def loss_of_outputs(self, named: Mapping[str, Tensor], outputs: Tensor, first: int, last: int) -> Tensor:
         """Mean loss of examples `first` to `last` - 1 from outputs that are given, as `loss_at`. []"""
