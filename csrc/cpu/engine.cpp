@@ -1,4 +1,4 @@
-#include "mlp_rays.h"
+#include "cpu/engine.h"
 
 #include <algorithm>
 #include <cmath>
@@ -8,26 +8,18 @@
 #include <utility>
 
 namespace basinvol {
+namespace cpu {
 
 namespace {
 
-constexpr int kChunkBlocks = 3;  // blocks multiplied together: their inputs and a panel of the first weight stay in L2
+// Blocks multiplied together: their inputs and a panel of the first weight stay in L2.
+constexpr int kBlocksTogether = 3;
 
 int num_tiles(const Block& block) { return (block.rows + kTileRows - 1) / kTileRows; }
 
 }  // namespace
 
-void Trace::add(double radius, const double* losses, int first_level, int last_level, std::size_t num_levels) {
-  const std::size_t at = values_.size();
-  values_.resize(at + 1 + num_levels, std::numeric_limits<double>::quiet_NaN());
-  values_[at] = radius;
-  for (int level = first_level; level <= last_level; ++level) {
-    const double loss = losses[level - first_level];
-    values_[at + 1 + level] = std::isnan(loss) ? std::numeric_limits<double>::infinity() : loss;
-  }
-}
-
-struct MlpRays::Ray {
+struct Engine::Ray {
   Buffer move;           // scale x direction [dim]
   Buffer first_move;     // its part in the first weight, packed
   Buffer packed_move;    // the rest, packed
@@ -44,8 +36,8 @@ struct MlpRays::Ray {
   std::int64_t operations = 0;
 };
 
-MlpRays::MlpRays(std::vector<Layer> layers, Loss loss, Examples examples, std::vector<std::int64_t> levels,
-                 ParameterVector parameters, const Resources& resources)
+Engine::Engine(std::vector<Layer> layers, Loss loss, Examples examples, std::vector<std::int64_t> levels,
+               ParameterVector parameters, const CpuResources& resources)
     : kernels_(kernels_named(resources.instruction_set)),
       mlp_(std::move(layers), kernels_.panel),
       loss_(loss),
@@ -66,9 +58,9 @@ MlpRays::MlpRays(std::vector<Layer> layers, Loss loss, Examples examples, std::v
   evaluate(center, 0.0, static_cast<int>(levels_.size()), center_losses_.data());
 }
 
-std::vector<RayResult> MlpRays::solve(const Rays& rays, const std::vector<Target>& targets,
-                                      const std::vector<int>& order, const SearchSettings& settings,
-                                      const Prior& prior) const {
+std::vector<RayResult> Engine::solve(const Rays& rays, const std::vector<Target>& targets,
+                                     const std::vector<int>& order, const SearchSettings& settings,
+                                     const Prior& prior) const {
   const SearchPlan plan = plan_of(targets, order, settings);
   std::vector<RayResult> results(rays.indices.size());
   for_each_ray(rays.indices.size(), [&](Ray& ray, std::size_t i) {
@@ -95,7 +87,7 @@ std::vector<RayResult> MlpRays::solve(const Rays& rays, const std::vector<Target
   return results;
 }
 
-void MlpRays::learn_order(const Rays& rays, const std::vector<double>& radii) {
+void Engine::learn_order(const Rays& rays, const std::vector<double>& radii) {
   const std::int64_t count = levels_.back();
   std::vector<std::vector<double>> found(rays.indices.size(), std::vector<double>(count));
   for_each_ray(rays.indices.size(), [&](Ray& ray, std::size_t i) {
@@ -128,7 +120,7 @@ void MlpRays::learn_order(const Rays& rays, const std::vector<double>& radii) {
 }
 
 template <typename Body>
-void MlpRays::for_each_ray(std::size_t count, Body body) const {
+void Engine::for_each_ray(std::size_t count, Body body) const {
   std::exception_ptr failure;
 #pragma omp parallel num_threads(num_threads_)
   {
@@ -148,7 +140,7 @@ void MlpRays::for_each_ray(std::size_t count, Body body) const {
 }
 
 // Decides which targets of a ray matter; false when none does. What is learned goes into the search.
-bool MlpRays::prove(Ray& ray, RaySearch& search, const SearchPlan& plan, const Prior& prior, Trace& trace) const {
+bool Engine::prove(Ray& ray, RaySearch& search, const SearchPlan& plan, const Prior& prior, Trace& trace) const {
   bool any_matters = false;
   for (int i = 0; i < plan.num_ordered; ++i) {
     const int t = plan.order[i];
@@ -168,7 +160,7 @@ bool MlpRays::prove(Ray& ray, RaySearch& search, const SearchPlan& plan, const P
   return any_matters;
 }
 
-void MlpRays::gather_examples() {
+void Engine::gather_examples() {
   const int outputs = mlp_.outputs();
   if (loss_ == Loss::cross_entropy)
     labels_.assign(rows_.num_slots(), 0);
@@ -184,7 +176,7 @@ void MlpRays::gather_examples() {
   }
 }
 
-void MlpRays::compute_base() {
+void Engine::compute_base() {
   const int inputs = mlp_.inputs();
   start_.reserve(mlp_.first_width());
   std::fill_n(start_.data(), mlp_.first_width(), 0.0f);
@@ -199,14 +191,14 @@ void MlpRays::compute_base() {
   base_.reserve(static_cast<std::size_t>(kept_slots_) * mlp_.first_width());
   const std::int64_t num_tiles = kept_slots_ / kTileRows;
 #pragma omp parallel for schedule(static) num_threads(num_threads_)
-  for (std::int64_t t = 0; t < num_tiles; t += kChunkBlocks) {
-    const int tiles = static_cast<int>(std::min<std::int64_t>(kChunkBlocks, num_tiles - t));
+  for (std::int64_t t = 0; t < num_tiles; t += kBlocksTogether) {
+    const int tiles = static_cast<int>(std::min<std::int64_t>(kBlocksTogether, num_tiles - t));
     kernels_.multiply_tiles(rows_.tiles(t * kTileRows), tiles, mlp_.first(), inputs, mlp_.first_width(), start_.data(),
                             base_.data() + t * kTileRows * mlp_.first_width());
   }
 }
 
-void MlpRays::begin(Ray& ray, const Rays& rays, std::size_t i) const {
+void Engine::begin(Ray& ray, const Rays& rays, std::size_t i) const {
   ray.move.reserve(parameters_.dim);
   ray.first_move.reserve(mlp_.first_size());
   ray.packed_move.reserve(mlp_.rest_size());
@@ -240,7 +232,7 @@ void MlpRays::begin(Ray& ray, const Rays& rays, std::size_t i) const {
   }
 }
 
-void MlpRays::set_radius(Ray& ray, double radius) const {
+void Engine::set_radius(Ray& ray, double radius) const {
   ray.radius = radius;
   ray.packed.reserve(mlp_.rest_size());
   ray.current.reserve(static_cast<std::size_t>(kBlockRows) * mlp_.width());
@@ -250,9 +242,9 @@ void MlpRays::set_radius(Ray& ray, double radius) const {
                      static_cast<std::int64_t>(mlp_.rest_size()), ray.packed.data());
 }
 
-bool MlpRays::is_kept(const Block& block) const { return block.slot + num_tiles(block) * kTileRows <= kept_slots_; }
+bool Engine::is_kept(const Block& block) const { return block.slot + num_tiles(block) * kTileRows <= kept_slots_; }
 
-const float* MlpRays::base(Ray& ray, const Block& block) const {
+const float* Engine::base(Ray& ray, const Block& block) const {
   const int tiles = num_tiles(block);
   if (is_kept(block)) return base_.data() + block.slot * mlp_.first_width();
   ray.base_scratch.reserve(static_cast<std::size_t>(kBlockRows) * mlp_.first_width());
@@ -261,8 +253,8 @@ const float* MlpRays::base(Ray& ray, const Block& block) const {
 }
 
 // The inputs of some tiles x a packed first weight.
-void MlpRays::multiply_inputs(Ray& ray, std::int64_t slot, int num_tiles, const float* packed, const float* start,
-                              float* out) const {
+void Engine::multiply_inputs(Ray& ray, std::int64_t slot, int num_tiles, const float* packed, const float* start,
+                             float* out) const {
   const Tile* tiles = rows_.tiles(slot);
   for (int t = 0; t < num_tiles; ++t)
     ray.operations += std::int64_t{2} * kTileRows * tiles[t].num_columns * mlp_.first_width();
@@ -270,14 +262,14 @@ void MlpRays::multiply_inputs(Ray& ray, std::int64_t slot, int num_tiles, const 
 }
 
 // Makes the shifts of blocks first .. last - 1 that are kept ready, and returns that of `first`, kept or not.
-const float* MlpRays::shift(Ray& ray, int first_block, int last_block) const {
+const float* Engine::shift(Ray& ray, int first_block, int last_block) const {
   const auto& blocks = rows_.blocks();
   const auto multiply = [&](int b, int tiles, float* out) {
     multiply_inputs(ray, blocks[b].slot, tiles, ray.first_move.data(), ray.start.data(), out);
   };
   for (int b = first_block; b < last_block && is_kept(blocks[b]);) {
     int end = b, tiles = 0;
-    while (end < last_block && end < b + kChunkBlocks && is_kept(blocks[end]) && !ray.has_shift[end]) {
+    while (end < last_block && end < b + kBlocksTogether && is_kept(blocks[end]) && !ray.has_shift[end]) {
       tiles += num_tiles(blocks[end]);
       ray.has_shift[end++] = 1;
     }
@@ -291,7 +283,7 @@ const float* MlpRays::shift(Ray& ray, int first_block, int last_block) const {
 }
 
 // What the block after `b` will read from memory, if its first-layer products are ready.
-Ahead MlpRays::after(const Ray& ray, int b) const {
+Ahead Engine::after(const Ray& ray, int b) const {
   const auto& blocks = rows_.blocks();
   const std::size_t next = static_cast<std::size_t>(b) + 1;
   if (ray.radius == 0.0 || next >= blocks.size() || !is_kept(blocks[next]) || !ray.has_shift[next]) return {};
@@ -300,7 +292,7 @@ Ahead MlpRays::after(const Ray& ray, int b) const {
 }
 
 // The summed loss of one block at the ray's radius; per_row [kBlockRows].
-double MlpRays::block_loss(Ray& ray, int b, double* per_row) const {
+double Engine::block_loss(Ray& ray, int b, double* per_row) const {
   const Block& block = rows_.blocks()[b];
   const int rows = num_tiles(block) * kTileRows;
   const bool moves = ray.radius != 0.0;
@@ -324,7 +316,7 @@ double MlpRays::block_loss(Ray& ray, int b, double* per_row) const {
 }
 
 // Mean losses of the first `num_levels` levels. Rows are added in the order of the data, however they are arranged.
-void MlpRays::evaluate(Ray& ray, double radius, int num_levels, double* losses) const {
+void Engine::evaluate(Ray& ray, double radius, int num_levels, double* losses) const {
   set_radius(ray, radius);
   const int terms = loss_ == Loss::cross_entropy ? 1 : mlp_.outputs();
   const int num_blocks = rows_.num_blocks(num_levels);
@@ -332,7 +324,8 @@ void MlpRays::evaluate(Ray& ray, double radius, int num_levels, double* losses) 
   double per_row[kBlockRows];
   for (int b = 0; b < num_blocks; ++b) {
     const Block& block = rows_.blocks()[b];
-    if (radius != 0.0 && b % kChunkBlocks == 0 && is_kept(block)) shift(ray, b, std::min(b + kChunkBlocks, num_blocks));
+    if (radius != 0.0 && b % kBlocksTogether == 0 && is_kept(block))
+      shift(ray, b, std::min(b + kBlocksTogether, num_blocks));
     block_loss(ray, b, per_row);
     for (int j = 0; j < block.rows; ++j) ray.row_losses[rows_.row(block.slot + j)] = per_row[j];
   }
@@ -348,7 +341,7 @@ void MlpRays::evaluate(Ray& ray, double radius, int num_levels, double* losses) 
 
 // Whether the target's loss at `radius` is above its cutoff. Losses are not negative, so a partial sum above it is a
 // proof; `mean` is the mean loss if the answer is no, and a lower bound of it otherwise.
-bool MlpRays::is_outside(Ray& ray, double radius, const Target& target, double& mean) const {
+bool Engine::is_outside(Ray& ray, double radius, const Target& target, double& mean) const {
   set_radius(ray, radius);
   const int terms = loss_ == Loss::cross_entropy ? 1 : mlp_.outputs();
   const double count = static_cast<double>(levels_[target.level]) * terms;
@@ -368,4 +361,5 @@ bool MlpRays::is_outside(Ray& ray, double radius, const Target& target, double& 
   return !(mean <= target.cutoff);
 }
 
+}  // namespace cpu
 }  // namespace basinvol

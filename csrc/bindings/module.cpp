@@ -9,11 +9,13 @@
 #include <optional>
 #include <stdexcept>
 
-#include "mlp_rays.h"
+#include "boundary.h"
+#include "cpu/engine.h"
+#include "cpu/kernels.h"
 #include "philox.h"
 #ifdef BASINVOL_WITH_CUDA
+#include "cuda/device.h"
 #include "cuda/engine.h"
-#include "device.h"
 #endif
 
 namespace py = pybind11;
@@ -230,13 +232,13 @@ class BoundMlpRays {
 
 std::vector<std::string> instruction_sets() {
   std::vector<std::string> names;
-  for (const Kernels* kernels : available_kernels()) names.emplace_back(kernels->name);
+  for (const cpu::Kernels* kernels : cpu::available_kernels()) names.emplace_back(kernels->name);
   return names;
 }
 
 // Floating-point operations per second of multiply-adds in registers, all threads together.
 double measure_peak(int num_threads, double seconds) {
-  const Kernels& kernels = kernels_named("");
+  const cpu::Kernels& kernels = cpu::kernels_named("");
   py::gil_scoped_release release;
   double operations = 0.0;
   const auto started = std::chrono::steady_clock::now();
@@ -254,7 +256,7 @@ double measure_peak(int num_threads, double seconds) {
 Array<float> normals(std::uint64_t seed, std::uint32_t direction, std::uint32_t tensor, std::int64_t count,
                      const std::string& instruction_set) {
   Array<float> out(count);
-  kernels_named(instruction_set).normals(seed, direction, tensor, count, out.mutable_data());
+  cpu::kernels_named(instruction_set).normals(seed, direction, tensor, count, out.mutable_data());
   return out;
 }
 
@@ -283,7 +285,7 @@ py::class_<Bound> bind_engine(py::module_& m, const char* name) {
 py::dict build_info() {
 #ifdef BASINVOL_WITH_CUDA
   return py::dict("version"_a = BASINVOL_VERSION, "compiler"_a = __VERSION__, "cuda"_a = BASINVOL_WITH_CUDA,
-                  "cuda_devices"_a = cuda_devices());
+                  "cuda_devices"_a = cuda::device_names());
 #else
   return py::dict("version"_a = BASINVOL_VERSION, "compiler"_a = __VERSION__, "cuda"_a = py::none(),
                   "cuda_devices"_a = py::list());
@@ -317,24 +319,24 @@ PYBIND11_MODULE(_native, m) {
       .def("tell", &BoundRaySearch::tell)
       .def("brackets", &BoundRaySearch::brackets);
 
-  py::class_<Resources>(m, "Resources")
+  py::class_<CpuResources>(m, "Resources")
       .def(py::init<int, std::int64_t, std::string>(), "num_threads"_a, "memory_budget"_a, "instruction_set"_a = "");
-  using BoundCpu = BoundMlpRays<MlpRays, Resources>;
-  bind_engine<BoundCpu, Resources>(m, "MlpRays")
+  using BoundCpu = BoundMlpRays<cpu::Engine, CpuResources>;
+  bind_engine<BoundCpu, CpuResources>(m, "MlpRays")
       .def("instruction_set", [](const BoundCpu& rays) { return rays.engine().instruction_set(); })
       .def("stored_share", [](const BoundCpu& rays) { return rays.engine().stored_share(); })
       .def("operations", [](const BoundCpu& rays) { return rays.engine().operations(); });
 
 #ifdef BASINVOL_WITH_CUDA
-  py::class_<cuda::Resources>(m, "CudaResources")
+  py::class_<CudaResources>(m, "CudaResources")
       .def(py::init([](int device, std::int64_t memory_budget, std::string precision) {
-             cuda::Resources resources{device, memory_budget};
+             CudaResources resources{device, memory_budget};
              resources.precision = std::move(precision);
              return resources;
            }),
            "device"_a, "memory_budget"_a, "precision"_a);
-  using BoundCuda = BoundMlpRays<cuda::MlpRays, cuda::Resources>;
-  bind_engine<BoundCuda, cuda::Resources>(m, "CudaMlpRays").def("description", [](const BoundCuda& rays) {
+  using BoundCuda = BoundMlpRays<cuda::Engine, CudaResources>;
+  bind_engine<BoundCuda, CudaResources>(m, "CudaMlpRays").def("description", [](const BoundCuda& rays) {
     return rays.engine().description();
   });
 #endif
