@@ -6,6 +6,7 @@ function(basinvol_add_engine target)
   target_sources(${target} PRIVATE
     ${directory}/cpu/dispatch.cpp
     ${directory}/cpu/engine.cpp
+    ${directory}/cpu/losses.cpp
     ${directory}/cpu/packed_mlp.cpp
     ${directory}/cpu/rows.cpp)
   target_include_directories(${target} PRIVATE ${directory})

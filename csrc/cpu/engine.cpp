@@ -7,34 +7,10 @@
 #include <numeric>
 #include <utility>
 
+#include "cpu/ray.h"
+
 namespace basinvol {
 namespace cpu {
-
-namespace {
-
-// Blocks multiplied together: their inputs and a panel of the first weight stay in L2.
-constexpr int kBlocksTogether = 3;
-
-int num_tiles(const Block& block) { return (block.rows + kTileRows - 1) / kTileRows; }
-
-}  // namespace
-
-struct Engine::Ray {
-  Buffer move;           // scale x direction [dim]
-  Buffer first_move;     // its part in the first weight, packed
-  Buffer packed_move;    // the rest, packed
-  Buffer packed;         // center + radius x move of the rest
-  Buffer start;          // background x first_move [mlp_.first_width()]
-  Buffer shift;          // inputs x first_move [kept_slots_, mlp_.first_width()]
-  Buffer shift_scratch;  // the same for a block that is not kept
-  Buffer base_scratch;
-  std::vector<char> has_shift;     // by block
-  Buffer current, next;            // activations of a block
-  std::vector<double> row_losses;  // by row
-  double unit = 1.0;               // norm of the Gaussian vector
-  double radius = 0.0;
-  std::int64_t operations = 0;
-};
 
 Engine::Engine(std::vector<Layer> layers, Loss loss, Examples examples, std::vector<std::int64_t> levels,
                ParameterVector parameters, const CpuResources& resources)
@@ -46,6 +22,7 @@ Engine::Engine(std::vector<Layer> layers, Loss loss, Examples examples, std::vec
       parameters_(std::move(parameters)),
       num_threads_(resources.num_threads),
       rows_(examples.inputs, mlp_.inputs(), levels_) {
+  // A kept row has one product with the center's first weight, and one with the ray's first move in every thread.
   const std::int64_t bytes_per_slot = std::int64_t{4} * mlp_.first_width() * (1 + num_threads_);
   kept_slots_ = std::min(rows_.num_slots(), resources.memory_budget / bytes_per_slot);
   hardest_first_.resize(rows_.blocks().size());
@@ -101,6 +78,8 @@ void Engine::learn_order(const Rays& rays, const std::vector<double>& radii) {
       for (int j = 0; j < block.rows; ++j) found[i][rows_.row(block.slot + j)] = per_row[j];
     }
   });
+  // A loss that is not finite counts as a large one: a NaN would break the order, and infinite sums could not be told
+  // apart.
   std::vector<double> hardness(count, 0.0);
   for (const auto& losses : found)
     for (std::int64_t row = 0; row < count; ++row)
@@ -121,7 +100,7 @@ void Engine::learn_order(const Rays& rays, const std::vector<double>& radii) {
 
 template <typename Body>
 void Engine::for_each_ray(std::size_t count, Body body) const {
-  std::exception_ptr failure;
+  std::exception_ptr failure;  // an exception that left the parallel region would end the process
 #pragma omp parallel num_threads(num_threads_)
   {
     Ray ray;  // its buffers serve all rays of this thread
@@ -158,207 +137,6 @@ bool Engine::prove(Ray& ray, RaySearch& search, const SearchPlan& plan, const Pr
     any_matters |= !outside;
   }
   return any_matters;
-}
-
-void Engine::gather_examples() {
-  const int outputs = mlp_.outputs();
-  if (loss_ == Loss::cross_entropy)
-    labels_.assign(rows_.num_slots(), 0);
-  else
-    targets_.reserve(static_cast<std::size_t>(rows_.num_slots()) * outputs);
-  for (std::int64_t slot = 0; slot < rows_.num_slots(); ++slot) {
-    const std::int64_t row = rows_.row(slot);
-    if (row < 0) continue;
-    if (loss_ == Loss::cross_entropy)
-      labels_[slot] = examples_.labels[row];
-    else
-      std::copy_n(examples_.targets + row * outputs, outputs, targets_.data() + slot * outputs);
-  }
-}
-
-void Engine::compute_base() {
-  const int inputs = mlp_.inputs();
-  start_.reserve(mlp_.first_width());
-  std::fill_n(start_.data(), mlp_.first_width(), 0.0f);
-  if (!rows_.background().empty()) {
-    std::vector<float> rows(static_cast<std::size_t>(kTileRows) * inputs);
-    for (int i = 0; i < kTileRows; ++i) std::copy_n(rows_.background().data(), inputs, rows.data() + i * inputs);
-    Buffer out(static_cast<std::size_t>(kTileRows) * mlp_.first_width());
-    kernels_.layer(rows.data(), inputs, kTileRows, inputs, mlp_.first(), mlp_.first_width(), start_.data(),
-                   Activation::identity, out.data(), {});
-    std::copy_n(out.data(), mlp_.first_width(), start_.data());
-  }
-  base_.reserve(static_cast<std::size_t>(kept_slots_) * mlp_.first_width());
-  const std::int64_t num_tiles = kept_slots_ / kTileRows;
-#pragma omp parallel for schedule(static) num_threads(num_threads_)
-  for (std::int64_t t = 0; t < num_tiles; t += kBlocksTogether) {
-    const int tiles = static_cast<int>(std::min<std::int64_t>(kBlocksTogether, num_tiles - t));
-    kernels_.multiply_tiles(rows_.tiles(t * kTileRows), tiles, mlp_.first(), inputs, mlp_.first_width(), start_.data(),
-                            base_.data() + t * kTileRows * mlp_.first_width());
-  }
-}
-
-void Engine::begin(Ray& ray, const Rays& rays, std::size_t i) const {
-  ray.move.reserve(parameters_.dim);
-  ray.first_move.reserve(mlp_.first_size());
-  ray.packed_move.reserve(mlp_.rest_size());
-  ray.packed.reserve(mlp_.rest_size());
-  ray.start.reserve(mlp_.first_width());
-  ray.shift.reserve(static_cast<std::size_t>(kept_slots_) * mlp_.first_width());
-  ray.has_shift.assign(rows_.blocks().size(), 0);
-
-  const float* normals = ray.move.data();
-  if (rays.normals != nullptr) {
-    normals = rays.normals + static_cast<std::int64_t>(i) * parameters_.dim;
-  } else {
-    float* out = ray.move.data();
-    for (std::size_t tensor = 0; tensor < parameters_.sizes.size(); ++tensor) {
-      kernels_.normals(rays.seed, rays.indices[i], static_cast<std::uint32_t>(tensor), parameters_.sizes[tensor], out);
-      out += parameters_.sizes[tensor];
-    }
-  }
-  ray.unit = kernels_.normalize(normals, parameters_.scale, parameters_.dim, ray.move.data());
-
-  mlp_.pack(ray.move.data(), ray.first_move.data(), ray.packed_move.data());
-  const Layer& first = mlp_.layers().front();
-  std::fill_n(ray.start.data(), mlp_.first_width(), 0.0f);
-  if (rows_.background().empty() || first.weight.offset < 0) return;
-  const float* move = ray.move.data() + first.weight.offset;
-  for (int j = 0; j < first.outputs; ++j) {
-    const float* row = move + static_cast<std::size_t>(j) * first.inputs;
-    double sum = 0.0;
-    for (int k = 0; k < first.inputs; ++k) sum += static_cast<double>(rows_.background()[k]) * row[k];
-    ray.start.data()[j] = static_cast<float>(sum);
-  }
-}
-
-void Engine::set_radius(Ray& ray, double radius) const {
-  ray.radius = radius;
-  ray.packed.reserve(mlp_.rest_size());
-  ray.current.reserve(static_cast<std::size_t>(kBlockRows) * mlp_.width());
-  ray.next.reserve(static_cast<std::size_t>(kBlockRows) * mlp_.width());
-  if (radius != 0.0)
-    kernels_.perturb(mlp_.rest(), ray.packed_move.data(), static_cast<float>(radius),
-                     static_cast<std::int64_t>(mlp_.rest_size()), ray.packed.data());
-}
-
-bool Engine::is_kept(const Block& block) const { return block.slot + num_tiles(block) * kTileRows <= kept_slots_; }
-
-const float* Engine::base(Ray& ray, const Block& block) const {
-  const int tiles = num_tiles(block);
-  if (is_kept(block)) return base_.data() + block.slot * mlp_.first_width();
-  ray.base_scratch.reserve(static_cast<std::size_t>(kBlockRows) * mlp_.first_width());
-  multiply_inputs(ray, block.slot, tiles, mlp_.first(), start_.data(), ray.base_scratch.data());
-  return ray.base_scratch.data();
-}
-
-// The inputs of some tiles x a packed first weight.
-void Engine::multiply_inputs(Ray& ray, std::int64_t slot, int num_tiles, const float* packed, const float* start,
-                             float* out) const {
-  const Tile* tiles = rows_.tiles(slot);
-  for (int t = 0; t < num_tiles; ++t)
-    ray.operations += std::int64_t{2} * kTileRows * tiles[t].num_columns * mlp_.first_width();
-  kernels_.multiply_tiles(tiles, num_tiles, packed, mlp_.inputs(), mlp_.first_width(), start, out);
-}
-
-// Makes the shifts of blocks first .. last - 1 that are kept ready, and returns that of `first`, kept or not.
-const float* Engine::shift(Ray& ray, int first_block, int last_block) const {
-  const auto& blocks = rows_.blocks();
-  const auto multiply = [&](int b, int tiles, float* out) {
-    multiply_inputs(ray, blocks[b].slot, tiles, ray.first_move.data(), ray.start.data(), out);
-  };
-  for (int b = first_block; b < last_block && is_kept(blocks[b]);) {
-    int end = b, tiles = 0;
-    while (end < last_block && end < b + kBlocksTogether && is_kept(blocks[end]) && !ray.has_shift[end]) {
-      tiles += num_tiles(blocks[end]);
-      ray.has_shift[end++] = 1;
-    }
-    if (end > b) multiply(b, tiles, ray.shift.data() + blocks[b].slot * mlp_.first_width());
-    b = std::max(end, b + 1);
-  }
-  if (is_kept(blocks[first_block])) return ray.shift.data() + blocks[first_block].slot * mlp_.first_width();
-  ray.shift_scratch.reserve(static_cast<std::size_t>(kBlockRows) * mlp_.first_width());
-  multiply(first_block, num_tiles(blocks[first_block]), ray.shift_scratch.data());
-  return ray.shift_scratch.data();
-}
-
-// What the block after `b` will read from memory, if its first-layer products are ready.
-Ahead Engine::after(const Ray& ray, int b) const {
-  const auto& blocks = rows_.blocks();
-  const std::size_t next = static_cast<std::size_t>(b) + 1;
-  if (ray.radius == 0.0 || next >= blocks.size() || !is_kept(blocks[next]) || !ray.has_shift[next]) return {};
-  const std::int64_t at = blocks[next].slot * mlp_.first_width();
-  return {base_.data() + at, ray.shift.data() + at, std::int64_t{blocks[next].rows} * mlp_.first_width()};
-}
-
-// The summed loss of one block at the ray's radius; per_row [kBlockRows].
-double Engine::block_loss(Ray& ray, int b, double* per_row) const {
-  const Block& block = rows_.blocks()[b];
-  const int rows = num_tiles(block) * kTileRows;
-  const bool moves = ray.radius != 0.0;
-  const float* parameters = moves ? ray.packed.data() : mlp_.rest();
-  kernels_.first_layer(base(ray, block), moves ? shift(ray, b, b + 1) : nullptr, static_cast<float>(ray.radius),
-                       mlp_.bias(0, parameters), rows, mlp_.first_width(), mlp_.layers()[0].activation,
-                       ray.current.data());
-  for (std::size_t l = 1; l < mlp_.layers().size(); ++l) {
-    const Layer& layer = mlp_.layers()[l];
-    kernels_.layer(ray.current.data(), padded(layer.inputs), rows, layer.inputs, mlp_.weight(l, parameters),
-                   padded(layer.outputs), mlp_.bias(l, parameters), layer.activation, ray.next.data(),
-                   l == 1 ? after(ray, b) : Ahead{});
-    ray.operations += std::int64_t{2} * rows * layer.inputs * padded(layer.outputs);
-    std::swap(ray.current, ray.next);
-  }
-  const int outputs = mlp_.outputs();
-  return kernels_.losses(loss_,
-                         {ray.current.data(), block.rows, padded(outputs), outputs, labels_.data() + block.slot,
-                          targets_.data() + block.slot * outputs},
-                         per_row);
-}
-
-// Mean losses of the first `num_levels` levels. Rows are added in the order of the data, however they are arranged.
-void Engine::evaluate(Ray& ray, double radius, int num_levels, double* losses) const {
-  set_radius(ray, radius);
-  const int terms = loss_ == Loss::cross_entropy ? 1 : mlp_.outputs();
-  const int num_blocks = rows_.num_blocks(num_levels);
-  ray.row_losses.resize(static_cast<std::size_t>(levels_[num_levels - 1]));
-  double per_row[kBlockRows];
-  for (int b = 0; b < num_blocks; ++b) {
-    const Block& block = rows_.blocks()[b];
-    if (radius != 0.0 && b % kBlocksTogether == 0 && is_kept(block))
-      shift(ray, b, std::min(b + kBlocksTogether, num_blocks));
-    block_loss(ray, b, per_row);
-    for (int j = 0; j < block.rows; ++j) ray.row_losses[rows_.row(block.slot + j)] = per_row[j];
-  }
-  double total = 0.0;
-  std::int64_t row = 0;
-  for (int level = 0; level < num_levels; ++level) {
-    double partial[8] = {};
-    for (; row < levels_[level]; ++row) partial[row % 8] += ray.row_losses[row];
-    for (double sum : partial) total += sum;
-    losses[level] = total / (static_cast<double>(levels_[level]) * terms);
-  }
-}
-
-// Whether the target's loss at `radius` is above its cutoff. Losses are not negative, so a partial sum above it is a
-// proof; `mean` is the mean loss if the answer is no, and a lower bound of it otherwise.
-bool Engine::is_outside(Ray& ray, double radius, const Target& target, double& mean) const {
-  set_radius(ray, radius);
-  const int terms = loss_ == Loss::cross_entropy ? 1 : mlp_.outputs();
-  const double count = static_cast<double>(levels_[target.level]) * terms;
-  double per_row[kBlockRows], total = 0.0;
-  for (int b : hardest_first_) {
-    if (rows_.blocks()[b].level > target.level) continue;
-    total += block_loss(ray, b, per_row);
-    // Not `total / count > cutoff` alone: the sum in another order may differ in its last bits.
-    if (!(total <= target.cutoff * count * (1.0 + 1e-12))) {
-      mean = total / count;
-      return true;
-    }
-  }
-  std::vector<double> losses(target.level + 1);
-  evaluate(ray, radius, target.level + 1, losses.data());  // in the order of every other evaluation
-  mean = losses[target.level];
-  return !(mean <= target.cutoff);
 }
 
 }  // namespace cpu
