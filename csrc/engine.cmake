@@ -5,7 +5,8 @@ function(basinvol_add_engine target)
   set(warnings -Wall -Wextra $<$<BOOL:${BASINVOL_WERROR}>:-Werror>)
   target_sources(${target} PRIVATE
     ${directory}/cpu/dispatch.cpp
-    ${directory}/cpu/mlp_rays.cpp
+    ${directory}/cpu/engine.cpp
+    ${directory}/cpu/losses.cpp
     ${directory}/cpu/packed_mlp.cpp
     ${directory}/cpu/rows.cpp)
   target_include_directories(${target} PRIVATE ${directory})

@@ -6,6 +6,7 @@
 #include <new>
 
 namespace basinvol {
+namespace cpu {
 
 class Buffer {
  public:
@@ -30,4 +31,5 @@ class Buffer {
   std::unique_ptr<float, Delete> data_;
 };
 
+}  // namespace cpu
 }  // namespace basinvol

@@ -3,6 +3,7 @@
 #include "cpu/kernels.h"
 
 namespace basinvol {
+namespace cpu {
 
 namespace baseline {
 const Kernels& table();
@@ -41,4 +42,5 @@ const Kernels& kernels_named(const std::string& name) {
   throw std::invalid_argument("instruction set '" + name + "' is not one of this machine's: " + names);
 }
 
+}  // namespace cpu
 }  // namespace basinvol

@@ -6,6 +6,7 @@
 #include "cpu/simd.h"
 
 namespace basinvol {
+namespace cpu {
 namespace BASINVOL_ISA {
 
 void normals(std::uint64_t seed, std::uint32_t direction, std::uint32_t tensor, std::int64_t count, float* out);
@@ -282,4 +283,5 @@ const Kernels& table() {
 }
 
 }  // namespace BASINVOL_ISA
+}  // namespace cpu
 }  // namespace basinvol

@@ -8,6 +8,7 @@
 #include "loss_math.h"
 
 namespace basinvol {
+namespace cpu {
 
 constexpr int kTileRows = 6;    // rows of a register tile: 6 x 4 AVX-512 vectors, 6 x 2 AVX2 vectors fill the registers
 constexpr int kPadding = 16;    // widths are padded to this, so that every instruction set reads whole vectors
@@ -77,4 +78,5 @@ std::vector<const Kernels*> available_kernels();
 // By name, or the best for an empty name; throws std::invalid_argument.
 const Kernels& kernels_named(const std::string& name);
 
+}  // namespace cpu
 }  // namespace basinvol

@@ -11,6 +11,7 @@
 #include "cpu/simd.h"
 
 namespace basinvol {
+namespace cpu {
 namespace BASINVOL_ISA {
 
 namespace {
@@ -101,4 +102,5 @@ double normalize(const float* normals, const float* scale, std::int64_t count, f
 }
 
 }  // namespace BASINVOL_ISA
+}  // namespace cpu
 }  // namespace basinvol

@@ -4,6 +4,7 @@
 #include <utility>
 
 namespace basinvol {
+namespace cpu {
 
 PackedMlp::PackedMlp(std::vector<Layer> layers, int panel) : layers_(std::move(layers)), panel_(panel) {
   for (std::size_t l = 0; l < layers_.size(); ++l) {
@@ -58,4 +59,5 @@ void PackedMlp::pack_weight(const float* values, const Layer& layer, float* pack
   }
 }
 
+}  // namespace cpu
 }  // namespace basinvol

@@ -5,23 +5,12 @@
 #include <cstdint>
 #include <vector>
 
+#include "boundary.h"
 #include "cpu/buffer.h"
 #include "cpu/kernels.h"
 
 namespace basinvol {
-
-// A weight or bias: its values, and where it lies in the flat vector of perturbed parameters.
-struct Parameter {
-  const float* values = nullptr;  // nullptr: the layer has no bias
-  std::int64_t offset = -1;       // -1: not perturbed
-};
-
-struct Layer {
-  int inputs, outputs;
-  Parameter weight;  // [outputs, inputs], row-major as in torch
-  Parameter bias;    // [outputs]
-  Activation activation;
-};
+namespace cpu {
 
 // The first weight apart, because its products are kept; the rest, all biases and later weights, in one piece, so that
 // center + radius x move is one pass.
@@ -57,4 +46,5 @@ class PackedMlp {
   Buffer first_, rest_;
 };
 
+}  // namespace cpu
 }  // namespace basinvol

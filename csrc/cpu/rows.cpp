@@ -4,6 +4,7 @@
 #include <numeric>
 
 namespace basinvol {
+namespace cpu {
 
 namespace {
 
@@ -154,4 +155,5 @@ void Rows::pack() {
   stored_share_ = static_cast<double>(columns_.size()) / (static_cast<double>(num_tiles) * features_);
 }
 
+}  // namespace cpu
 }  // namespace basinvol

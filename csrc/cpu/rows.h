@@ -7,6 +7,7 @@
 #include "cpu/kernels.h"
 
 namespace basinvol {
+namespace cpu {
 
 // Consecutive rows of one level, evaluated together.
 struct Block {
@@ -54,4 +55,5 @@ class Rows {
   double stored_share_ = 1.0;
 };
 
+}  // namespace cpu
 }  // namespace basinvol

@@ -5,6 +5,7 @@
 #include <cstring>
 
 namespace basinvol {
+namespace cpu {
 namespace BASINVOL_ISA {
 
 #if defined(__AVX512F__)
@@ -44,4 +45,5 @@ inline Float nearest(Float x) {
 }
 
 }  // namespace BASINVOL_ISA
+}  // namespace cpu
 }  // namespace basinvol

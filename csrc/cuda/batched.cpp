@@ -134,7 +134,7 @@ std::vector<RayResult> BatchedRays::solve(const Rays& rays, const SearchPlan& ho
 // First-layer products are computed for the rows that a proof reaches only, so that many more rays are in flight.
 BatchedRays::Survivors BatchedRays::prove(const Rays& rays, const SearchPlan& host_plan, const SearchPlan& plan,
                                           const Prior& prior) {
-  const std::int64_t chunk_rows = std::min<std::int64_t>(problem_.count(), std::int64_t{kChunkBlocks} * kBlockRows);
+  const std::int64_t chunk_rows = std::min<std::int64_t>(problem_.count(), std::int64_t{kChunkBlocks} * kProductRows);
   const int chunk_blocks = std::min(kChunkBlocks, rows_->size());
   const std::size_t num_targets = static_cast<std::size_t>(plan.num_targets), total = rays.indices.size();
   Workspace& work = *reserve(proof_, full_, total, plan.num_targets, chunk_rows, chunk_blocks);

@@ -11,7 +11,7 @@ namespace cuda {
 
 class BatchedRays {
  public:
-  // `graph_operations` as in Resources.
+  // `graph_operations` as in CudaResources.
   BatchedRays(Problem& problem, const MemoryPlan& memory, double graph_operations, cudaStream_t stream);
 
   std::vector<double> center_losses();

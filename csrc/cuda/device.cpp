@@ -1,10 +1,11 @@
-#include "device.h"
+#include "cuda/device.h"
 
 #include <cuda_runtime_api.h>
 
 namespace basinvol {
+namespace cuda {
 
-std::vector<std::string> cuda_devices() {
+std::vector<std::string> device_names() {
   std::vector<std::string> names;
   int count = 0;
   if (cudaGetDeviceCount(&count) != cudaSuccess) return names;  // no driver is an answer, not an error
@@ -15,4 +16,5 @@ std::vector<std::string> cuda_devices() {
   return names;
 }
 
+}  // namespace cuda
 }  // namespace basinvol

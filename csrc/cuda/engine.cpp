@@ -20,15 +20,15 @@ Precision precision_named(const std::string& name) {
   if (name == "fp32") return Precision::fp32;
   if (name == "tf32x3") return Precision::tf32x3;
   throw std::invalid_argument("`precision` must be 'fp32' or 'tf32x3', got '" + name +
-                              "': less can not certify a bracket");
+                              "': less cannot certify a bracket");
 }
 
 }  // namespace
 
-class MlpRays::Engine {
+class Engine::Impl {
  public:
-  Engine(const std::vector<Layer>& layers, Loss loss, const Examples& examples, std::vector<std::int64_t> levels,
-         const ParameterVector& parameters, const Resources& resources)
+  Impl(const std::vector<Layer>& layers, Loss loss, const Examples& examples, std::vector<std::int64_t> levels,
+       const ParameterVector& parameters, const CudaResources& resources)
       : device_(resources.device),
         problem_(layers, loss, examples, std::move(levels), parameters, precision_named(resources.precision), stream_),
         memory_{resources.memory_budget},
@@ -123,32 +123,32 @@ class MlpRays::Engine {
   std::vector<double> center_losses_;
 };
 
-MlpRays::MlpRays(std::vector<Layer> layers, Loss loss, Examples examples, std::vector<std::int64_t> levels,
-                 ParameterVector parameters, const Resources& resources) {
+Engine::Engine(std::vector<Layer> layers, Loss loss, Examples examples, std::vector<std::int64_t> levels,
+               ParameterVector parameters, const CudaResources& resources) {
   const DeviceScope scope(resources.device);
-  engine_ = std::make_unique<Engine>(layers, loss, examples, std::move(levels), parameters, resources);
+  impl_ = std::make_unique<Impl>(layers, loss, examples, std::move(levels), parameters, resources);
 }
 
-MlpRays::~MlpRays() = default;
+Engine::~Engine() = default;
 
-const std::vector<double>& MlpRays::center_losses() const { return engine_->center_losses(); }
+const std::vector<double>& Engine::center_losses() const { return impl_->center_losses(); }
 
-std::vector<RayResult> MlpRays::solve(const Rays& rays, const std::vector<Target>& targets,
-                                      const std::vector<int>& order, const SearchSettings& settings,
-                                      const Prior& prior) const {
-  const DeviceScope scope(engine_->device());
-  return engine_->solve(rays, targets, order, settings, prior);
+std::vector<RayResult> Engine::solve(const Rays& rays, const std::vector<Target>& targets,
+                                     const std::vector<int>& order, const SearchSettings& settings,
+                                     const Prior& prior) const {
+  const DeviceScope scope(impl_->device());
+  return impl_->solve(rays, targets, order, settings, prior);
 }
 
-void MlpRays::learn_order(const Rays& rays, const std::vector<double>& radii) {
-  const DeviceScope scope(engine_->device());
-  engine_->learn_order(rays, radii);
+void Engine::learn_order(const Rays& rays, const std::vector<double>& radii) {
+  const DeviceScope scope(impl_->device());
+  impl_->learn_order(rays, radii);
 }
 
-std::string MlpRays::description() const {
+std::string Engine::description() const {
   cudaDeviceProp properties;
-  check(cudaGetDeviceProperties(&properties, engine_->device()), "cudaGetDeviceProperties");
-  return std::string(properties.name) + ", " + engine_->path();
+  check(cudaGetDeviceProperties(&properties, impl_->device()), "cudaGetDeviceProperties");
+  return std::string(properties.name) + ", " + impl_->path();
 }
 
 }  // namespace cuda

@@ -1,30 +1,22 @@
-// The radius search of a multilayer perceptron on a CUDA device: the interface of the CPU engine.
+// The radius search of a multilayer perceptron on a CUDA device.
 #pragma once
 
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "mlp_rays.h"
+#include "boundary.h"
 
 namespace basinvol {
 namespace cuda {
 
-struct Resources {
-  int device;
-  std::int64_t memory_budget;  // bytes of device memory for directions in flight; 0: what is free
-  // Passes over all directions in flight with at most this many operations run as a CUDA graph: launches and copies,
-  // ten microseconds each, would weigh against them. A tenth of a millisecond at 30 TFLOP/s; reasoned, not measured.
-  double graph_operations = 3e9;
-  std::string precision = "fp32";  // of products on the batched path: "fp32" or "tf32x3"
-};
-
-// Everything but the parameters and the examples is as in the CPU engine; those are copied to the device once.
-class MlpRays {
+// The same interface as the CPU engine's, so that one binding serves both. Parameters and examples are copied to the
+// device by the constructor: the caller's arrays need not outlive it.
+class Engine {
  public:
-  MlpRays(std::vector<Layer> layers, Loss loss, Examples examples, std::vector<std::int64_t> levels,
-          ParameterVector parameters, const Resources& resources);
-  ~MlpRays();
+  Engine(std::vector<Layer> layers, Loss loss, Examples examples, std::vector<std::int64_t> levels,
+         ParameterVector parameters, const CudaResources& resources);
+  ~Engine();
 
   // Mean loss of every level at the center.
   const std::vector<double>& center_losses() const;
@@ -40,8 +32,8 @@ class MlpRays {
   std::string description() const;
 
  private:
-  class Engine;
-  std::unique_ptr<Engine> engine_;
+  class Impl;
+  std::unique_ptr<Impl> impl_;
 };
 
 }  // namespace cuda

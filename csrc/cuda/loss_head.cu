@@ -12,7 +12,7 @@ template <typename Tile>
 struct HeadShared {
   union {
     TileShared<Tile> operands;
-    float outputs[kBlockRows][Tile::kCols + 1];
+    float outputs[kProductRows][Tile::kCols + 1];
   };
   double scratch[kTileThreads];
 };
@@ -25,7 +25,7 @@ __device__ void compute_outputs(const ProductArguments& p, int slot, const RowBl
   if constexpr (head == Head::direct) {
     const float radius = p.rays.radius(slot);
 #pragma unroll 1
-    for (int at = static_cast<int>(threadIdx.x); at < kBlockRows * Tile::kCols; at += kTileThreads) {
+    for (int at = static_cast<int>(threadIdx.x); at < kProductRows * Tile::kCols; at += kTileThreads) {
       const int row = at / Tile::kCols, col = at % Tile::kCols, output = first_col + col;
       if (row >= block.rows || output >= p.outputs) continue;
       const float base = p.in.values.at(slot, block.first + row, p.outputs)[output];
@@ -58,7 +58,7 @@ __device__ void compute_outputs(const ProductArguments& p, int slot, const RowBl
 
 template <typename Tile, Head head>
 __global__ void __launch_bounds__(kTileThreads) loss_head_kernel(LossHeadArguments a) {
-  static_assert(kTileThreads == kBlockRows, "a thread has a row");
+  static_assert(kTileThreads == kProductRows, "a thread has a row");
   const ProductArguments& p = a.product;
   if (static_cast<int>(blockIdx.y) >= *p.rays.count) return;
   const int slot = p.rays.slots[blockIdx.y];

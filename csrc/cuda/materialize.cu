@@ -9,8 +9,8 @@ namespace cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kLanes = 8;      // partial sums of a norm, as on the CPU: the same bits
-constexpr int kStaged = 2048;  // elements in shared memory at a time
+constexpr int kPartialSums = 8;  // of a norm, as on the CPU: the same bits
+constexpr int kStaged = 2048;    // elements in shared memory at a time
 
 __global__ void __launch_bounds__(kThreads) normals_kernel(NormalsArguments a) {
   const int tensor = static_cast<int>(blockIdx.y);
@@ -35,18 +35,18 @@ __global__ void __launch_bounds__(kThreads) square_norms_kernel(MovesArguments a
     const int count = static_cast<int>(a.dim - first < kStaged ? a.dim - first : kStaged);
     for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) staged[i] = normals[first + i];
     __syncthreads();
-    if (threadIdx.x < kLanes) {
+    if (threadIdx.x < kPartialSums) {
 #pragma unroll 8
-      for (int i = static_cast<int>(threadIdx.x); i < count; i += kLanes)
+      for (int i = static_cast<int>(threadIdx.x); i < count; i += kPartialSums)
         sum += static_cast<double>(staged[i]) * staged[i];
     }
     __syncthreads();
   }
-  if (threadIdx.x < kLanes) partial[threadIdx.x] = sum;
+  if (threadIdx.x < kPartialSums) partial[threadIdx.x] = sum;
   __syncthreads();
   if (threadIdx.x != 0) return;
   double square = 0.0;
-  for (int lane = 0; lane < kLanes; ++lane) square += partial[lane];
+  for (int lane = 0; lane < kPartialSums; ++lane) square += partial[lane];
   a.progress[blockIdx.x].unit = std::sqrt(square);
 }
 
@@ -81,7 +81,7 @@ void make_normals(const NormalsArguments& a, cudaStream_t stream) {
 
 void normals_to_moves(const MovesArguments& a, cudaStream_t stream) {
   launch(square_norms_kernel, "the kernel square_norms", dim3(a.num_rays), kThreads,
-         kStaged * sizeof(float) + kLanes * sizeof(double), stream, a);
+         kStaged * sizeof(float) + kPartialSums * sizeof(double), stream, a);
   launch(moves_kernel, "the kernel moves", dim3(ceil_div(a.dim, kThreads), a.num_rays), kThreads, 0, stream, a);
 }
 

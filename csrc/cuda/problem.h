@@ -4,10 +4,10 @@
 #include <cstdint>
 #include <vector>
 
+#include "boundary.h"
 #include "cuda/network.h"
 #include "cuda/product_arguments.h"
 #include "cuda/runtime.h"
-#include "mlp_rays.h"
 
 namespace basinvol {
 namespace cuda {

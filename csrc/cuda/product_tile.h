@@ -16,7 +16,7 @@ constexpr int kTileThreads = 128;  // four to a row of operands, so that a warp 
 // Operands by input, then row; `padding` spreads what is read or written together over the banks.
 template <int cols, int padding>
 struct TileStage {
-  float a[kTileDepth][kBlockRows + padding];
+  float a[kTileDepth][kProductRows + padding];
   float b[kTileDepth][cols + padding];
 };
 
@@ -27,12 +27,12 @@ struct FloatTile {
   static constexpr int kRun = 4;                      // columns of a thread side by side
   static constexpr int kResident = 3;                 // blocks to a multiprocessor, as registers allow
   static constexpr int kAcross = cols / thread_cols;  // threads side by side
-  static_assert(kBlockRows / thread_rows * kAcross == kTileThreads, "every thread has its part");
+  static_assert(kProductRows / thread_rows * kAcross == kTileThreads, "every thread has its part");
   using Stage = TileStage<cols, 4>;
   using Sums = float[thread_rows][thread_cols];
 
   __device__ static int row_of(int i) {
-    constexpr int spread = kBlockRows / (thread_rows / 4);
+    constexpr int spread = kProductRows / (thread_rows / 4);
     return static_cast<int>(threadIdx.x) / kAcross * 4 + i / 4 * spread + i % 4;
   }
   __device__ static int col_of(int j) {
@@ -189,7 +189,7 @@ class Product {
 
  private:
   static constexpr int kLines = kTileThreads / 4;  // rows that are loaded at once, four floats a thread
-  static constexpr int kLoadsA = kBlockRows / kLines;
+  static constexpr int kLoadsA = kProductRows / kLines;
   static constexpr int kLoadsB = (Tile::kCols + kLines - 1) / kLines;
 
   __device__ float first_layer(float base, float shift, float bias) const {

@@ -16,8 +16,8 @@ class RowTable {
   RowTable(const std::vector<std::int64_t>& ends, int first_level, cudaStream_t stream) {
     std::int64_t first = 0;
     for (std::size_t l = 0; l < ends.size(); ++l) {
-      for (; first < ends[l]; first += kBlockRows) {
-        const auto rows = std::min<std::int64_t>(kBlockRows, ends[l] - first);
+      for (; first < ends[l]; first += kProductRows) {
+        const auto rows = std::min<std::int64_t>(kProductRows, ends[l] - first);
         blocks_.push_back({first, static_cast<int>(rows), first_level + static_cast<int>(l)});
       }
       first = ends[l];

@@ -8,7 +8,9 @@
 namespace basinvol {
 namespace cuda {
 
-constexpr int kBlockRows = 128;  // rows of a product tile
+// Rows of a product tile, and so the most in a block of rows. Not the CPU engine's block of rows (cpu/kernels.h), whose
+// size follows from its L2 cache: nothing here may be computed from that one.
+constexpr int kProductRows = 128;
 
 // Consecutive rows of one level: a block's sum belongs to one level.
 struct RowBlock {

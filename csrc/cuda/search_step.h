@@ -41,7 +41,7 @@ struct SearchStepArguments {
 };
 void search_step(const SearchStepArguments& arguments, cudaStream_t stream);
 
-// Proofs that a ray ends below a radius under which it can not matter, for one target at a time.
+// Proofs that a ray ends below a radius under which it cannot matter, for one target at a time.
 struct ProofArguments {
   SearchState state;
   int target;

@@ -26,7 +26,7 @@ int Workspace::num_activations(const Problem& problem) {
 std::int64_t Workspace::activation_floats(const Problem& problem, int num_blocks) {
   int width = 0;
   for (std::size_t l = 1; l + 1 < problem.layers().size(); ++l) width = std::max(width, problem.layers()[l].outputs);
-  return std::int64_t{chunk_blocks(num_blocks)} * kBlockRows * width;
+  return std::int64_t{chunk_blocks(num_blocks)} * kProductRows * width;
 }
 
 std::int64_t Workspace::bytes_per_ray(const Problem& problem, int num_targets, std::int64_t shift_rows,

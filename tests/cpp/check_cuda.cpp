@@ -4,6 +4,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "cpu/engine.h"
+#include "cpu/kernels.h"
 #include "cuda/engine.h"
 #include "cuda_runtime.h"
 #include "problem.h"
@@ -35,7 +37,7 @@ Engine make(const Problem& problem, const Resources& resources) {
 
 // Moves and normals of every ray, from the CPU's generator.
 std::vector<std::vector<float>> moves_of(const Problem& problem, std::vector<float>* normals) {
-  const Kernels& kernels = kernels_named("");
+  const cpu::Kernels& kernels = cpu::kernels_named("");
   std::vector<std::vector<float>> moves;
   for (std::uint32_t index : kRays.indices) {
     std::vector<float> move(problem.parameters.size());
@@ -78,8 +80,8 @@ class Check {
     fibers::shared_limit = path.shared_limit;
     fibers::driver_version = path.driver;
     where_ = name_ + ", " + path.name + ": ";
-    auto engine = make<cuda::MlpRays>(problem_, cuda::Resources{0, 0, path.graph_operations, path.precision});
-    auto reference = make<MlpRays>(problem_, Resources{1, 1 << 30, ""});
+    auto engine = make<cuda::Engine>(problem_, CudaResources{0, 0, path.graph_operations, path.precision});
+    auto reference = make<cpu::Engine>(problem_, CpuResources{1, 1 << 30, ""});
     for (std::size_t level = 0; level < problem_.levels.size(); ++level) {
       const std::vector<float> still(problem_.parameters.size(), 0.0f);
       const double expected = problem_.loss_at(still, 0.0, problem_.levels[level]);
@@ -119,7 +121,7 @@ class Check {
     }
   }
 
-  void check_that_nothing_else_matters(const cuda::MlpRays& engine, const std::vector<RayResult>& found) {
+  void check_that_nothing_else_matters(const cuda::Engine& engine, const std::vector<RayResult>& found) {
     const auto dim = static_cast<std::int64_t>(problem_.parameters.size());
     const Rays given{0, kRays.indices, normals_.data()};
     expect(same(engine.solve(given, targets_, order_, settings_, {}), found), where_ + "normals from the host differ");
@@ -127,7 +129,7 @@ class Check {
     expect(same(engine.solve(last, targets_, order_, settings_, {}), {found.back()}), where_ + "alone, a ray differs");
   }
 
-  void check_refinement(const cuda::MlpRays& engine, const MlpRays& reference, const std::vector<RayResult>& found) {
+  void check_refinement(const cuda::Engine& engine, const cpu::Engine& reference, const std::vector<RayResult>& found) {
     auto tight = targets_;
     for (Target& target : tight) target.rtol = 1e-5;
     Prior prior;
@@ -143,7 +145,7 @@ class Check {
         expect(t % 2 == 0 || refined[i].brackets[t].upper == found[i].brackets[t].upper, where_ + "a bracket is lost");
   }
 
-  void check_proofs(cuda::MlpRays& engine, MlpRays& reference, const std::vector<RayResult>& found) {
+  void check_proofs(cuda::Engine& engine, cpu::Engine& reference, const std::vector<RayResult>& found) {
     Prior prior;
     for (std::size_t t = 0; t < targets_.size(); ++t) {  // the first ray decides what is negligible
       const Bracket& b = found[0].brackets[t];
@@ -192,32 +194,32 @@ Problem make_problem(const std::vector<int>& widths, const std::vector<std::int6
 void check_memory() {
   const Problem problem = make_problem({9, 20, 3}, {40, 150}, 5);
   fibers::shared_limit = kBatched.shared_limit;
-  auto engine = make<cuda::MlpRays>(problem, cuda::Resources{0, 0});
+  auto engine = make<cuda::Engine>(problem, CudaResources{0, 0});
   const auto targets = make_targets(problem, engine.center_losses());
   std::vector<int> order(targets.size());
   std::iota(order.begin(), order.end(), 0);
   Prior prior{std::vector<double>(targets.size(), 1e-3), {}};
   const auto found = engine.solve(kRays, targets, order, {}, {}),
              proved = engine.solve(kRays, targets, order, {}, prior);
-  auto small = make<cuda::MlpRays>(problem, cuda::Resources{0, 25'000});  // one ray at a time
+  auto small = make<cuda::Engine>(problem, CudaResources{0, 25'000});  // one ray at a time
   expect(same(small.solve(kRays, targets, order, {}, {}), found), "memory changes a bracket");
   expect(same(small.solve(kRays, targets, order, {}, prior), proved), "memory changes a proof");
   std::string refusal, name_refusal;
   try {
-    make<cuda::MlpRays>(problem, cuda::Resources{0, 1000}).solve(kRays, targets, order, {}, {});
+    make<cuda::Engine>(problem, CudaResources{0, 1000}).solve(kRays, targets, order, {}, {});
   } catch (const std::runtime_error& error) {
     refusal = error.what();
   }
   expect(refusal.find("one direction needs 1 MB of device memory and 1 MB are in `memory_budget`") == 0, refusal);
   try {
     fibers::memory_size = 0;
-    make<cuda::MlpRays>(problem, cuda::Resources{0, 0});
+    make<cuda::Engine>(problem, CudaResources{0, 0});
   } catch (const std::runtime_error& error) {
     refusal = error.what();
   }
   fibers::memory_size = std::size_t{1} << 30;
   try {
-    make<cuda::MlpRays>(problem, cuda::Resources{0, 0, 0.0, "tf32"});
+    make<cuda::Engine>(problem, CudaResources{0, 0, 0.0, "tf32"});
   } catch (const std::invalid_argument& error) {
     name_refusal = error.what();
   }
@@ -258,8 +260,8 @@ void check_odd_layers() {
         const ParameterVector vector{problem.scale.data(), problem.sizes,
                                      static_cast<std::int64_t>(problem.parameters.size())};
         fibers::shared_limit = path.shared_limit;
-        cuda::MlpRays engine(layers, problem.loss, examples, problem.levels, vector, cuda::Resources{0, 0});
-        MlpRays reference(layers, problem.loss, examples, problem.levels, vector, Resources{1, 1 << 30, ""});
+        cuda::Engine engine(layers, problem.loss, examples, problem.levels, vector, CudaResources{0, 0});
+        cpu::Engine reference(layers, problem.loss, examples, problem.levels, vector, CpuResources{1, 1 << 30, ""});
         std::vector<Target> targets;
         for (int level = 0; level < 2; ++level) {
           const double center = engine.center_losses()[level];
@@ -282,8 +284,8 @@ void check_overflow() {
     problem.fill(3);
     for (const Path& path : {kPersistent, kBatched}) {
       fibers::shared_limit = path.shared_limit;
-      auto engine = make<cuda::MlpRays>(problem, cuda::Resources{0, 0});
-      auto reference = make<MlpRays>(problem, Resources{1, 1 << 30, ""});
+      auto engine = make<cuda::Engine>(problem, CudaResources{0, 0});
+      auto reference = make<cpu::Engine>(problem, CpuResources{1, 1 << 30, ""});
       const std::vector<Target> targets{{0, 1e100, engine.center_losses()[0], 0.5, 2.0, 1e-2, -1, true}};
       SearchSettings settings;
       settings.method = Search::bisect;
@@ -300,8 +302,8 @@ void check_many_rows() {
   const Problem problem = make_problem({2, 3, 3, 2}, {8400}, 4);
   fibers::shared_limit = kBatched.shared_limit;
   const Rays rays{7, {3}, nullptr};
-  auto engine = make<cuda::MlpRays>(problem, cuda::Resources{0, 0});
-  auto reference = make<MlpRays>(problem, Resources{1, 1 << 30, ""});
+  auto engine = make<cuda::Engine>(problem, CudaResources{0, 0});
+  auto reference = make<cpu::Engine>(problem, CpuResources{1, 1 << 30, ""});
   const double center = engine.center_losses()[0];
   expect(std::fabs(center - reference.center_losses()[0]) <= 1e-6 * center, "many rows: loss at the center");
   const std::vector<Target> targets{{0, 1.5 * center, center, 0.5, 2.0, 1e-3, -1, true}};

@@ -3,17 +3,19 @@
 #include <numeric>
 #include <string>
 
+#include "cpu/engine.h"
+#include "cpu/kernels.h"
 #include "problem.h"
 
 using namespace basinvol;
 
 namespace {
 
-void check(const Problem& problem, const Resources& resources, const std::string& name) {
+void check(const Problem& problem, const CpuResources& resources, const std::string& name) {
   const Examples examples{problem.inputs.data(), problem.labels.data(), problem.targets.data()};
   const std::int64_t dim = static_cast<std::int64_t>(problem.parameters.size());
-  MlpRays engine(problem.layers(), problem.loss, examples, problem.levels, {problem.scale.data(), problem.sizes, dim},
-                 resources);
+  cpu::Engine engine(problem.layers(), problem.loss, examples, problem.levels,
+                     {problem.scale.data(), problem.sizes, dim}, resources);
   const std::vector<float> still(problem.parameters.size(), 0.0f);
   for (std::size_t level = 0; level < problem.levels.size(); ++level) {
     const double expected = problem.loss_at(still, 0.0, problem.levels[level]);
@@ -37,7 +39,7 @@ void check(const Problem& problem, const Resources& resources, const std::string
   }
   const auto decisive = engine.solve(rays, targets, order, settings, prior);
 
-  const Kernels& kernels = kernels_named(resources.instruction_set);
+  const cpu::Kernels& kernels = cpu::kernels_named(resources.instruction_set);
   for (std::size_t i = 0; i < rays.indices.size(); ++i) {
     std::vector<float> move(problem.parameters.size());
     float* out = move.data();
@@ -69,7 +71,7 @@ int main() {
   const std::vector<std::vector<int>> shapes = {{1, 1}, {3, 1, 2}, {7, 65, 5, 3}, {33, 17, 16, 1}, {20, 129, 10}};
   const std::vector<std::vector<std::int64_t>> levels = {{1}, {5, 6}, {7, 97}, {2, 96, 200}};
   unsigned seed = 0;
-  for (const Kernels* kernels : available_kernels()) {
+  for (const cpu::Kernels* kernels : cpu::available_kernels()) {
     for (const auto& widths : shapes) {
       for (const auto& prefixes : levels) {
         const Activation activation = static_cast<Activation>(seed % 4);
@@ -77,7 +79,7 @@ int main() {
         Problem problem{widths, activation, loss, seed % 2 == 0, prefixes, {}, {}, {}, {}, {}, {}, {}, {}};
         problem.fill(seed++);
         for (std::int64_t budget : {0L, 3000L, 1L << 30}) {
-          const Resources resources{1 + static_cast<int>(seed % 2), budget, kernels->name};
+          const CpuResources resources{1 + static_cast<int>(seed % 2), budget, kernels->name};
           check(problem, resources, std::string(kernels->name) + ", problem " + std::to_string(seed));
         }
       }

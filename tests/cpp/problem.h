@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "mlp_rays.h"
+#include "boundary.h"
 
 namespace basinvol {
 

@@ -1,174 +1,23 @@
-#include "mlp_rays.h"
-
+// The losses along one ray: products of the first layer that are kept, and blocks of rows through all other layers.
 #include <algorithm>
-#include <cmath>
-#include <exception>
-#include <limits>
-#include <numeric>
 #include <utility>
 
+#include "cpu/engine.h"
+#include "cpu/ray.h"
+
 namespace basinvol {
+namespace cpu {
 
 namespace {
 
-constexpr int kChunkBlocks = 3;  // blocks multiplied together: their inputs and a panel of the first weight stay in L2
+// Blocks multiplied together: their inputs and a panel of the first weight stay in L2.
+constexpr int kBlocksTogether = 3;
 
 int num_tiles(const Block& block) { return (block.rows + kTileRows - 1) / kTileRows; }
 
 }  // namespace
 
-void Trace::add(double radius, const double* losses, int first_level, int last_level, std::size_t num_levels) {
-  const std::size_t at = values_.size();
-  values_.resize(at + 1 + num_levels, std::numeric_limits<double>::quiet_NaN());
-  values_[at] = radius;
-  for (int level = first_level; level <= last_level; ++level) {
-    const double loss = losses[level - first_level];
-    values_[at + 1 + level] = std::isnan(loss) ? std::numeric_limits<double>::infinity() : loss;
-  }
-}
-
-struct MlpRays::Ray {
-  Buffer move;           // scale x direction [dim]
-  Buffer first_move;     // its part in the first weight, packed
-  Buffer packed_move;    // the rest, packed
-  Buffer packed;         // center + radius x move of the rest
-  Buffer start;          // background x first_move [mlp_.first_width()]
-  Buffer shift;          // inputs x first_move [kept_slots_, mlp_.first_width()]
-  Buffer shift_scratch;  // the same for a block that is not kept
-  Buffer base_scratch;
-  std::vector<char> has_shift;     // by block
-  Buffer current, next;            // activations of a block
-  std::vector<double> row_losses;  // by row
-  double unit = 1.0;               // norm of the Gaussian vector
-  double radius = 0.0;
-  std::int64_t operations = 0;
-};
-
-MlpRays::MlpRays(std::vector<Layer> layers, Loss loss, Examples examples, std::vector<std::int64_t> levels,
-                 ParameterVector parameters, const Resources& resources)
-    : kernels_(kernels_named(resources.instruction_set)),
-      mlp_(std::move(layers), kernels_.panel),
-      loss_(loss),
-      examples_(examples),
-      levels_(std::move(levels)),
-      parameters_(std::move(parameters)),
-      num_threads_(resources.num_threads),
-      rows_(examples.inputs, mlp_.inputs(), levels_) {
-  const std::int64_t bytes_per_slot = std::int64_t{4} * mlp_.first_width() * (1 + num_threads_);
-  kept_slots_ = std::min(rows_.num_slots(), resources.memory_budget / bytes_per_slot);
-  hardest_first_.resize(rows_.blocks().size());
-  std::iota(hardest_first_.begin(), hardest_first_.end(), 0);
-  gather_examples();
-  compute_base();
-
-  Ray center;
-  center_losses_.resize(levels_.size());
-  evaluate(center, 0.0, static_cast<int>(levels_.size()), center_losses_.data());
-}
-
-std::vector<RayResult> MlpRays::solve(const Rays& rays, const std::vector<Target>& targets,
-                                      const std::vector<int>& order, const SearchSettings& settings,
-                                      const Prior& prior) const {
-  const SearchPlan plan = plan_of(targets, order, settings);
-  std::vector<RayResult> results(rays.indices.size());
-  for_each_ray(rays.indices.size(), [&](Ray& ray, std::size_t i) {
-    begin(ray, rays, i);
-    std::vector<Bracket> brackets(targets.size());
-    Progress progress{ray.unit};
-    RaySearch search(plan, brackets.data(), progress);
-    search.begin();
-    if (!prior.brackets.empty()) {
-      for (int t = 0; t < plan.num_targets; ++t) search.restore(t, prior.brackets[i][t]);
-    }
-    Trace trace;
-    if (prior.negligible.empty() || prove(ray, search, plan, prior, trace)) {
-      std::vector<double> losses(levels_.size());
-      Probe probe;
-      while (search.ask(probe)) {
-        evaluate(ray, probe.radius, probe.level + 1, losses.data());
-        search.tell(probe, losses.data());
-        trace.add(probe.radius, losses.data(), 0, probe.level, levels_.size());
-      }
-    }
-    results[i] = {std::move(brackets), progress.num_evaluations, std::move(trace)};
-  });
-  return results;
-}
-
-void MlpRays::learn_order(const Rays& rays, const std::vector<double>& radii) {
-  const std::int64_t count = levels_.back();
-  std::vector<std::vector<double>> found(rays.indices.size(), std::vector<double>(count));
-  for_each_ray(rays.indices.size(), [&](Ray& ray, std::size_t i) {
-    begin(ray, rays, i);
-    set_radius(ray, radii[i]);
-    shift(ray, 0, static_cast<int>(rows_.blocks().size()));
-    double per_row[kBlockRows];
-    for (std::size_t b = 0; b < rows_.blocks().size(); ++b) {
-      const Block& block = rows_.blocks()[b];
-      block_loss(ray, static_cast<int>(b), per_row);
-      for (int j = 0; j < block.rows; ++j) found[i][rows_.row(block.slot + j)] = per_row[j];
-    }
-  });
-  std::vector<double> hardness(count, 0.0);
-  for (const auto& losses : found)
-    for (std::int64_t row = 0; row < count; ++row)
-      hardness[row] += std::isfinite(losses[row]) ? losses[row] : std::numeric_limits<float>::max();
-
-  rows_.arrange(hardness);
-  gather_examples();
-  compute_base();
-  std::vector<double> mean(rows_.blocks().size());
-  for (std::size_t b = 0; b < mean.size(); ++b) {
-    const Block& block = rows_.blocks()[b];
-    for (int j = 0; j < block.rows; ++j) mean[b] += hardness[rows_.row(block.slot + j)] / block.rows;
-  }
-  hardest_first_.resize(mean.size());
-  std::iota(hardest_first_.begin(), hardest_first_.end(), 0);
-  std::stable_sort(hardest_first_.begin(), hardest_first_.end(), [&](int a, int b) { return mean[a] > mean[b]; });
-}
-
-template <typename Body>
-void MlpRays::for_each_ray(std::size_t count, Body body) const {
-  std::exception_ptr failure;
-#pragma omp parallel num_threads(num_threads_)
-  {
-    Ray ray;  // its buffers serve all rays of this thread
-#pragma omp for schedule(dynamic, 1)
-    for (std::int64_t i = 0; i < static_cast<std::int64_t>(count); ++i) {
-      try {
-        body(ray, static_cast<std::size_t>(i));
-      } catch (...) {
-#pragma omp critical
-        failure = std::current_exception();
-      }
-    }
-    operations_ += ray.operations;
-  }
-  if (failure) std::rethrow_exception(failure);
-}
-
-// Decides which targets of a ray matter; false when none does. What is learned goes into the search.
-bool MlpRays::prove(Ray& ray, RaySearch& search, const SearchPlan& plan, const Prior& prior, Trace& trace) const {
-  bool any_matters = false;
-  for (int i = 0; i < plan.num_ordered; ++i) {
-    const int t = plan.order[i];
-    if (!search.is_running(t)) continue;
-    const double radius = search.test_radius(prior.negligible[t]);
-    if (!(radius > 0.0)) {
-      any_matters |= plan.targets[t].is_wanted;
-      continue;
-    }
-    double mean;
-    const Target& target = plan.targets[t];
-    const bool outside = is_outside(ray, radius, target, mean);
-    search.settle(t, radius, mean, outside);
-    if (!outside) trace.add(radius, &mean, target.level, target.level, levels_.size());
-    any_matters |= !outside;
-  }
-  return any_matters;
-}
-
-void MlpRays::gather_examples() {
+void Engine::gather_examples() {
   const int outputs = mlp_.outputs();
   if (loss_ == Loss::cross_entropy)
     labels_.assign(rows_.num_slots(), 0);
@@ -184,7 +33,7 @@ void MlpRays::gather_examples() {
   }
 }
 
-void MlpRays::compute_base() {
+void Engine::compute_base() {
   const int inputs = mlp_.inputs();
   start_.reserve(mlp_.first_width());
   std::fill_n(start_.data(), mlp_.first_width(), 0.0f);
@@ -199,14 +48,14 @@ void MlpRays::compute_base() {
   base_.reserve(static_cast<std::size_t>(kept_slots_) * mlp_.first_width());
   const std::int64_t num_tiles = kept_slots_ / kTileRows;
 #pragma omp parallel for schedule(static) num_threads(num_threads_)
-  for (std::int64_t t = 0; t < num_tiles; t += kChunkBlocks) {
-    const int tiles = static_cast<int>(std::min<std::int64_t>(kChunkBlocks, num_tiles - t));
+  for (std::int64_t t = 0; t < num_tiles; t += kBlocksTogether) {
+    const int tiles = static_cast<int>(std::min<std::int64_t>(kBlocksTogether, num_tiles - t));
     kernels_.multiply_tiles(rows_.tiles(t * kTileRows), tiles, mlp_.first(), inputs, mlp_.first_width(), start_.data(),
                             base_.data() + t * kTileRows * mlp_.first_width());
   }
 }
 
-void MlpRays::begin(Ray& ray, const Rays& rays, std::size_t i) const {
+void Engine::begin(Ray& ray, const Rays& rays, std::size_t i) const {
   ray.move.reserve(parameters_.dim);
   ray.first_move.reserve(mlp_.first_size());
   ray.packed_move.reserve(mlp_.rest_size());
@@ -240,7 +89,7 @@ void MlpRays::begin(Ray& ray, const Rays& rays, std::size_t i) const {
   }
 }
 
-void MlpRays::set_radius(Ray& ray, double radius) const {
+void Engine::set_radius(Ray& ray, double radius) const {
   ray.radius = radius;
   ray.packed.reserve(mlp_.rest_size());
   ray.current.reserve(static_cast<std::size_t>(kBlockRows) * mlp_.width());
@@ -250,9 +99,9 @@ void MlpRays::set_radius(Ray& ray, double radius) const {
                      static_cast<std::int64_t>(mlp_.rest_size()), ray.packed.data());
 }
 
-bool MlpRays::is_kept(const Block& block) const { return block.slot + num_tiles(block) * kTileRows <= kept_slots_; }
+bool Engine::is_kept(const Block& block) const { return block.slot + num_tiles(block) * kTileRows <= kept_slots_; }
 
-const float* MlpRays::base(Ray& ray, const Block& block) const {
+const float* Engine::base(Ray& ray, const Block& block) const {
   const int tiles = num_tiles(block);
   if (is_kept(block)) return base_.data() + block.slot * mlp_.first_width();
   ray.base_scratch.reserve(static_cast<std::size_t>(kBlockRows) * mlp_.first_width());
@@ -261,8 +110,8 @@ const float* MlpRays::base(Ray& ray, const Block& block) const {
 }
 
 // The inputs of some tiles x a packed first weight.
-void MlpRays::multiply_inputs(Ray& ray, std::int64_t slot, int num_tiles, const float* packed, const float* start,
-                              float* out) const {
+void Engine::multiply_inputs(Ray& ray, std::int64_t slot, int num_tiles, const float* packed, const float* start,
+                             float* out) const {
   const Tile* tiles = rows_.tiles(slot);
   for (int t = 0; t < num_tiles; ++t)
     ray.operations += std::int64_t{2} * kTileRows * tiles[t].num_columns * mlp_.first_width();
@@ -270,14 +119,14 @@ void MlpRays::multiply_inputs(Ray& ray, std::int64_t slot, int num_tiles, const 
 }
 
 // Makes the shifts of blocks first .. last - 1 that are kept ready, and returns that of `first`, kept or not.
-const float* MlpRays::shift(Ray& ray, int first_block, int last_block) const {
+const float* Engine::shift(Ray& ray, int first_block, int last_block) const {
   const auto& blocks = rows_.blocks();
   const auto multiply = [&](int b, int tiles, float* out) {
     multiply_inputs(ray, blocks[b].slot, tiles, ray.first_move.data(), ray.start.data(), out);
   };
   for (int b = first_block; b < last_block && is_kept(blocks[b]);) {
     int end = b, tiles = 0;
-    while (end < last_block && end < b + kChunkBlocks && is_kept(blocks[end]) && !ray.has_shift[end]) {
+    while (end < last_block && end < b + kBlocksTogether && is_kept(blocks[end]) && !ray.has_shift[end]) {
       tiles += num_tiles(blocks[end]);
       ray.has_shift[end++] = 1;
     }
@@ -291,7 +140,7 @@ const float* MlpRays::shift(Ray& ray, int first_block, int last_block) const {
 }
 
 // What the block after `b` will read from memory, if its first-layer products are ready.
-Ahead MlpRays::after(const Ray& ray, int b) const {
+Ahead Engine::after(const Ray& ray, int b) const {
   const auto& blocks = rows_.blocks();
   const std::size_t next = static_cast<std::size_t>(b) + 1;
   if (ray.radius == 0.0 || next >= blocks.size() || !is_kept(blocks[next]) || !ray.has_shift[next]) return {};
@@ -300,7 +149,7 @@ Ahead MlpRays::after(const Ray& ray, int b) const {
 }
 
 // The summed loss of one block at the ray's radius; per_row [kBlockRows].
-double MlpRays::block_loss(Ray& ray, int b, double* per_row) const {
+double Engine::block_loss(Ray& ray, int b, double* per_row) const {
   const Block& block = rows_.blocks()[b];
   const int rows = num_tiles(block) * kTileRows;
   const bool moves = ray.radius != 0.0;
@@ -324,7 +173,7 @@ double MlpRays::block_loss(Ray& ray, int b, double* per_row) const {
 }
 
 // Mean losses of the first `num_levels` levels. Rows are added in the order of the data, however they are arranged.
-void MlpRays::evaluate(Ray& ray, double radius, int num_levels, double* losses) const {
+void Engine::evaluate(Ray& ray, double radius, int num_levels, double* losses) const {
   set_radius(ray, radius);
   const int terms = loss_ == Loss::cross_entropy ? 1 : mlp_.outputs();
   const int num_blocks = rows_.num_blocks(num_levels);
@@ -332,7 +181,8 @@ void MlpRays::evaluate(Ray& ray, double radius, int num_levels, double* losses) 
   double per_row[kBlockRows];
   for (int b = 0; b < num_blocks; ++b) {
     const Block& block = rows_.blocks()[b];
-    if (radius != 0.0 && b % kChunkBlocks == 0 && is_kept(block)) shift(ray, b, std::min(b + kChunkBlocks, num_blocks));
+    if (radius != 0.0 && b % kBlocksTogether == 0 && is_kept(block))
+      shift(ray, b, std::min(b + kBlocksTogether, num_blocks));
     block_loss(ray, b, per_row);
     for (int j = 0; j < block.rows; ++j) ray.row_losses[rows_.row(block.slot + j)] = per_row[j];
   }
@@ -348,7 +198,7 @@ void MlpRays::evaluate(Ray& ray, double radius, int num_levels, double* losses) 
 
 // Whether the target's loss at `radius` is above its cutoff. Losses are not negative, so a partial sum above it is a
 // proof; `mean` is the mean loss if the answer is no, and a lower bound of it otherwise.
-bool MlpRays::is_outside(Ray& ray, double radius, const Target& target, double& mean) const {
+bool Engine::is_outside(Ray& ray, double radius, const Target& target, double& mean) const {
   set_radius(ray, radius);
   const int terms = loss_ == Loss::cross_entropy ? 1 : mlp_.outputs();
   const double count = static_cast<double>(levels_[target.level]) * terms;
@@ -368,4 +218,5 @@ bool MlpRays::is_outside(Ray& ray, double radius, const Target& target, double& 
   return !(mean <= target.cutoff);
 }
 
+}  // namespace cpu
 }  // namespace basinvol

@@ -1,91 +1,22 @@
-// The radius search of a multilayer perceptron on the CPU: what crosses the boundary, and the engine.
+// The radius search of a multilayer perceptron on the CPU.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
-#include <string>
 #include <vector>
 
+#include "boundary.h"
 #include "cpu/buffer.h"
 #include "cpu/packed_mlp.h"
 #include "cpu/rows.h"
-#include "ray_search.h"
 
 namespace basinvol {
+namespace cpu {
 
-struct Examples {
-  const float* inputs;         // [count, features]
-  const std::int64_t* labels;  // [count], cross-entropy
-  const float* targets;        // [count, outputs], the others
-};
-
-struct ParameterVector {
-  const float* scale;               // [dim]
-  std::vector<std::int64_t> sizes;  // of the tensors, in order
-  std::int64_t dim;
-};
-
-struct Resources {
-  int num_threads;
-  std::int64_t memory_budget;   // bytes for first-layer products kept between evaluations; more is recomputed
-  std::string instruction_set;  // empty: the best
-};
-
-struct SearchSettings {
-  Search method = Search::interpolate;
-  double radius_max = kInfinity;
-  int max_steps = 100;
-  std::vector<double> grid;
-};
-
-// The plan points into its arguments.
-inline SearchPlan plan_of(const std::vector<Target>& targets, const std::vector<int>& order,
-                          const SearchSettings& settings) {
-  return {targets.data(),
-          static_cast<int>(targets.size()),
-          order.data(),
-          static_cast<int>(order.size()),
-          settings.method,
-          settings.radius_max,
-          settings.max_steps,
-          settings.grid.data(),
-          static_cast<int>(settings.grid.size())};
-}
-
-// Directions by index; `normals` [n, dim] replaces the generator if it is not nullptr.
-struct Rays {
-  std::uint64_t seed;
-  std::vector<std::uint32_t> indices;
-  const float* normals;
-};
-
-// What is known of a ray before it is solved.
-struct Prior {
-  std::vector<double> negligible;  // per target: a ray outside at this radius is not solved; 0: no such radius
-  std::vector<std::vector<Bracket>> brackets;  // per ray and target, to be closed further; or empty
-};
-
-// Every evaluation of whole levels on a ray: its radius, then the loss of each level. NaN where it was not evaluated,
-// and infinite where it was not a number.
-class Trace {
+class Engine {
  public:
-  void add(double radius, const double* losses, int first_level, int last_level, std::size_t num_levels);
-  const std::vector<double>& values() const { return values_; }
-
- private:
-  std::vector<double> values_;  // [evaluations, 1 + levels]
-};
-
-struct RayResult {
-  std::vector<Bracket> brackets;  // one per target
-  int num_evaluations = 0;
-  Trace trace;
-};
-
-class MlpRays {
- public:
-  MlpRays(std::vector<Layer> layers, Loss loss, Examples examples, std::vector<std::int64_t> levels,
-          ParameterVector parameters, const Resources& resources);
+  Engine(std::vector<Layer> layers, Loss loss, Examples examples, std::vector<std::int64_t> levels,
+         ParameterVector parameters, const CpuResources& resources);
 
   // Mean loss of every level at the center.
   const std::vector<double>& center_losses() const { return center_losses_; }
@@ -142,4 +73,5 @@ class MlpRays {
   mutable std::atomic<std::int64_t> operations_{0};
 };
 
+}  // namespace cpu
 }  // namespace basinvol

@@ -5,8 +5,10 @@
 #include <vector>
 
 namespace basinvol {
+namespace cuda {
 
 // Names of the usable CUDA devices; empty without a device or a driver.
-std::vector<std::string> cuda_devices();
+std::vector<std::string> device_names();
 
+}  // namespace cuda
 }  // namespace basinvol

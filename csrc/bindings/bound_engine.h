@@ -1,0 +1,71 @@
+// An engine, of whichever device, as Python sees it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bindings/convert.h"
+#include "boundary.h"
+
+namespace basinvol {
+namespace bindings {
+
+using OptionalNormals = std::optional<Array<float>>;
+
+// The engine with the arrays that it points into. The GIL is released while the engine works: other threads of Python
+// go on, and nothing in between may touch a Python object.
+template <typename Engine, typename Resources>
+class BoundEngine {
+ public:
+  BoundEngine(const py::list& layers, const std::string& loss, Array<float> inputs, Array<std::int64_t> labels,
+              Array<float> targets, std::vector<std::int64_t> levels, Array<float> scale,
+              std::vector<std::int64_t> sizes, const Resources& resources)
+      : inputs_(inputs), labels_(labels), targets_(targets), scale_(scale) {
+    ReadLayers read = read_layers(layers);
+    parameters_ = std::move(read.arrays);
+    const Examples examples{inputs_.data(), labels_.data(), targets_.data()};
+    const ParameterVector parameters{scale_.data(), std::move(sizes), scale_.size()};
+    const Loss kind = loss_named(loss);
+    py::gil_scoped_release release;
+    engine_ =
+        std::make_unique<Engine>(std::move(read.layers), kind, examples, std::move(levels), parameters, resources);
+  }
+
+  const Engine& engine() const { return *engine_; }
+
+  py::dict solve(std::uint64_t seed, std::vector<std::uint32_t> directions, const OptionalNormals& normals,
+                 const std::vector<Target>& targets, const std::vector<int>& order, const SearchSettings& settings,
+                 std::vector<double> negligible, const std::optional<py::dict>& known) const {
+    const Rays rays{seed, std::move(directions), normals ? normals->data() : nullptr};
+    const Prior prior{std::move(negligible), known ? to_brackets(*known) : std::vector<std::vector<Bracket>>{}};
+    std::vector<RayResult> results;
+    {
+      py::gil_scoped_release release;
+      results = engine_->solve(rays, targets, order, settings, prior);
+    }
+    py::dict arrays = to_arrays(results, targets.size());
+    arrays["trace"] = to_table(results, engine_->center_losses().size());
+    return arrays;
+  }
+
+  void learn_order(std::uint64_t seed, std::vector<std::uint32_t> directions, const OptionalNormals& normals,
+                   const std::vector<double>& radii) {
+    const Rays rays{seed, std::move(directions), normals ? normals->data() : nullptr};
+    py::gil_scoped_release release;
+    engine_->learn_order(rays, radii);
+  }
+
+ private:
+  Array<float> inputs_;
+  Array<std::int64_t> labels_;
+  Array<float> targets_, scale_;
+  std::vector<Array<float>> parameters_;  // of the layers
+  std::unique_ptr<Engine> engine_;        // last, so that it goes before the arrays
+};
+
+}  // namespace bindings
+}  // namespace basinvol

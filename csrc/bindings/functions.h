@@ -1,0 +1,30 @@
+// The extension's functions that stand apart from the engines: the generator's numbers, and what the machine offers.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "bindings/convert.h"
+
+namespace basinvol {
+namespace bindings {
+
+// Compiler, version and CUDA support of this build, and the devices that are there.
+py::dict build_info();
+
+// The instruction sets that this machine can run, best first.
+std::vector<std::string> instruction_sets();
+
+// Floating-point operations per second of multiply-adds in registers, all threads together.
+double measure_peak(int num_threads, double seconds);
+
+// [count], of one tensor along one direction; an empty instruction set is the best.
+Array<float> normals(std::uint64_t seed, std::uint32_t direction, std::uint32_t tensor, std::int64_t count,
+                     const std::string& instruction_set);
+
+// [blocks, 4]: the generator's words before they become normals.
+Array<std::uint32_t> words(std::uint64_t seed, std::uint32_t direction, std::uint32_t tensor, std::uint32_t blocks);
+
+}  // namespace bindings
+}  // namespace basinvol

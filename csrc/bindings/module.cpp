@@ -1,0 +1,83 @@
+// The extension module: a table of contents. Python imports these names, so they stay when C++ is renamed.
+#include <utility>
+
+#include "bindings/bound_engine.h"
+#include "bindings/bound_search.h"
+#include "bindings/convert.h"
+#include "bindings/functions.h"
+#include "boundary.h"
+#include "cpu/engine.h"
+#ifdef BASINVOL_WITH_CUDA
+#include "cuda/engine.h"
+#endif
+
+using namespace pybind11::literals;
+
+namespace basinvol {
+namespace bindings {
+namespace {
+
+// What the engines have in common.
+template <typename Bound, typename Resources>
+py::class_<Bound> bind_engine(py::module_& m, const char* name) {
+  return py::class_<Bound>(m, name)
+      .def(py::init<const py::list&, const std::string&, Array<float>, Array<std::int64_t>, Array<float>,
+                    std::vector<std::int64_t>, Array<float>, std::vector<std::int64_t>, const Resources&>(),
+           "layers"_a, "loss"_a, "inputs"_a, "labels"_a, "targets"_a, "levels"_a, "scale"_a, "sizes"_a, "resources"_a)
+      .def("center_losses", [](const Bound& rays) { return rays.engine().center_losses(); })
+      .def("solve", &Bound::solve, "seed"_a, "directions"_a, "normals"_a, "targets"_a, "order"_a, "settings"_a,
+           "negligible"_a, "known"_a)
+      .def("learn_order", &Bound::learn_order, "seed"_a, "directions"_a, "normals"_a, "radii"_a);
+}
+
+}  // namespace
+}  // namespace bindings
+}  // namespace basinvol
+
+PYBIND11_MODULE(_native, m) {
+  using namespace basinvol;
+  using namespace basinvol::bindings;
+  m.doc() = "basinvol's engines; use them through basinvol.backends.";
+  m.def("build_info", &build_info, "Compiler, version and CUDA support of this build.");
+  m.def("philox_words", &words, "seed"_a, "direction"_a, "tensor"_a, "num_blocks"_a);
+  m.def("philox_normals", &normals, "seed"_a, "direction"_a, "tensor"_a, "count"_a, "instruction_set"_a = "");
+  m.def("instruction_sets", &instruction_sets, "Those this machine can run, best first.");
+  m.def("measure_peak", &measure_peak, "num_threads"_a, "seconds"_a,
+        "Floating-point operations per second of multiply-adds in registers.");
+
+  py::class_<SearchSettings>(m, "SearchSettings")
+      .def(py::init(&settings_from), "method"_a, "radius_max"_a, "max_steps"_a, "grid"_a);
+  py::class_<Target>(m, "Target");
+  m.def("make_targets", &make_targets, "level"_a, "cutoff"_a, "center"_a, "guess_radius"_a, "guess_slope"_a, "rtol"_a,
+        "relative"_a, "is_wanted"_a);
+
+  py::class_<BoundRaySearch>(m, "RaySearch", "One ray's search, driven from Python by the tests.")
+      .def(py::init<std::vector<Target>, std::vector<int>, SearchSettings, double>(), "targets"_a, "order"_a,
+           "settings"_a, "unit"_a)
+      .def("ask", &BoundRaySearch::ask)
+      .def("restore", &BoundRaySearch::restore)
+      .def("tell", &BoundRaySearch::tell)
+      .def("brackets", &BoundRaySearch::brackets);
+
+  py::class_<CpuResources>(m, "Resources")
+      .def(py::init<int, std::int64_t, std::string>(), "num_threads"_a, "memory_budget"_a, "instruction_set"_a = "");
+  using BoundCpu = BoundEngine<cpu::Engine, CpuResources>;
+  bind_engine<BoundCpu, CpuResources>(m, "MlpRays")
+      .def("instruction_set", [](const BoundCpu& rays) { return rays.engine().instruction_set(); })
+      .def("stored_share", [](const BoundCpu& rays) { return rays.engine().stored_share(); })
+      .def("operations", [](const BoundCpu& rays) { return rays.engine().operations(); });
+
+#ifdef BASINVOL_WITH_CUDA
+  py::class_<CudaResources>(m, "CudaResources")
+      .def(py::init([](int device, std::int64_t memory_budget, std::string precision) {
+             CudaResources resources{device, memory_budget};
+             resources.precision = std::move(precision);
+             return resources;
+           }),
+           "device"_a, "memory_budget"_a, "precision"_a);
+  using BoundCuda = BoundEngine<cuda::Engine, CudaResources>;
+  bind_engine<BoundCuda, CudaResources>(m, "CudaMlpRays").def("description", [](const BoundCuda& rays) {
+    return rays.engine().description();
+  });
+#endif
+}
