@@ -1,79 +1,22 @@
-"""Landscapes whose basin is known exactly, as modules with a loss and data: for tests, and to calibrate any setting.
-
-case = basinvol.ground_truth.ellipsoid(100, condition=100.0, rotated=True)
-est = basinvol.estimate_volume(*case.task(), cutoff=case.cutoff, scaling="none")
-print(est.log_volume - case.log_volume)
-"""
+"""Bodies with a closed form: balls, ellipsoids, cubes, slabs, regressions."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .model.landscape import LossFunction
-from .trust.measures import log_chi_cdf
-from .trust.volume import log_unit_ball
+from ..model.landscape import LossFunction
+from ..trust.measures import log_chi_cdf
+from ..trust.volume import log_unit_ball
+from .case import Case, gauge_case, rotation
 
 _GRID = 20_001  # points of one-dimensional quadratures
-
-
-class Gauge(nn.Module):
-    """{w in R^P: gauge(w) <= cutoff} as a model: every example's output is the gauge at the parameters."""
-
-    def __init__(self, gauge: Callable[[Tensor], Tensor], dim: int) -> None:
-        super().__init__()
-        self.w = nn.Parameter(torch.zeros(dim, dtype=torch.float64))
-        self.gauge = gauge
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """The gauge, once for every example. [n]"""
-        return self.gauge(self.w).expand(len(inputs))
-
-
-def mean_output(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The loss of a `Gauge`: the mean of its outputs, whatever the data."""
-    return outputs.mean()
-
-
-@dataclass(frozen=True)
-class Case:
-    """A basin whose measure is known.
-
-    Attributes:
-        name: of the body, with its dimension.
-        make: builds (model, loss_fn, data), at the center.
-        cutoff: loss that bounds the basin.
-        dim: P.
-        log_volume: true log of the Lebesgue volume with scaling="none", infinite where the basin is. nats
-        log_masses: true log of the mass under N(center, sigma^2), by sigma, where it is known. nats
-    """
-
-    name: str
-    make: Callable[[], tuple[nn.Module, LossFunction, tuple[Tensor, Tensor]]]
-    cutoff: float
-    dim: int
-    log_volume: float
-    log_masses: dict[float, float] = field(default_factory=dict)
-
-    def task(self) -> tuple[nn.Module, LossFunction, tuple[Tensor, Tensor]]:
-        """(model, loss_fn, data), newly built."""
-        return self.make()
-
-
-def gauge_case(name: str, gauge: Callable[[Tensor], Tensor], dim: int, cutoff: float, log_volume: float) -> Case:
-    """A case from a function of the parameter vector [P] whose sublevel set has a known volume."""
-
-    def make() -> tuple[nn.Module, LossFunction, tuple[Tensor, Tensor]]:
-        return Gauge(gauge, dim), mean_output, (torch.zeros(1, 1, dtype=torch.float64), torch.zeros(1))
-
-    return Case(f"{name}, P = {dim}", make, cutoff, dim, log_volume)
 
 
 def ball(dim: int, radius: float = 1.0, sigmas: Sequence[float] = ()) -> Case:
@@ -93,7 +36,7 @@ def ellipsoid(dim: int, condition: float, rotated: bool = False, seed: int = 0, 
         return gauge_case(
             f"ellipsoid, condition {condition:g}", lambda w: 0.5 * (curvature * w * w).sum(), dim, cutoff, truth
         )
-    root = curvature.sqrt()[:, None] * _rotation(dim, seed)
+    root = curvature.sqrt()[:, None] * rotation(dim, seed)
     return gauge_case(
         f"rotated ellipsoid, condition {condition:g}", lambda w: 0.5 * (root @ w).square().sum(), dim, cutoff, truth
     )
@@ -104,7 +47,7 @@ def long_axes(dim: int, length: float, num_axes: int = 1, rotated: bool = True, 
     curvature = torch.ones(dim, dtype=torch.float64)
     curvature[:num_axes] = length**-2.0
     truth = log_unit_ball(dim) + num_axes * math.log(length)
-    root = curvature.sqrt()[:, None] * (_rotation(dim, seed) if rotated else torch.eye(dim, dtype=torch.float64))
+    root = curvature.sqrt()[:, None] * (rotation(dim, seed) if rotated else torch.eye(dim, dtype=torch.float64))
     name = f"ball with {num_axes} axes {length:g} long"
     return gauge_case(name, lambda w: (root @ w).square().sum(), dim, 1.0, truth)
 
@@ -219,7 +162,7 @@ def regression(dim: int, condition: float, rank: int | None = None, seed: int = 
     """Least squares by a linear layer without bias: a quadratic with H = 2X'X/N; infinite if X has deficient rank."""
     rank = dim if rank is None else rank
     curvature = torch.logspace(0, math.log10(condition), rank, dtype=torch.float64)
-    inputs = (curvature * rank / 2).sqrt()[:, None] * _rotation(dim, seed)[:rank]
+    inputs = (curvature * rank / 2).sqrt()[:, None] * rotation(dim, seed)[:rank]
     cutoff = 0.5
     full = log_unit_ball(dim) + 0.5 * dim * math.log(2 * cutoff) - 0.5 * float(curvature.log().sum())
 
@@ -230,43 +173,3 @@ def regression(dim: int, condition: float, rank: int | None = None, seed: int = 
 
     name = f"regression of rank {rank}, condition {condition:g}, P = {dim}"
     return Case(name, make, cutoff, dim, full if rank == dim else math.inf)
-
-
-def table() -> tuple[Case, ...]:
-    """Cases from easy to impossible, one of each kind and more of those that mislead."""
-    return (
-        ball(10, 2.0),
-        ball(1000, 40.0),
-        ellipsoid(2, 100.0),
-        ellipsoid(10, 10.0),
-        ellipsoid(30, 2.0, rotated=True),
-        ellipsoid(30, 100.0),
-        ellipsoid(100, 100.0, rotated=True),
-        ellipsoid(1000, 1000.0),
-        two_scales(40, 100.0, sigma=0.5),
-        long_axes(30, 1000.0),
-        long_axes(100, 10.0, num_axes=3),
-        lp_ball(5, 1.0),
-        lp_ball(30, 1.0),
-        lp_ball(200, 1.0),
-        lp_ball(6, math.inf),
-        mixed([4.0] * 200, np.logspace(0, 1, 200).tolist()),
-        mixed([1.0, 2.0, 3.0, 6.0] * 50, np.logspace(-0.5, 0.5, 200).tolist()),
-        mixed([1.0, 2.0, 3.0, 6.0], [0.5, 1.0, 0.8, 1.5], cutoff=0.8),
-        star(),
-        needle(10, 1e4, 0.5),
-        needle(10, 1e6, 0.3, along="diagonal"),
-        with_dead_parameters(30, 1, sigmas=(0.3,)),
-        with_dead_parameters(100, 5, sigmas=(0.1,)),
-        half_space(3, sigmas=(1.0,)),
-        slab(5, sigmas=(1.0,)),
-        regression(6, 10.0),
-        regression(50, 100.0),
-        regression(40, 2.0, rank=30),
-    )
-
-
-def _rotation(dim: int, seed: int) -> Tensor:
-    matrix = torch.randn(dim, dim, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    orthonormal: Tensor = torch.linalg.qr(matrix)[0]
-    return orthonormal

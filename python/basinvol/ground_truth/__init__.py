@@ -1,0 +1,82 @@
+"""Landscapes whose basin is known exactly, as modules with a loss and data: for tests, and to calibrate any setting.
+
+case = basinvol.ground_truth.ellipsoid(100, condition=100.0, rotated=True)
+est = basinvol.estimate_volume(*case.task(), cutoff=case.cutoff, scaling="none")
+print(est.log_volume - case.log_volume)
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .bodies import (
+    ball,
+    ellipsoid,
+    half_space,
+    long_axes,
+    lp_ball,
+    mixed,
+    needle,
+    regression,
+    slab,
+    star,
+    two_scales,
+    with_dead_parameters,
+)
+from .case import Case, Gauge, gauge_case, mean_output
+
+__all__ = [
+    "Case",
+    "Gauge",
+    "ball",
+    "ellipsoid",
+    "gauge_case",
+    "half_space",
+    "long_axes",
+    "lp_ball",
+    "mean_output",
+    "mixed",
+    "needle",
+    "regression",
+    "slab",
+    "star",
+    "table",
+    "two_scales",
+    "with_dead_parameters",
+]
+
+
+def table() -> tuple[Case, ...]:
+    """Cases from easy to impossible, one of each kind and more of those that mislead."""
+    return (
+        ball(10, 2.0),
+        ball(1000, 40.0),
+        ellipsoid(2, 100.0),
+        ellipsoid(10, 10.0),
+        ellipsoid(30, 2.0, rotated=True),
+        ellipsoid(30, 100.0),
+        ellipsoid(100, 100.0, rotated=True),
+        ellipsoid(1000, 1000.0),
+        two_scales(40, 100.0, sigma=0.5),
+        long_axes(30, 1000.0),
+        long_axes(100, 10.0, num_axes=3),
+        lp_ball(5, 1.0),
+        lp_ball(30, 1.0),
+        lp_ball(200, 1.0),
+        lp_ball(6, math.inf),
+        mixed([4.0] * 200, np.logspace(0, 1, 200).tolist()),
+        mixed([1.0, 2.0, 3.0, 6.0] * 50, np.logspace(-0.5, 0.5, 200).tolist()),
+        mixed([1.0, 2.0, 3.0, 6.0], [0.5, 1.0, 0.8, 1.5], cutoff=0.8),
+        star(),
+        needle(10, 1e4, 0.5),
+        needle(10, 1e6, 0.3, along="diagonal"),
+        with_dead_parameters(30, 1, sigmas=(0.3,)),
+        with_dead_parameters(100, 5, sigmas=(0.1,)),
+        half_space(3, sigmas=(1.0,)),
+        slab(5, sigmas=(1.0,)),
+        regression(6, 10.0),
+        regression(50, 100.0),
+        regression(40, 2.0, rank=30),
+    )
