@@ -84,7 +84,7 @@ def log_quadratic_cdf(weights: NDArray[np.float64], limit: float) -> float:
     a = weights[weights > 0]
 
     def log_transform(s: NDArray[Any]) -> NDArray[Any]:
-        total = s * limit - np.log(s)
+        total: NDArray[Any] = s * limit - np.log(s)
         for part in np.array_split(a, max(1, len(a) // 64)):
             total = total - 0.5 * np.log(1.0 + 2.0 * part[:, None] * s).sum(axis=0)
         return total
