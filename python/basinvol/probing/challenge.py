@@ -17,6 +17,8 @@ from ..rays import RaySolver, SearchOptions
 from ..search.radii import Radii
 from ..trust.diagnostics import log_mean_exp
 from .probes import Prober
+from .seek import seek
+from .strata import measure_cone
 
 # The basin is tried this many times farther than the longest ray that was sampled: a single axis that long would add
 # a nat or more that the sample did not see.
@@ -29,6 +31,8 @@ _LONGEST = 1e9  # times the typical radius
 _NUM_RAYS = 128
 # A proposal along the axes that were found may raise the number by this much, in nats, before it is doubted.
 _RAISE = 0.7
+# A candidate is worth a look if it reaches this many times farther than every sampled ray.
+_FARTHER = 1.02
 _INSIDE = (0.25, 0.5, 0.75)
 _OUTSIDE = (1.05, 1.25, 1.5, 2.0, 3.0, 5.0)
 # A fall of the loss before the radius smaller than this share of the way to the cutoff is rounding.
@@ -38,14 +42,22 @@ _FALL = 1e-3
 def find_missed(task: Task, prober: Prober, directions: Directions, radii: Radii, number: float) -> str:
     """A sentence that says what a sample of uniform rays has missed; empty if nothing was found.
 
-    First directions are looked for in which the basin reaches far beyond every sampled ray (`find_longer`). If there
-    are any, as many rays again are sent around them, from a mixture of uniform and stretched directions with the exact
-    ratio of densities: an unbiased estimate of the same number, and one that sees what lies along them. A needle
-    thinner than all probes is not found: no finite number of evaluations finds every needle.
+    A needle thinner than all probes is not found: no finite number of evaluations finds every needle.
 
     Args:
+        task: the basin.
+        prober: some of the rays.
         directions, radii: uniform rays. [D]
         number: the estimate of log E[w(r)] that is challenged. nats
+    """
+    return _missed_along_axes(task, prober, directions, radii, number) or _missed_in_cones(task, prober, number)
+
+
+def _missed_along_axes(task: Task, prober: Prober, directions: Directions, radii: Radii, number: float) -> str:
+    """Directions are looked for in which the basin reaches far beyond every sampled ray (`find_longer`).
+
+    If there are any, as many rays again are sent around them, from a mixture of uniform and stretched directions with
+    the exact ratio of densities: an unbiased estimate of the same number, and one that sees what lies along them.
     """
     found = find_longer(prober, most=task.num_directions)
     if not found:
@@ -64,6 +76,26 @@ def find_missed(task: Task, prober: Prober, directions: Directions, radii: Radii
         f"rays sent along {found[order[0]][0]}, where the basin reaches {lengths[order[0]] / typical:.3g} times the "
         f"typical radius, raise the number by {after - number:.1f} nats."
     )
+
+
+def _missed_in_cones(task: Task, prober: Prober, number: float) -> str:
+    """Directions are looked for to which the loss far away leans (`seek`), and the cones around them are measured."""
+    if task.space.dim < 2:
+        return ""
+    for candidate in seek(prober):
+        first = prober.crossing(candidate.unit)
+        is_hidden = candidate.inside is not None and candidate.inside > first
+        if not is_hidden and not first > _FARTHER * float(prober.radius.max()):
+            continue
+        cone = measure_cone(task, candidate.unit, candidate.inside if is_hidden else None)
+        if cone.log_number - number > math.log(math.expm1(_RAISE)):  # together they are more by that
+            raised = float(torch.logaddexp(torch.tensor(cone.log_number), torch.tensor(number))) - number
+            where = "another part of the set, which is not visible from the center," if is_hidden else "a cone"
+            return (
+                f"{where} around a direction that descent from afar found raises the number by {raised:.1f} nats; "
+                f"uniform rays do not meet it."
+            )
+    return ""
 
 
 def find_longer(prober: Prober, most: int) -> list[tuple[str, Tensor]]:

@@ -21,6 +21,7 @@ _FAR = 1000.0
 # Rounding may change the loss by this share of the way to the cutoff.
 _SAME = 1e-3
 _NUM_GRADIENTS = 3
+_MOST_DOUBLINGS, _CROSSING_RTOL = 30, 0.01  # of a search along a single direction
 # Eigenvalues of a layer's Gram matrix below this share of the largest are rounding of float32 inputs.
 _RANK_RTOL = 1e-11
 _MAX_COLUMNS = 4096  # eigenvalues of a larger Gram matrix take longer than the volume
@@ -88,6 +89,20 @@ class Prober:
     def boundary(self, ray: int) -> Tensor:
         """The point where a ray leaves the basin. [P]"""
         return self.center + float(self.radius[ray]) * self.directions[ray] * self.scale
+
+    def crossing(self, unit: Tensor) -> float:
+        """Where a direction in scaled coordinates leaves the basin, within a percent; the last radius tried at most."""
+        low, high = 0.0, float(self.radius.median()) if len(self.radius) else 1.0
+        move = self.scale * unit.to(self.center)
+        for _ in range(_MOST_DOUBLINGS):
+            if not self.loss(self.center + high * move) <= self.cutoff:
+                break
+            low, high = high, 1.5 * high
+        while high - low > _CROSSING_RTOL * high:
+            middle = 0.5 * (low + high)
+            is_inside = self.loss(self.center + middle * move) <= self.cutoff
+            low, high = (middle, high) if is_inside else (low, middle)
+        return low
 
     def find_unbounded(self) -> Unbounded:
         """Dead parameters, inputs of deficient rank, and symmetries that only scale weights."""

@@ -1,0 +1,135 @@
+"""Rays at fixed angles around an axis: they see a cone that uniform rays meet once in e^50 times.
+
+With u uniform on the sphere and theta its angle to an axis v, the density of theta is proportional to sin(theta)^(P-2),
+and the direction across the axis is uniform. So
+
+    E_u[w(r(u))] = integral p(theta) E[w(r(theta, across))] d theta,
+
+and each angle can be given as many rays as it needs, however rare it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..estimators.batched import BatchedLoss
+from ..estimators.stages import Stage
+from ..estimators.task import Task
+from ..model.directions import Directions
+from ..rays import RaySolver, SearchOptions
+
+_NUM_ANGLES, _PER_ANGLE = 14, 3
+_NUM_CELLS = 24  # along a ray, where the set is looked for beyond its first crossing
+_NUM_FINER = 6  # angles between those beside the one that contributes most
+# Uniform rays cover what is this many standard deviations 1 / sqrt(P) of the cosine from the equator.
+_COVERED = 2.5
+_RTOL = 1e-4
+
+
+@dataclass(frozen=True)
+class GivenDirections(Directions):
+    """Unit vectors that are given, for backends that take vectors. [D, P] float64"""
+
+    vectors: Tensor = field(kw_only=True)
+
+    def materialize(
+        self, indices: Iterable[int], dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> Tensor:
+        """The directions as vectors of unit norm. [len(indices), P]"""
+        return self.vectors[list(indices)].to(dtype).to(device)
+
+
+@dataclass(frozen=True)
+class Cone:
+    """What rays around one axis found.
+
+    Attributes:
+        log_number: log of the cone's part of E_u[w(r(u))]. nats
+        angle: from the axis, at which most of it lies. radians
+    """
+
+    log_number: float
+    angle: float
+
+
+def measure_cone(task: Task, axis: Tensor, distance: float | None = None) -> Cone:
+    """The part of E_u[w(r(u))] that lies around an axis, outside of what uniform rays cover.
+
+    Args:
+        task: the basin.
+        axis: a direction in scaled coordinates. [P] float64
+        distance: of a point of {loss <= cutoff} on the axis that is not visible from the center; then what is measured
+            is the set near that distance, and not what lies before the first crossing.
+    """
+    axis = axis.double().cpu() / torch.linalg.vector_norm(axis.double().cpu())
+    dim = task.space.dim
+    widest = math.acos(min(_COVERED / math.sqrt(dim), 0.9))
+    # Even in the logarithm near the axis, where thin things lie, and even in the angle near the equator.
+    coarse = torch.cat(
+        [
+            torch.logspace(-4, math.log10(0.1 * widest), _NUM_ANGLES // 3, dtype=torch.float64),
+            torch.linspace(0.15 * widest, widest, _NUM_ANGLES - _NUM_ANGLES // 3, dtype=torch.float64),
+        ]
+    )
+    values = _log_values(task, axis, coarse, distance, round_=0)
+    best = int(_log_parts(coarse, values, dim).argmax())
+    low = coarse[max(best - 1, 0)]
+    high = coarse[min(best + 1, len(coarse) - 1)]
+    finer = torch.linspace(float(low), float(high), _NUM_FINER + 2, dtype=torch.float64)[1:-1]
+    angles = torch.cat([coarse, finer])
+    values = torch.cat([values, _log_values(task, axis, finer, distance, round_=1)])
+    order = angles.argsort()
+    angles, values = angles[order], values[order]
+    parts = _log_parts(angles, values, dim)
+    return Cone(float(torch.logsumexp(parts, dim=0)), float(angles[parts.argmax()]))
+
+
+def _log_values(task: Task, axis: Tensor, angles: Tensor, distance: float | None, round_: int) -> Tensor:
+    """ln E[w(r)] at each angle, over directions across the axis. [A]"""
+    count = len(angles) * _PER_ANGLE
+    across = task.directions(count, Stage.STRATA, round_).materialize(range(count), torch.float64)
+    across = across - (across @ axis)[:, None] * axis
+    across = across / torch.linalg.vector_norm(across, dim=1, keepdim=True)
+    theta = angles.repeat_interleave(_PER_ANGLE)[:, None]
+    vectors = theta.cos() * axis + theta.sin() * across
+    log_weights = _before(task, vectors) if distance is None else _near(task, vectors, distance)
+    return torch.stack([torch.logsumexp(part, dim=0) for part in log_weights.split(_PER_ANGLE)]) - math.log(_PER_ANGLE)
+
+
+def _before(task: Task, vectors: Tensor) -> Tensor:
+    """ln w at the first crossing along each vector. [n]"""
+    directions = GivenDirections(task.space, len(vectors), vectors=vectors)
+    reach = task.measure.radius_max(task.space.dim)
+    options = SearchOptions(
+        rtol=_RTOL, radius_max=None if math.isinf(reach) else reach, num_threads=task.options.num_threads
+    )
+    solver = RaySolver(task.landscape, directions, [task.cutoff], scaling=task.scale, options=options)
+    return task.measure.log_weights(solver.solve_all().at().entering, task.space.dim)
+
+
+def _near(task: Task, vectors: Tensor, distance: float) -> Tensor:
+    """ln of what the cells that begin inside, between half of a distance and twice as far, add to w. [n]"""
+    edges = distance * torch.logspace(math.log10(0.5), math.log10(2.0), _NUM_CELLS + 1, dtype=torch.float64)
+    log_edges = task.measure.log_weights(edges, task.space.dim)
+    # ln(e^b - e^a), the weight between two edges.
+    log_cells = log_edges[1:] + torch.log1p(-(log_edges[:-1] - log_edges[1:]).exp())
+    center = task.space.flatten(task.landscape.model).to(task.landscape.device)
+    energy = BatchedLoss(task.landscape, task.space, center, task.scale)
+    points = (0.5 * (edges[:-1] + edges[1:]))[None, :, None] * vectors[:, None, :]
+    inside = energy.losses(points.flatten(0, 1)).reshape(len(vectors), _NUM_CELLS) <= task.cutoff
+    return torch.logsumexp(torch.where(inside, log_cells, -math.inf), dim=1)
+
+
+def _log_parts(angles: Tensor, values: Tensor, dim: int) -> Tensor:
+    """ln of each angle's part of the integral, by trapezoids. [A]"""
+    log_density = (
+        math.lgamma(0.5 * dim) - math.lgamma(0.5 * (dim - 1)) - 0.5 * math.log(math.pi) + (dim - 2) * angles.sin().log()
+    )
+    padded = torch.cat([torch.zeros(1, dtype=angles.dtype), angles, angles[-1:]])
+    widths = 0.5 * (padded[2:] - padded[:-2])
+    return log_density + values + widths.log()
