@@ -1,6 +1,10 @@
-"""basinvol's GPU kernels in Triton: a leaf package that needs torch and triton, and nothing of ours.
+"""The GPU kernels of basinvol in Triton. This leaf package imports torch and triton, and nothing of basinvol.
 
-One operation per file, the kernel first, then its checked wrapper.
+Each file holds one operation: first the kernel, then a wrapper that checks the arguments and launches it.
+
+Letters in shapes: A active directions, S slots (directions in flight), R rows of the data, B blocks of rows, L levels
+(nested prefixes of the data), K inputs of a layer, H units of the first layer, J outputs of a layer, C classes. The
+search step uses D rays and T targets, a target being one level and one cutoff.
 """
 
 from .fused_mlp import MAX_WIDTH, LayerTable, fused_mlp

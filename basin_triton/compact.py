@@ -1,4 +1,4 @@
-"""The rays that are still open, in order, and what the host has to know of them.
+"""Collects the rays that are still open, in order, and the two numbers that the host needs to know about them.
 
 Reference: `active[level[active] >= 0]`, its length, and the largest level.
 """
@@ -10,9 +10,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-# Rays that the one program takes: more would not fit its registers.
+# One program takes all the rays, so that their order needs no second pass. More rays would not fit its registers.
 MAX_RAYS = 4096
-_FEW = 512
+_FEW = 512  # a smaller program for small blocks of directions
 
 _WARPS = 8
 
@@ -25,6 +25,7 @@ def _compact_kernel(active, num_active, probe_level, still_active, summary, BLOC
     stays = level >= 0
     place = tl.cumsum(stays.to(tl.int32), axis=0) - 1
     tl.store(still_active + position, place * 0 - 1, mask=position < num_active)
+    # Without the barrier, another warp could write its -1 over a ray that is stored below.
     tl.debug_barrier()
     tl.store(still_active + place, ray, mask=stays)
     tl.store(summary, tl.sum(stays.to(tl.int32), axis=0))
@@ -32,11 +33,17 @@ def _compact_kernel(active, num_active, probe_level, still_active, summary, BLOC
 
 
 def compact(active: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-    """The active rays whose level is not -1, in order, then -1 [A] int32; their number and highest level, [2] int32.
+    """Return the active rays whose level is not -1, and a summary for the host.
 
     Args:
-        active: at most `MAX_RAYS` rays; -1 are left out. [A] int32
-        level: of every ray. [D] int64
+        active: At most `MAX_RAYS` rays. Entries of -1 are left out. [A] int32
+        level: The level at which each ray is to be evaluated, or -1 for a ray that is finished. [D] int64
+
+    Returns:
+        The rays in order, followed by -1, [A] int32; and their number and their highest level, [2] int32.
+
+    Raises:
+        ValueError: `active` holds more than `MAX_RAYS` rays.
     """
     count = len(active)
     if count > MAX_RAYS:
@@ -47,5 +54,5 @@ def compact(active: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def block_of(count: int) -> int:
-    """Places of the program for that many rays."""
+    """Return how many rays the program for `count` rays has room for."""
     return _FEW if count <= _FEW else MAX_RAYS

@@ -1,9 +1,10 @@
-"""A whole narrow perceptron and its loss, from the first layer's parts to block sums: nothing is stored in between.
+"""Computes a whole narrow perceptron and its loss, from the parts of the first layer to the sums over blocks of rows.
 
-Reference: the layers by `torch.nn.functional.linear` and the activation, then the loss with reduction="sum".
+Reference: `torch.nn.functional.linear` and the activation for each layer, then the loss with reduction="sum".
 
-For networks no wider than 32: there activations and a layer's weights fit the registers of one program, and one launch
-replaces one for each layer. At 64, tf32x3 needs a stack on sm_80 whatever the number of warps; at 128, 7.5 KB of it.
+This kernel is for networks up to 32 wide. Their activations and the weights of a layer fit the registers of one
+program, so nothing is stored between layers and one launch replaces a launch for each layer. At a width of 64, the
+compiler needs a stack for tf32x3 on sm_80, whatever the number of warps; at 128, it needs 7.5 KB of stack.
 """
 
 from __future__ import annotations
@@ -21,19 +22,20 @@ from .loss_head import MAX_OUTPUTS, RowBlocks, element_losses
 
 MAX_WIDTH = 32
 
-_WIDTHS = (16, 32)  # of the program's tiles
-_ROWS, _WARPS = 64, 4
+_WIDTHS = (16, 32)  # widths of the tiles that the program works on
+_ROWS, _WARPS = 64, 4  # 64 rows: at least those of a block, `loss_head.BLOCK_ROWS`
 
 
 @dataclass(frozen=True)
 class LayerTable:
-    """Where each layer after the first is in a row of parameters, and its shape.
+    """The place of each layer after the first in a row of parameters, and its shape.
 
     Attributes:
-        places: offset of the weight, of the bias (-1 without one), inputs, outputs. [L - 1, 4] int32
-        width: of the widest layer but the last, padded: of every tile.
-        outputs: of the last layer.
-        activation: after every layer but the last, the same for all.
+        places: For each of these layers: the offset of its weight, the offset of its bias (-1 without one), the
+            number of inputs, and the number of outputs. [layers, 4] int32
+        width: The width of every tile: the largest number of inputs of these layers, rounded up to 16 or 32.
+        outputs: The number of outputs of the last layer.
+        activation: The name of the activation, the same after every layer but the last.
     """
 
     places: Tensor
@@ -43,7 +45,13 @@ class LayerTable:
 
     @classmethod
     def of(cls, places: list[tuple[int, int, int, int]], activation: str, device: torch.device) -> LayerTable:
-        """From the rows of `places`; no layer may have more than `MAX_WIDTH` inputs."""
+        """Build the table for one network; no layer may have more than `MAX_WIDTH` inputs.
+
+        Args:
+            places: The rows of the attribute `places`.
+            activation: The name of the activation.
+            device: The device that holds the table.
+        """
         widest = max(inputs for _, _, inputs, _ in places)
         width = next(width for width in _WIDTHS if width >= widest)
         return cls(torch.tensor(places, dtype=torch.int32, device=device), width, places[-1][3], activation)
@@ -146,13 +154,19 @@ def fused_mlp(
     origin: int = 0,
     precision: str = "fp32",
 ) -> None:
-    """Summed losses of every active direction and block, as `loss_head` gives after a `linear` for every layer between.
+    """Write the summed losses of every active direction and block of rows to `out`.
+
+    The result is that of `linear` for every layer between the first and the last, followed by `loss_head`.
 
     Args:
-        inputs: the first layer's parts; its activation is that of `layers`.
-        parameters: of all other layers. [A, any] float32, rows contiguous
-        layers: where they are; none wider than `MAX_WIDTH`, the last no wider than `MAX_OUTPUTS`.
-        targets, active, num_rows, blocks, out, loss, origin, precision: as in `loss_head`.
+        inputs: The parts of the first layer. Its activation must be that of `layers`.
+        parameters: The parameters of all other layers. [A, any] float32, rows contiguous
+        layers: The place and shape of these layers. None is wider than `MAX_WIDTH`, and the last has at most
+            `MAX_OUTPUTS` outputs.
+        targets, active, num_rows, blocks, out, loss, origin, precision: As in `loss_head`.
+
+    Raises:
+        ValueError: A layer is too wide, or the two activations differ.
     """
     if layers.width > MAX_WIDTH or layers.outputs > MAX_OUTPUTS:
         raise ValueError(

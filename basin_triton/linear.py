@@ -1,10 +1,13 @@
-"""One layer for many directions at once: activation(inputs weight' + bias), each direction with parameters of its own.
+"""Computes one layer for many directions at once: activation(inputs weight' + bias).
+
+Each direction has parameters of its own.
 
 Reference: `torch.nn.functional.linear` and the activation, one direction at a time.
 
-The first layer of a perturbed network is linear in the radius, so that its products are not repeated: with
-base = inputs W' and shift = inputs D' (this kernel, once), the first activations are act(base + radius x shift + bias).
-They are made while the next layer loads its inputs, see `first_activations`, and never stored.
+The first layer of a perturbed network is linear in the radius, so its products need not be repeated. This kernel
+computes base = inputs W' and shift = inputs D' once, where W is the weight at the center and D the move of the weight.
+The first activations are then act(base + radius x shift + bias) at any radius. The next layer computes them while it
+loads its inputs (`first_activations`), and they are never stored.
 """
 
 from __future__ import annotations
@@ -18,25 +21,27 @@ from torch import Tensor
 
 from .activations import ACTIVATIONS, activate
 
-# fp32: products in float32. tf32x3: three tensor core products of split operands, as exact. tf32: one, for proposals.
+# The names of precisions, and what Triton calls them. fp32: products in float32. tf32x3: three tensor core products of
+# split operands, as exact as float32. tf32: one tensor core product, which may only propose radii.
 PRECISIONS = {"fp32": "ieee", "tf32x3": "tf32x3", "tf32": "tf32"}
 
-# Rows x outputs x depth of a tile, warps and pipeline stages: the largest that compile without spills on sm_80 and
-# sm_90. No device has timed them yet.
+# Rows, outputs and depth of a tile, warps and pipeline stages. These are the largest that compile without spills on
+# sm_80 and sm_90. They have not been timed on a device.
 _TILES = {"fp32": (128, 64, 16, 8, 3), "tf32x3": (128, 64, 32, 8, 3), "tf32": (128, 64, 32, 8, 3)}
-_NARROW = 16  # outputs of the tiles for layers no wider
+_NARROW = 16  # layers with at most this many outputs get tiles with this many
 
 
 @dataclass(frozen=True)
 class First:
-    """What the first layer's activations are made of; see the module's text.
+    """The parts from which the first layer's activations are computed; the module's docstring explains them.
 
     Attributes:
-        base: inputs x weight. [R, H] float32, contiguous
-        shift: inputs x move of the weight in each slot, [S, R, H] float32, rows contiguous.
-        radius: [S] float64
-        bias: of the perturbed layer, for each active direction. [A, H] float32, rows contiguous; None without one
-        activation: its name.
+        base: The inputs times the weight at the center. [R, H] float32, contiguous
+        shift: The inputs times the move of the weight in each slot. [S, R, H] float32, rows contiguous
+        radius: The radius of each slot. [S] float64
+        bias: The perturbed bias of each active direction, or None for a layer without a bias. [A, H] float32, rows
+            contiguous
+        activation: The name of the activation.
     """
 
     base: Tensor
@@ -48,7 +53,17 @@ class First:
 
 @triton.jit
 def first_activations(base, shift, reach, bias, at, unit, mask, HAS_BIAS: tl.constexpr, ACTIVATION: tl.constexpr):
-    """A tile of act(base + radius x shift + bias), zero where `mask` is false; `at` [BM, BK] and `unit` [1, BK]."""
+    """Return a tile of act(base + radius x shift + bias), which is zero where `mask` is false. [BM, BK] float32
+
+    Args:
+        base, shift, bias: Pointers to the first element of the tile's rows.
+        reach: The radius. float32
+        at: The position of each element in `base` and `shift`. [BM, BK]
+        unit: The unit of each column. [1, BK]
+        mask: Which elements to load. It broadcasts to [BM, BK].
+        HAS_BIAS: Whether to read `bias`.
+        ACTIVATION: The name of the activation.
+    """
     x = tl.load(base + at, mask=mask, other=0.0) + reach * tl.load(shift + at, mask=mask, other=0.0)
     if HAS_BIAS:
         x += tl.load(bias + unit, mask=mask, other=0.0)
@@ -95,8 +110,8 @@ def _linear_kernel(
         return
     first_unit = (tl.program_id(0) % tiles) * BN
 
-    # Tiles begin at 64-bit addresses and are indexed with 32 bits; rows and units beyond the end repeat the last one,
-    # so that only the depth needs a mask. Both save the registers that would spill.
+    # Tiles begin at 64-bit addresses and are indexed with 32 bits. Rows and units beyond the end repeat the last one,
+    # so only the depth needs a mask. Both save registers that would spill.
     row = tl.minimum(tl.arange(0, BM), rows - 1 - start)[:, None]
     unit = tl.minimum(tl.arange(0, BN), outputs - 1 - first_unit)[None, :]
     weight += a * weight_stride + first_unit.to(tl.int64) * depth
@@ -138,17 +153,22 @@ def linear(
     precision: str = "fp32",
     out: Tensor | None = None,
 ) -> Tensor:
-    """activation(inputs weight' + bias) for every active direction; rows of slot -1 are left alone. [A, R, J] float32
+    """Return activation(inputs weight' + bias) for every active direction. [A, R, J] float32
 
     Args:
-        inputs: [R, K] for all directions, [A, R, K], both contiguous, or the first layer's parts.
-        weight: [A, J, K] float32, or [J, K] with A = 1; each direction's contiguous, at any distance
-        bias: [A, J] float32, rows contiguous; None without one.
-        active: slot of each direction, or -1. [A] int32
-        num_rows: of each slot, how many rows are wanted; tiles wholly beyond them are left alone. [S] int32
+        inputs: Contiguous inputs, either [R, K] float32 for all directions or [A, R, K] float32, or the parts of the
+            first layer.
+        weight: The weight of each active direction. [A, J, K] float32, each direction contiguous, at any distance from
+            the next
+        bias: The bias of each active direction, or None for a layer without a bias. [A, J] float32, rows contiguous
+        active: The slot of each direction, or -1 for rows of `out` that are left alone. [A] int32
+        num_rows: How many rows each slot wants. Tiles that lie wholly beyond them are left alone. [S] int32
         activation: "identity", "relu", "tanh" or "gelu".
-        precision: "fp32", "tf32x3" or "tf32", see `PRECISIONS`.
-        out: where to write; made if it is not given.
+        precision: "fp32", "tf32x3" or "tf32"; see `PRECISIONS`.
+        out: Where to write the result. It is allocated if it is not given.
+
+    Raises:
+        ValueError: An unknown activation or precision, or a weight whose shape does not fit the inputs.
     """
     _check(activation, precision)
     first = inputs if isinstance(inputs, First) else None
@@ -196,7 +216,13 @@ def linear(
 
 
 def tile(precision: str, outputs: int, is_second: bool = False) -> tuple[int, int, int, int, int]:
-    """Rows, outputs and depth of a tile, warps and stages; narrow layers get narrow tiles."""
+    """Return the rows, outputs and depth of a tile, the number of warps, and the number of pipeline stages.
+
+    Args:
+        precision: One of `PRECISIONS`.
+        outputs: The number of outputs of the layer. Narrow layers get narrow tiles.
+        is_second: Whether the inputs are first activations, which are computed as they are loaded.
+    """
     bm, bn, bk, warps, stages = _TILES[precision]
     if is_second and precision == "tf32x3":
         bk = 16  # splitting operands that were just computed takes more registers
@@ -204,7 +230,10 @@ def tile(precision: str, outputs: int, is_second: bool = False) -> tuple[int, in
 
 
 def first_arguments(first: First | None, unused: Tensor) -> tuple[Tensor | int, ...]:
-    """base, shift and its stride, radius, bias and its stride."""
+    """Return the kernel arguments of the first layer: base, shift and its stride, radius, bias and its stride.
+
+    A launch needs a pointer for every argument, so `unused` stands for each part that is missing.
+    """
     if first is None:
         return unused, unused, 0, unused, unused, 0
     bias = unused if first.bias is None else first.bias

@@ -1,8 +1,8 @@
-"""The last layer and the loss, summed over blocks of rows: one float64 number per direction and block.
+"""Computes the last layer and the loss, summed over blocks of rows: one float64 number per direction and block.
 
 Reference: `torch.nn.functional.linear`, then cross_entropy, binary_cross_entropy_with_logits or mse_loss with
-reduction="sum". Cross-entropy runs over the classes in tiles with a streaming log-sum-exp. The logits of a narrow last
-layer are never stored; those of a wide one come from `linear`, which computes them in larger tiles.
+reduction="sum". Cross-entropy goes through the classes in tiles, with a streaming log-sum-exp. The logits of a narrow
+last layer are never stored. Those of a wide layer come from `linear`, which computes them in larger tiles.
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ from torch import Tensor
 from .linear import PRECISIONS, First, first_activations, first_arguments
 
 LOSSES = ("cross_entropy", "bce_with_logits", "mse")
-BLOCK_ROWS = 64  # rows of a block at most
+BLOCK_ROWS = 64  # most rows of a block
 
-MAX_OUTPUTS = 16  # of a last layer that is computed here
+MAX_OUTPUTS = 16  # a last layer with more outputs is computed by `linear`, and only its logits are read here
 
+# Chosen, like the tiles of `linear`, so that every variant compiles without spills; not timed on a device.
 _BK, _WARPS, _STAGES = 16, 4, 3
-_CLASSES = 32  # of logits that are only read, to a tile
+_CLASSES = 32  # classes of a tile where logits are only read
 
 
 @dataclass(frozen=True)
 class RowBlocks:
-    """Consecutive blocks of at most `BLOCK_ROWS` rows that never straddle a boundary.
+    """Consecutive blocks of at most `BLOCK_ROWS` rows. A block never straddles a boundary.
 
     Attributes:
-        first, count: first row and number of rows. [B] int32
-        level: the boundaries between which a block lies, as a position. [B] int32
+        first, count: The first row and the number of rows of each block. [B] int32
+        level: The position of the first boundary at or beyond the end of each block. [B] int32
     """
 
     first: Tensor
@@ -40,7 +41,7 @@ class RowBlocks:
 
     @classmethod
     def between(cls, boundaries: tuple[int, ...], device: torch.device) -> RowBlocks:
-        """Blocks of rows 0 to boundaries[-1] - 1; boundaries increase."""
+        """Return the blocks of rows 0 to boundaries[-1] - 1, for boundaries that increase."""
         first, count, level = [], [], []
         start = 0
         for position, stop in enumerate(boundaries):
@@ -55,20 +56,21 @@ class RowBlocks:
         return len(self.first)
 
     def part(self, start: int, stop: int) -> RowBlocks:
-        """Blocks start to stop - 1."""
+        """Return the blocks from `start` to `stop` - 1."""
         return RowBlocks(self.first[start:stop], self.count[start:stop], self.level[start:stop])
 
 
 @triton.jit
 def _log1p(x):
-    # Exact to rounding although 1 + x rounds (Kahan), where the device library's own is not to be had.
+    # The device library's log1p is not available everywhere. This one (Kahan) is exact to rounding, although 1 + x is
+    # rounded.
     u = 1.0 + x
     return tl.where(u == 1.0, x, tl.log(u) * (x / tl.where(u == 1.0, 1.0, u - 1.0)))
 
 
 @triton.jit
 def element_losses(logit, target, LOSS: tl.constexpr):
-    """The losses of single outputs, for those that are sums over outputs."""
+    """Return the losses of single outputs, for a loss that is a sum over outputs: "mse" or "bce_with_logits"."""
     if LOSS == "mse":
         loss = (logit - target) * (logit - target)
     else:
@@ -121,7 +123,7 @@ def _loss_head_kernel(
     start = tl.load(block_first + tl.program_id(0))
     if start >= tl.load(num_rows + slot):
         return
-    # Rows beyond the end repeat the last one, and classes too: see `linear`.
+    # Rows and classes beyond the end repeat the last one, for the reason given in `linear`.
     count = tl.load(block_count + tl.program_id(0))
     row = tl.minimum(tl.arange(0, BM), count - 1)[:, None]
     at_first = (start - origin).to(tl.int64)
@@ -170,7 +172,8 @@ def _loss_head_kernel(
             at_label += tl.sum(tl.where(in_class & (c == label), logit, 0.0), axis=1)
             logit = tl.where(in_class, logit, float("-inf"))
             above = tl.maximum(largest, tl.max(logit, axis=1))
-            zero = tl.where(above == float("-inf"), 0.0, above)  # where every logit so far is infinitely small
+            # While every logit is minus infinity, subtract 0: minus infinity less itself would be NaN.
+            zero = tl.where(above == float("-inf"), 0.0, above)
             scaled = scaled * tl.exp(largest - zero) + tl.sum(tl.exp(logit - zero[:, None]), axis=1)
             largest = above
         else:
@@ -200,19 +203,30 @@ def loss_head(
     precision: str = "fp32",
     per_row: Tensor | None = None,
 ) -> None:
-    """Summed losses of every active direction and block; rows of slot -1 and blocks not wanted are left alone.
+    """Write the summed losses of every active direction and block of rows to `out`.
+
+    Rows of `out` with slot -1, and blocks that no slot wants, are left alone.
 
     Args:
-        inputs: [A, R, K] contiguous, or the first layer's parts; row 0 is row `origin` of the data.
-        weight: [A, C, K] float32, each direction's contiguous, C at most `MAX_OUTPUTS`; None if `inputs` are the
-            logits, or the parts of a first layer that is the last.
-        bias: [A, C] float32, rows contiguous; None without one, or without a weight.
-        targets: labels [R] int64 for cross-entropy, otherwise values [R, C] float32, contiguous; from row `origin` on.
-        active, num_rows: as in `linear`; a block that begins at num_rows or beyond is not wanted.
-        blocks: the rows of each block, counted in the data. B of them
-        out: [A, B] float64, rows contiguous
+        inputs: The inputs of the last layer, [A, R, K] float32 contiguous, or the parts of the first layer. Row 0 is
+            row `origin` of the data.
+        weight: The weight of each active direction, with C at most `MAX_OUTPUTS`. [A, C, K] float32, each direction
+            contiguous. None if `inputs` are the logits, or the parts of a first layer that is also the last.
+        bias: The bias of each active direction. None for a layer without a bias, or without a weight. [A, C] float32,
+            rows contiguous
+        targets: The targets from row `origin` on, contiguous: labels [R] int64 for cross-entropy, values [R, C]
+            float32 for the other losses.
+        active: The slot of each direction, or -1. [A] int32
+        num_rows: How many rows each slot wants. A block that begins there or beyond is not wanted. [S] int32
+        blocks: The rows of each of the B blocks, counted in the data.
+        out: The sums. [A, B] float64, rows contiguous
         loss: "cross_entropy", "bce_with_logits" or "mse".
-        per_row: where to write the loss of every row too. [A, R] float32, rows contiguous
+        origin: The row of the data that is row 0 of `inputs` and `targets`.
+        precision: "fp32", "tf32x3" or "tf32"; see `linear.PRECISIONS`.
+        per_row: Where to write the loss of every row as well, if it is wanted. [A, R] float32, rows contiguous
+
+    Raises:
+        ValueError: An unknown loss, a last layer with too many outputs, or an `out` of another shape.
     """
     if loss not in LOSSES:
         raise ValueError(f"`loss` must be one of {', '.join(map(repr, LOSSES))}, got {loss!r}.")

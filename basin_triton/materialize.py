@@ -1,7 +1,7 @@
-"""The parameters of one tensor at center + radius x scale x direction, for every active direction.
+"""Computes the parameters of one tensor at center + radius x scale x direction, for every active direction.
 
-Reference: `Directions.materialize` times the scale, times the radius, plus the center; the generator runs inside, so no
-direction is ever stored.
+Reference: `Directions.materialize` times the scale, times the radius, plus the center. The generator of the directions
+runs inside the kernel, so no direction is ever stored.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from .normals import as_signed, gaussians
 from .reduce import reduce
 
-_BLOCK = 256  # blocks of four elements to a program
+_BLOCK = 256  # groups of four elements to a program; one Philox call gives four normals
 
 
 @triton.jit
@@ -68,19 +68,24 @@ def materialize(
     radius: Tensor | None = None,
     normals: Tensor | None = None,
 ) -> None:
-    """Fills row i of `out` with center + radius[s] x move of the direction in slot s = active[i].
+    """Fill row i of `out` with center + radius[s] x move of the direction in slot s = active[i].
 
-    A move is normal x inverse_norm[s] x scale; without a center it is written alone. Rows of slot -1 are left alone.
+    The move is normal x inverse_norm[s] x scale. Without a center, the move alone is written. Rows with slot -1 are
+    left alone.
 
     Args:
-        out: [A, size] float32, rows contiguous, any row stride
-        scale: positive factor of each element. [size] float32
-        active: a slot, or -1, for every row of `out`. [A] int32
-        directions: index of the direction in each slot. [S] int64
-        inverse_norm: 1 / norm of its Gaussian vector over all tensors. [S] float64
-        seed, tensor: as in `normals`.
-        center: [size] float32, together with `radius`, [S] float64.
-        normals: Gaussian numbers of the tensor to use instead of the generator's. [S, size] float32, rows contiguous
+        out: The rows to fill. [A, size] float32, rows contiguous, any row stride
+        scale: The positive factor of each element. [size] float32
+        active: A slot, or -1, for every row of `out`. [A] int32
+        directions: The index of the direction in each slot. [S] int64
+        inverse_norm: 1 / norm of the Gaussian vector of each slot, over all tensors. [S] float64
+        seed, tensor: As in `normals`.
+        center: The tensor at the center, given together with `radius`. [size] float32
+        radius: The radius of each slot, in scaled coordinates. [S] float64
+        normals: Gaussian numbers to use in place of those of the generator. [S, size] float32, rows contiguous
+
+    Raises:
+        ValueError: `out` or `normals` has another shape, or only one of `center` and `radius` is given.
     """
     size = scale.numel()
     if out.shape != (len(active), size) or out.stride(1) != 1:
@@ -123,11 +128,14 @@ def _square_norms_kernel(out, out_stride, directions, seed, tensor, size, BLOCK:
 
 
 def square_norms(seed: int, directions: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Squared norm of each direction's Gaussian vector over all tensors, summed in a fixed order. [S] float64
+    """Return the squared norm of each direction's Gaussian vector, over all tensors. [S] float64
+
+    The sum is taken in a fixed order, so it does not depend on the number of directions.
 
     Args:
-        seed, directions: as in `normals`. directions [S] int64
-        sizes: number of elements of every tensor.
+        seed: As in `normals`.
+        directions: The index of each direction. [S] int64
+        sizes: The number of elements of every tensor.
     """
     blocks = [triton.cdiv(size, 4 * _BLOCK) for size in sizes]
     partial = torch.empty((len(directions), sum(blocks)), dtype=torch.float64, device=directions.device)
@@ -147,5 +155,5 @@ def square_norms(seed: int, directions: Tensor, sizes: Sequence[int]) -> Tensor:
     rows = torch.arange(len(directions), dtype=torch.int32, device=directions.device)
     ends = torch.tensor([first], dtype=torch.int32, device=directions.device)
     one = torch.ones(1, dtype=torch.float64, device=directions.device)
-    # Not torch's sum, whose order depends on the number of directions.
+    # The order of torch's own sum depends on the number of directions.
     return reduce(partial, rows, ends.expand(len(rows)).contiguous(), ends, one)[:, 0]

@@ -1,7 +1,8 @@
-"""The Gaussian numbers of one parameter tensor along many directions, on the device.
+"""Generates the Gaussian numbers of one parameter tensor along many directions, on the device.
 
-Reference: `basinvol.philox.philox_normals`; integers equal bit for bit, normals to 1e-6. The same operations as the CPU
-engine's generator, without fusion: the same bits as its.
+Reference: `philox_normals` in basinvol's model/philox.py. The integers are equal bit for bit, and the normals to 1e-6.
+The operations are those of the CPU engine's generator, without fused multiply-adds, so its normals are equal bit for
+bit.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-_BLOCK = 1024  # blocks of four normals to a program
+_BLOCK = 1024  # groups of four normals to a program; one Philox call gives four
 
 
 @triton.jit
@@ -24,7 +25,15 @@ def _normals_kernel(out, directions, seed, tensor, size, BLOCK: tl.constexpr):
 
 @triton.jit
 def gaussians(seed, direction, tensor, program, BLOCK: tl.constexpr):
-    """Elements 4 BLOCK program .. 4 BLOCK (program + 1) - 1 of a tensor's standard normals. [4 BLOCK] float32"""
+    """Return elements 4 BLOCK program to 4 BLOCK (program + 1) - 1 of a tensor's standard normals. [4 BLOCK] float32
+
+    Args:
+        seed: 64 bits, as a signed integer.
+        direction: The index of the direction.
+        tensor: The position of the parameter tensor in its space.
+        program: Which part of the tensor.
+        BLOCK: How many groups of four elements.
+    """
     counter = (program * BLOCK + tl.arange(0, BLOCK)).to(tl.uint32)
     zero = counter * 0
     a, b, c, d = tl.philox(seed, counter, zero + direction.to(tl.uint32), zero + tensor, zero)
@@ -35,6 +44,7 @@ def gaussians(seed, direction, tensor, program, BLOCK: tl.constexpr):
 
 @triton.jit
 def _box_muller(a, b):
+    # (a + 1/2) / 2^32 is never 0; the angle is b / 2^32 of a turn.
     u = a.to(tl.float32) * 2.3283064365386963e-10 + 1.1641532182693481e-10
     angle = b.to(tl.float32) * (2.3283064365386963e-10 * 6.283185307179586)
     radius = tl.sqrt_rn(-2.0 * _log(u))
@@ -42,8 +52,8 @@ def _box_muller(a, b):
     return radius * cosine, radius * sine
 
 
-# The polynomials of csrc/cpu/normals.cpp, in the same order. The device library's own sine keeps a path for huge
-# arguments that needs a stack, and rounds differently.
+# The polynomials are those of csrc/box_muller.h (from Cephes), in the same order. The device library's own sine has a
+# path for huge arguments that needs a stack, and it rounds differently.
 @triton.jit
 def _log(x):
     bits = x.to(tl.int32, bitcast=True)
@@ -69,8 +79,9 @@ def _log(x):
 
 @triton.jit
 def _sincos(x):
-    turns = (x * 0.63661977 + 12582912.0) - 12582912.0  # to the nearest integer, 0 to 4
+    turns = (x * 0.63661977 + 12582912.0) - 12582912.0  # 1.5 x 2^23 rounds to an integer, 0 to 4
     quadrant = turns.to(tl.int32)
+    # pi/2 in three parts (Cody and Waite), so that little is lost where the difference is small.
     y = ((x - turns * 1.5703125) - turns * 4.837512969970703125e-4) - turns * 7.549789948768648e-8
     z = y * y
     s = ((-1.9515295891e-4 * z + 8.3321608736e-3) * z - 1.6666654611e-1) * z * y + y
@@ -83,13 +94,13 @@ def _sincos(x):
 
 
 def normals(seed: int, directions: Tensor, tensor: int, size: int) -> Tensor:
-    """Standard normals of tensor number `tensor` along `directions`, in row-major order. [n, size] float32
+    """Return the standard normals of one parameter tensor along some directions, in row-major order. [n, size] float32
 
     Args:
-        seed: 0 <= seed < 2^64.
-        directions: indices, each in [0, 2^32). [n] int64, on the device to compute on
-        tensor: position of the parameter tensor in its space.
-        size: its number of elements.
+        seed: The seed, with 0 <= seed < 2^64.
+        directions: The index of each direction, in [0, 2^32), on the device that computes. [n] int64
+        tensor: The position of the parameter tensor in its space.
+        size: The number of elements of the tensor.
 
     Raises:
         ValueError: `directions` is not a vector of int64, or `size` is not positive.
@@ -106,5 +117,5 @@ def normals(seed: int, directions: Tensor, tensor: int, size: int) -> Tensor:
 
 
 def as_signed(seed: int) -> int:
-    """The same 64 bits as a signed integer, which a launch can pass."""
+    """Return the same 64 bits as a signed integer, which a launch can pass."""
     return seed - 2**64 if seed >= 2**63 else seed

@@ -1,6 +1,7 @@
-"""Logarithm and exponential in float64 with the bits of every other backend.
+"""Computes logarithm and exponential in float64, with the same bits as every other backend.
 
-Reference: `basinvol.portable_math`, the same line by line. Compile without fusion.
+Reference: basinvol's search/portable_math.py, which is the same line by line and explains the constants. Kernels
+that use these functions must be compiled without fused multiply-adds.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import triton.language as tl
 
 @triton.jit
 def portable_log(x):
-    """Natural logarithm of positive normal float64 numbers."""
+    """Return the natural logarithm of positive normal float64 numbers."""
     bits = x.to(tl.int64, bitcast=True)
     exponent = ((bits >> 52) & 0x7FF) - 1022
     mantissa = ((bits & 0x000FFFFFFFFFFFFF) | 0x3FE0000000000000).to(tl.float64, bitcast=True)
@@ -29,7 +30,7 @@ def portable_log(x):
 
 @triton.jit
 def portable_exp(x):
-    """Exponential; arguments beyond +-700 count as that."""
+    """Return the exponential of float64 numbers, which are clamped to [-700, 700]."""
     x = tl.where(x < -700.0, -700.0, tl.where(x > 700.0, 700.0, x))
     power = tl.floor(x * 1.4426950408889634 + 0.5)
     r = (x - power * 0.693147180369123816490) - power * 1.90821492927058770002e-10

@@ -1,6 +1,7 @@
-"""Block sums to mean losses, in float64 and in a fixed order, so that nothing depends on how work was divided.
+"""Turns the sums over blocks of rows into mean losses, in float64 and in a fixed order.
 
-Reference: a cumulative sum over levels of the blocks' sums, each level divided by its number of terms.
+The result therefore does not depend on how the work was divided. Reference: a cumulative sum of the blocks' sums over
+the levels, with each level divided by its number of terms.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-_BLOCK = 256
+_BLOCK = 256  # block sums that are loaded together; changing it changes the order of the sum, and so the last bits
 
 
 @triton.jit
@@ -33,14 +34,17 @@ def _reduce_kernel(out, partial, partial_stride, active, num_blocks, ends, terms
 
 
 def reduce(partial: Tensor, active: Tensor, num_blocks: Tensor, ends: Tensor, terms: Tensor) -> Tensor:
-    """Mean losses of nested levels, [A, L] float64; NaN on levels beyond a direction's blocks.
+    """Return the mean losses of nested levels; they are NaN on levels beyond a direction's blocks. [A, L] float64
 
     Args:
-        partial: summed losses of blocks. [A, B] float64, rows contiguous
-        active: slot of each row, or -1: such rows are left alone. [A] int32
-        num_blocks: of each slot, how many blocks were computed. [S] int32
-        ends: first block beyond each level, increasing. [L] int32
-        terms: what each level's sum is divided by. [L] float64
+        partial: The summed losses of the blocks. [A, B] float64, rows contiguous
+        active: The slot of each row, or -1 for rows that are left alone. [A] int32
+        num_blocks: How many blocks were computed for each slot. [S] int32
+        ends: The first block beyond each level, increasing. [L] int32
+        terms: The number by which the sum of each level is divided. [L] float64
+
+    Raises:
+        ValueError: `partial` is not float64, its rows are not contiguous, or there are too many or too few of them.
     """
     if partial.dtype != torch.float64 or partial.stride(1) != 1 or len(partial) != len(active):
         raise ValueError(f"`partial` must be float64 [{len(active)}, B] with contiguous rows, got {partial.dtype}.")

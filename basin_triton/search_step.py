@@ -1,7 +1,8 @@
-"""One step of the radius search of every active ray, on the device: take the losses, judge, propose, compact.
+"""Makes one step of the radius search of every active ray on the device: take the losses, judge, propose, compact.
 
-Reference: `basinvol.search.RaySearch.tell` and `ask`, the same bit for bit: change both or neither. The state of D rays
-with T targets each is the tensors of `RaySearch`, [D, T]; they stay on the device for the whole search.
+Reference: `tell` and `ask` of `basinvol.search.RaySearch`. The two are the same bit for bit, so change both or neither.
+basinvol's search/ray_search.py explains the algorithm. The state of D rays with T targets each is held in the
+tensors of `RaySearch`, [D, T], which stay on the device for the whole search.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ _CENSORED = tl.constexpr(1)
 _NON_FINITE = tl.constexpr(3)
 _MAX_STEPS = tl.constexpr(4)
 
+# The constants of basinvol's search/ray_search.py, which says what each is for: ln 2, ln 16, ln 4, and so on.
 _LOG_2 = tl.constexpr(0.6931471805599453)
 _LOG_MAX_STEP = tl.constexpr(2.772588722239781)
 _LOG_BLIND_STEP = tl.constexpr(1.3862943611198906)
@@ -32,20 +34,23 @@ _MAX_INTERPOLATIONS = tl.constexpr(12)
 _AIM = tl.constexpr(0.45)
 _MIN_SLOPE_WIDTH = tl.constexpr(1e-3)
 
-# One warp to a program: what a lane stores, the same lane reads again.
+# A program is one warp of 32 lanes, one ray to a lane: each lane reads again only what it stored itself.
 _RAYS = 32
 
 
 @dataclass(frozen=True)
 class State:
-    """The searches of D rays. [D, T] contiguous each, unless stated
+    """The searches of D rays for T targets each. Each tensor is contiguous, [D, T] unless stated otherwise.
 
     Attributes:
-        lower, upper, value_lower, value_upper, slope: float64
-        steps: int64
-        status: int8
-        num_evaluations, grid_index: [D] int64
-        unit: [D] float64
+        lower, upper: The bracket: a radius inside the basin, and one outside or infinity. float64
+        value_lower, value_upper: The losses at these two radii. float64
+        slope: What is known of d ln(loss - loss at the center) / d ln(radius). float64
+        steps: How many points were proposed for each target. int64
+        status: A position in basinvol's `Status`, or -1 while the search is running. int8
+        num_evaluations: How often the loss was evaluated on each ray. [D] int64
+        grid_index: The position of each ray in the grid. [D] int64
+        unit: The length of the grid's unit on each ray. [D] float64
     """
 
     lower: Tensor
@@ -62,17 +67,22 @@ class State:
 
 @dataclass(frozen=True)
 class Task:
-    """What is searched for, and how.
+    """What is searched for along every ray, and how. A target is one level and one cutoff.
 
     Attributes:
-        level, relative: [T] int64
-        cutoff, center, guess_radius, guess_slope, rtol: [T] float64
-        is_wanted: [T] bool
-        order: targets in the order in which they are solved. int64
+        level: The level of each target. [T] int64
+        relative: The target whose radius on the same ray scales the first guess, or -1. [T] int64
+        cutoff: The loss that bounds the basin. [T] float64
+        center: The loss at the center. [T] float64
+        guess_radius, guess_slope: The radius and slope of a typical ray. [T] float64
+        rtol: The relative width at which a bracket is closed. [T] float64
+        is_wanted: Whether a target is solved for itself, and not only to scale the guesses of others. [T] bool
+        order: The targets in the order in which they are solved. int64
         method: "interpolate", "bisect" or "grid".
-        radius_max: rays inside there are censored. [1] float64 (a launch would round a float to 32 bits)
-        max_steps: most evaluations for one target of one ray.
-        grid: [G] float64
+        radius_max: Rays that are still inside at this radius are censored. [1] float64, because a launch would round
+            a float to 32 bits
+        max_steps: The most evaluations for one target of one ray.
+        grid: The increasing coefficients of the grid, in units of each ray's `unit`. [G] float64
     """
 
     level: Tensor
@@ -153,7 +163,8 @@ def _search_step_kernel(
             is_inside = value <= tl.load(cutoff + t)  # false for NaN: such points count as outside
             raises = is_seen & is_inside & (at > low) & (at < high)
             lowers = is_seen & (is_inside == 0) & (at < high)
-            # Outside below a radius that was inside: the first crossing is earlier; only the center is known inside.
+            # This point is outside, below a radius that was inside. The first crossing is therefore nearer, and only
+            # the center is still known to be inside.
             restart = lowers & (at <= low)
             low = tl.where(raises, at, tl.where(restart, 0.0, low))
             high = tl.where(lowers, at, high)
@@ -180,6 +191,7 @@ def _search_step_kernel(
             code = tl.where(censored, _CENSORED, code)
             code = tl.where(closed, tl.where(is_finite, _CROSSED, _NON_FINITE), code)
             tl.store(status + b, code.to(tl.int8), mask=running)
+        # What follows reads the statuses that were stored above.
         tl.debug_barrier()
 
     target = tl.zeros((RAYS,), dtype=tl.int64) - 1
@@ -209,7 +221,7 @@ def _search_step_kernel(
         tolerance = tl.load(rtol + target)
         old_slope = tl.load(slope + b, mask=asks, other=2.0)
 
-        # This ray's relative compared with its own typical one scales the typical radius.
+        # The typical radius is scaled by how this ray's relative compares with the typical radius of that relative.
         other = tl.load(relative + target)
         has_relative = asks & (other >= 0)
         other = tl.where(has_relative, other, 0)
@@ -237,7 +249,7 @@ def _search_step_kernel(
 
 @triton.jit
 def _propose(low, high, gap, rise_low, rise_high, slope, step, rtol, METHOD: tl.constexpr):
-    """Radius and slope from a bracket of which at least one side is known."""
+    """Return the next radius and the slope, for brackets of which at least one side is known. [RAYS] float64 each"""
     has_low, has_high = low > 0.0, high < float("inf")
     usable_low = (rise_low > 0.0) & (gap > 0.0)
     usable_high = (rise_high < float("inf")) & (gap > 0.0)  # false for NaN
@@ -274,7 +286,7 @@ def _propose(low, high, gap, rise_low, rise_high, slope, step, rtol, METHOD: tl.
 
 @triton.jit
 def _stride(distance, is_usable, step, rtol, METHOD: tl.constexpr):
-    """How far to step in ln radius while one side is missing."""
+    """Return how far to step in ln radius while one side of the bracket is missing. [RAYS] float64"""
     if METHOD == "bisect":
         stride = distance * 0.0 + _LOG_2
     else:
@@ -295,18 +307,23 @@ def search_step(
     radius: Tensor,
     level: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Takes the losses of the active rays, if any, and asks where they want the next.
+    """Take the losses of the active rays, if there are any, and choose where each is to be evaluated next.
 
     Args:
-        state, task: updated, and read.
-        active: rays to advance; -1 are left out. [A] int32
-        losses: of each level at the rays' radii; levels above a ray's own are not read. [A, L] float64; None to only
-            ask
-        radius, level: where each ray was, and is to be, evaluated; level -1 for rays that are finished. [D] float64 and
-            int64
+        state: The state of the searches, which is updated.
+        task: What is searched for.
+        active: The rays to advance. Entries of -1 are left out. [A] int32
+        losses: The loss of each level at the rays' radii, or None to choose the first points. Levels above a ray's own
+            are not read. [A, L] float64
+        radius: Where each ray was evaluated; updated to where it is to be evaluated. [D] float64
+        level: The highest level that was evaluated; updated likewise, to -1 for rays that are finished. [D] int64
 
     Returns:
-        The rays that want an evaluation, in order, then -1 [A] int32; and their number and highest level, [2] int32.
+        The rays that want an evaluation, in order, followed by -1, [A] int32; and their number and their highest
+        level, [2] int32.
+
+    Raises:
+        ValueError: An unknown method, or losses of another type or shape.
     """
     if task.method not in METHODS:
         raise ValueError(f"`method` must be one of {', '.join(map(repr, METHODS))}, got {task.method!r}.")

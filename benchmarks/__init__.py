@@ -1,1 +1,1 @@
-"""Benchmarks against what people use today: `python -m benchmarks`."""
+"""Benchmarks of basinvol against common ways to find radii in PyTorch; run them with `python -m benchmarks`."""

@@ -1,4 +1,4 @@
-"""Measures every case against the baselines and adds a line for each to benchmarks/results/<machine>.jsonl."""
+"""Measures every case against the baselines and adds one line for each to benchmarks/results/<machine>.jsonl."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ NUM_CHECKED = 8  # rays whose brackets are recomputed in float64 before anything
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("cases", nargs="*", help=f"default all: {', '.join(CASES)}")
-    parser.add_argument("--rounds", type=int, default=3, help="interleaved repetitions (3)")
+    parser.add_argument("cases", nargs="*", help=f"cases to measure (default all): {', '.join(CASES)}")
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved repetitions (default 3)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -43,13 +43,22 @@ def main() -> None:
 
 
 def machine_name() -> str:
-    """A file name for this machine: processor and cores."""
+    """Return a file name for this machine, from its processor and its number of cores."""
     found = machine()
     return f"{found['cpu']}-{found['cores']}-cores".lower().replace(" ", "-").replace("(r)", "")
 
 
 def measure(case: Case, rounds: int, threads: int) -> dict[str, Any]:
-    """Checks the answers, then times ours and the baselines in turn."""
+    """Check the answers of one case, then time basinvol and the baselines in turn.
+
+    Args:
+        case: What is measured.
+        rounds: How often everything is timed; medians are reported.
+        threads: The number of threads of basinvol and of torch.
+
+    Returns:
+        One line of results: settings, seconds, ratios to the baselines, and the share of the measured peak.
+    """
     space = bv.ParameterSpace.of(case.model)
     directions = bv.Directions(space, case.num_directions)
     radii = solver_of(case, directions, threads, "all").solve_all()
@@ -59,6 +68,7 @@ def measure(case: Case, rounds: int, threads: int) -> dict[str, Any]:
     times: dict[str, list[float]] = {}
     operations = 0.0
     peak = max(_native.measure_peak(threads, 0.5) for _ in range(3))
+    # Rounds are interleaved, so that a change in the machine's load or clock affects all of them alike.
     for _ in range(rounds):
         for mode in ("all", "decisive"):
             started = time.perf_counter()
@@ -96,13 +106,20 @@ def measure(case: Case, rounds: int, threads: int) -> dict[str, Any]:
 
 
 def solver_of(case: Case, directions: bv.Directions, threads: int, mode: str) -> bv.RaySolver:
-    """Preparation is part of what is timed."""
+    """Return a solver on the native engine; its preparation is part of what is timed.
+
+    Args:
+        case: What is measured.
+        directions: The directions to solve.
+        threads: The number of threads.
+        mode: The value of `resolve`: "all" or "decisive".
+    """
     landscape = bv.Landscape(case.model, case.loss_fn, (case.inputs, case.targets), case.levels)
     return bv.RaySolver(landscape, directions, case.cutoffs, resolve=mode, backend="native", num_threads=threads)
 
 
 def moves_of(case: Case, directions: bv.Directions) -> tuple[list[list[torch.Tensor]], list[float]]:
-    """scale x direction as tensors like the parameters, and the norms of the Gaussian vectors."""
+    """Return scale x direction as tensors shaped like the parameters, and the norms of the Gaussian vectors."""
     indices = range(max(case.baseline_directions, NUM_CHECKED))
     scale = directions.space.scale(case.model)
     vectors = directions.materialize(indices, device=scale.device)
@@ -111,7 +128,16 @@ def moves_of(case: Case, directions: bv.Directions) -> tuple[list[list[torch.Ten
 
 
 def check(case: Case, radii: bv.Radii, moves: list[list[torch.Tensor]]) -> None:
-    """Every bracket of some rays, recomputed in float64: inside below, outside above, to float32 noise."""
+    """Recompute the brackets of some rays in float64: inside at the lower end, outside at the upper, to float32 noise.
+
+    Args:
+        case: What is measured.
+        radii: The radii for all levels, cutoffs and directions. [L, cutoffs, D]
+        moves: scale x direction for the rays that are checked, as tensors shaped like the parameters.
+
+    Raises:
+        SystemExit: A bracket does not hold.
+    """
     import copy
 
     model = copy.deepcopy(case.model).double()
@@ -125,7 +151,7 @@ def check(case: Case, radii: bv.Radii, moves: list[list[torch.Tensor]]) -> None:
                     below = perturbed.loss(move, float(radii.lower[row, column, ray]))
                     above = perturbed.loss(move, float(radii.upper[row, column, ray]))
                     perturbed.restore()
-                noise = 2e-6 * cutoff
+                noise = 2e-6 * cutoff  # how far a float32 loss may be from the float64 one
                 if not (below <= cutoff + noise and above > cutoff - noise):
                     raise SystemExit(f"{case.name}: direction {ray} is not bracketed: {below}, {cutoff}, {above}")
 
@@ -133,9 +159,19 @@ def check(case: Case, radii: bv.Radii, moves: list[list[torch.Tensor]]) -> None:
 def time_baselines(
     case: Case, moves: list[list[torch.Tensor]], norms: list[float], radii: bv.Radii, compiles: bool = False
 ) -> dict[str, float]:
-    """Seconds for all directions, levels and cutoffs of the case, from the baseline directions on every level.
+    """Return the seconds of each baseline for all directions, levels and cutoffs of the case.
 
-    Brackets must agree with ours, or nothing is reported. `compiles`: torch.compile too, after a run that compiles.
+    A baseline solves a few of the directions, on every level and cutoff, and its time is scaled up to all of them.
+
+    Args:
+        case: What is measured.
+        moves: scale x direction, as tensors shaped like the parameters.
+        norms: The norms of the Gaussian vectors, which the paper's grid multiplies.
+        radii: basinvol's radii, with which the brackets of the baselines must agree. [L, cutoffs, D]
+        compiles: Whether to time torch.compile as well, after a run that compiles.
+
+    Raises:
+        SystemExit: The bracket of a baseline does not overlap basinvol's.
     """
     totals: dict[str, float] = {}
     count = case.baseline_directions
@@ -144,6 +180,7 @@ def time_baselines(
         inputs, targets = case.inputs[:size], case.targets[:size]
         perturbed = Perturbed(case.model, case.loss_fn, inputs, targets)
         for column, cutoff in enumerate(case.cutoffs):
+            # Bisection has no guess of its own: it starts at the right order of magnitude, as if a user had given it.
             start = float(radii.radius[row, column].mean()) / 4
             runs = {
                 "grid": lambda c=cutoff, p=perturbed: paper_grid(p, moves[:count], c, norms[:count]),
@@ -164,7 +201,7 @@ def time_baselines(
                 for ray, (lower, upper) in enumerate(brackets):
                     ours = (float(radii.lower[row, column, ray]), float(radii.upper[row, column, ray]))
                     if not (lower <= ours[1] * (1 + 1e-5) and upper >= ours[0] * (1 - 1e-5)):
-                        raise SystemExit(f"{case.name}: {name} has {lower, upper} on direction {ray}, we {ours}")
+                        raise SystemExit(f"{case.name}: on direction {ray}, {name} has {lower, upper}, basinvol {ours}")
     return totals
 
 

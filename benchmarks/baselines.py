@@ -1,6 +1,7 @@
-"""How radii are found today, written plainly in PyTorch. All take directions that are given, and time nothing.
+"""Common ways to find radii, written plainly in PyTorch.
 
-Each returns a bracket [inside, outside] for every direction, in units of the (scaled) unit direction.
+Every function takes given directions and returns a bracket (inside, outside) for each, in units of the scaled unit
+direction. The functions do not time themselves.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch.func import functional_call, vmap
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 Bracket = tuple[float, float]
 
-LOSS_TOLERANCE = 0.01  # bisection stops when the loss is this close to the cutoff, relatively
+LOSS_TOLERANCE = 0.01  # bisection stops when the loss is this close to the cutoff, relative to the cutoff
 
 
 class Perturbed:
@@ -27,20 +28,29 @@ class Perturbed:
         self._center = [p.detach().clone() for p in self._parameters]
 
     def loss(self, move: list[Tensor], radius: float) -> float:
-        """Mean loss on all the data."""
+        """Return the mean loss on all the data at center + radius x move."""
         for parameter, center, part in zip(self._parameters, self._center, move, strict=True):
             parameter.copy_(center + radius * part)
         return float(self._loss_fn(self._model(self._inputs), self._targets))
 
     def restore(self) -> None:
-        """Back to the center."""
+        """Set the parameters back to the center."""
         for parameter, center in zip(self._parameters, self._center, strict=True):
             parameter.copy_(center)
 
 
 @torch.no_grad()
 def paper_grid(perturbed: Perturbed, moves: list[list[Tensor]], cutoff: float, norms: list[float]) -> list[Bracket]:
-    """The paper's pipeline: 100 coefficients linspace(0, 1)^2, full data at each, one direction at a time."""
+    """Return brackets from the paper's pipeline: the full data at each of 100 coefficients linspace(0, 1)^2.
+
+    Directions are solved one at a time. A direction that never crosses has an infinite bracket.
+
+    Args:
+        perturbed: The model with its data.
+        moves: scale x direction for every direction, as tensors shaped like the parameters.
+        cutoff: The loss that bounds the basin.
+        norms: The norm of the Gaussian vector of each direction, which the coefficients multiply.
+    """
     coefficients = torch.linspace(0, 1, 100, dtype=torch.float64) ** 2
     brackets = []
     for move, norm in zip(moves, norms, strict=True):
@@ -56,7 +66,16 @@ def paper_grid(perturbed: Perturbed, moves: list[list[Tensor]], cutoff: float, n
 
 @torch.no_grad()
 def bisection(perturbed: Perturbed, moves: list[list[Tensor]], cutoff: float, start: float) -> list[Bracket]:
-    """Doubling, then bisection until the loss is within 1 % of the cutoff, one direction at a time."""
+    """Return brackets from doubling, then bisection until the loss is within 1 % of the cutoff.
+
+    Directions are solved one at a time.
+
+    Args:
+        perturbed: The model with its data.
+        moves: scale x direction for every direction, as tensors shaped like the parameters.
+        cutoff: The loss that bounds the basin.
+        start: The radius at which doubling begins.
+    """
     brackets = []
     for move in moves:
         lower, upper = 0.0, start
@@ -84,9 +103,18 @@ def batched_bisection(
     start: float,
     compiles: bool = False,
 ) -> list[Bracket]:
-    """torch.func.vmap over all the directions at once, doubling and bisection in step until all are done.
+    """Return brackets from bisection of all directions at once under torch.func.vmap.
 
-    `compiles`: through torch.compile, whose own time counts too unless the same shapes were compiled before.
+    Doubling and bisection go in step until the last direction is done.
+
+    Args:
+        model: The network at the center.
+        loss_fn: loss_fn(outputs, targets) -> mean loss.
+        inputs, targets: The data. N examples
+        moves: scale x direction for every direction, as tensors shaped like the parameters.
+        cutoff: The loss that bounds the basin.
+        start: The radius at which doubling begins.
+        compiles: Whether to use torch.compile. Its compilation counts too, unless the same shapes were compiled before.
     """
     names = [name for name, _ in model.named_parameters()]
     center = {name: p.detach() for name, p in model.named_parameters()}

@@ -1,4 +1,4 @@
-"""What is measured: networks trained here, in seconds, on data that ship with packages."""
+"""The cases to measure: networks that are trained here, in seconds, on packaged or generated data."""
 
 from __future__ import annotations
 
@@ -21,9 +21,16 @@ class Case:
     """One landscape to measure.
 
     Attributes:
-        num_directions: of our own runs; times are reported for that many.
-        baseline_directions: how many of them each baseline solves; its time is proportional to the number. A baseline
-            solves one level and cutoff at a time, and its time for the case is the sum over all of them.
+        name: The name of the case on the command line and in the results.
+        title: How the table names it.
+        model: The trained perceptron.
+        loss_fn: loss_fn(outputs, targets) -> mean loss.
+        inputs, targets: The data. N examples
+        levels: The numbers of examples of the nested prefixes that are measured.
+        cutoffs: The losses that bound the basin.
+        num_directions: The number of directions that basinvol solves. All times are reported for this number.
+        baseline_directions: How many of them each baseline solves, as its time is proportional to the number. A
+            baseline solves one level and cutoff at a time, and its time for the case is the sum over all of them.
     """
 
     name: str
@@ -39,12 +46,12 @@ class Case:
 
     @property
     def num_params(self) -> int:
-        """P."""
+        """The number of parameters P."""
         return sum(p.numel() for p in self.model.parameters())
 
 
 def perceptron(widths: list[int], seed: int = 0) -> nn.Sequential:
-    """ReLU between layers, torch's initialization."""
+    """Return a perceptron with ReLU between layers and torch's initialization; torch's random state is left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         layers: list[nn.Module] = []
@@ -54,7 +61,17 @@ def perceptron(widths: list[int], seed: int = 0) -> nn.Sequential:
 
 
 def fit(model: nn.Module, loss_fn: LossFunction, inputs: Tensor, targets: Tensor, below: float) -> None:
-    """Full-batch AdamW until the loss is below `below`."""
+    """Train with full-batch AdamW until the loss is below a limit.
+
+    Args:
+        model: The network, which is trained in place.
+        loss_fn: loss_fn(outputs, targets) -> mean loss.
+        inputs, targets: The data. N examples
+        below: The limit, below the cutoffs that are measured.
+
+    Raises:
+        RuntimeError: The loss is still above the limit after 5,000 steps.
+    """
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     for _ in range(5000):
         optimizer.zero_grad()
@@ -76,14 +93,14 @@ def _digits() -> tuple[nn.Sequential, Tensor, Tensor]:
 
 
 def mnist_5000() -> Case:
-    """The 5,000 packaged digits."""
+    """Return the case of the 5,000 packaged MNIST digits."""
     model, inputs, targets = _digits()
     title = "MNIST MLP 784-256-128-10, 5,000 digits"
     return Case("mnist-5000", title, model, F.cross_entropy, inputs, targets, (5000,), (0.1,), 500, 4)
 
 
 def mnist_60000() -> Case:
-    """60,000 rows: the digits repeated, with noise on their ink."""
+    """Return a case of 60,000 rows: the packaged digits repeated, with noise where there is ink."""
     model, inputs, targets = _digits()
     generator = torch.Generator().manual_seed(0)
     rows = torch.randperm(60000, generator=generator)
@@ -95,7 +112,7 @@ def mnist_60000() -> Case:
 
 
 def demo_levels() -> Case:
-    """Four levels and three cutoffs in one pass."""
+    """Return a case of four levels and three cutoffs in one pass."""
     model, inputs, targets = _digits()
     title = "MNIST MLP, 4 levels x 3 cutoffs in one pass"
     levels, cutoffs = (60, 400, 2000, 4000), (0.1, 0.05, 0.02)
@@ -103,7 +120,7 @@ def demo_levels() -> Case:
 
 
 def swiss_roll() -> Case:
-    """Many small problems: P = 4,353, 20 to 800 examples."""
+    """Return a case of many small problems: P = 4,353, and 20 to 800 examples of a swiss roll."""
     generator = torch.Generator().manual_seed(11)
     turn = torch.sqrt(torch.rand(800, 1, generator=generator)) * 1.7 * 2 * torch.pi
     spiral = torch.cat([-torch.cos(turn) * turn, torch.sin(turn) * turn], dim=1) * 1.5
@@ -119,7 +136,7 @@ def swiss_roll() -> Case:
 
 
 def modular_addition() -> Case:
-    """a + b mod 97 from one-hot pairs, MSE on one-hot sums, 3,292 of 9,409 pairs."""
+    """Return the case a + b mod 97, from one-hot pairs, with MSE on one-hot sums, for 3,292 of the 9,409 pairs."""
     generator = torch.Generator().manual_seed(0)
     pairs = torch.cartesian_prod(torch.arange(97), torch.arange(97))
     pairs = pairs[torch.randperm(len(pairs), generator=generator)[:3292]]
@@ -132,7 +149,7 @@ def modular_addition() -> Case:
 
 
 def wide() -> Case:
-    """The CIFAR-10 perceptron, on dense inputs."""
+    """Return the case of the CIFAR-10 perceptron, on generated inputs without a common background."""
     generator = torch.Generator().manual_seed(0)
     targets = torch.arange(5000) % 10
     means = torch.randn(10, 3072, generator=generator)

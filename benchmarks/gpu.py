@@ -1,9 +1,10 @@
-"""Measures the GPU backends against PyTorch on the same device: JSON lines to a file, and a short table last.
+"""Measures the GPU backends against PyTorch on the same device, and prints a short table at the end.
 
     python -m benchmarks.gpu [CASE ...] [--backends triton,cuda] [--out FILE]
 
-Answers are checked in float64 before anything is timed. Every time is CUDA events around the whole call, preparation
-included, median of the rounds. Rates of the vendor's matrix products and of a copy are measured first, in the same run.
+Results are JSON lines in a file. Answers are checked in float64 before anything is timed. A time is measured with CUDA
+events around the whole call, preparation included, and is the median of the rounds. The rates of the vendor's matrix
+products and of a copy are measured first, in the same run.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from .__main__ import NUM_CHECKED, check, moves_of, time_baselines
 from .cases import Case, modular_addition, perceptron, swiss_roll
 
 DEVICE = torch.device("cuda")
-# What each case is to take, in seconds, all radii and decisive; None where nothing was promised.
+# The goal of each case in seconds, for all radii and for decisive ones; None where there is no goal.
 GOALS: dict[str, tuple[float | None, float | None]] = {
     "mnist-60000": (1.0, 0.15),
     "mnist-60": (0.05, None),
@@ -39,13 +40,22 @@ GOALS: dict[str, tuple[float | None, float | None]] = {
 
 
 def images(name: str, widths: list[int], count: int, ink: float, num_directions: int, baseline: int) -> Case:
-    """Rows of a data set's shape that a perceptron fits: class means plus noise, `ink` of the inputs not background."""
+    """Return a case with the shape of a data set of images: class means plus noise, which a perceptron can fit.
+
+    Args:
+        name: The name of the case.
+        widths: The widths of the perceptron, from the inputs to the classes.
+        count: The number of rows.
+        ink: The share of the inputs that are not background.
+        num_directions: The number of directions that basinvol solves.
+        baseline: How many of them each baseline solves.
+    """
     generator = torch.Generator(DEVICE).manual_seed(0)
     targets = torch.arange(count, device=DEVICE) % widths[-1]
     means = torch.randn(widths[-1], widths[0], generator=generator, device=DEVICE)
     inputs = means[targets] + torch.randn(count, widths[0], generator=generator, device=DEVICE)
     blank = torch.rand(inputs.shape, generator=generator, device=DEVICE) > ink
-    inputs = torch.where(blank, -0.4242, inputs)
+    inputs = torch.where(blank, -0.4242, inputs)  # black after the usual normalization of MNIST, -0.1307 / 0.3081
     model = perceptron(widths).to(DEVICE)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     for _ in range(200):
@@ -57,7 +67,7 @@ def images(name: str, widths: list[int], count: int, ink: float, num_directions:
 
 
 def on_device(case: Case) -> Case:
-    """The same case with its model and data on the device."""
+    """Return the same case with its model and data on the device."""
     moved = {"model": case.model.to(DEVICE), "inputs": case.inputs.to(DEVICE), "targets": case.targets.to(DEVICE)}
     return dataclasses.replace(case, **moved)
 
@@ -73,10 +83,10 @@ CASES: dict[str, Callable[[], Case]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
-    parser.add_argument("cases", nargs="*", help=f"default all: {', '.join(CASES)}")
+    parser.add_argument("cases", nargs="*", help=f"cases to measure (default all): {', '.join(CASES)}")
     parser.add_argument("--backends", default="triton,cuda")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, help="file to add JSON lines to; default by the device's name")
+    parser.add_argument("--out", type=Path, help="file to which JSON lines are added (default: named after the device)")
     options = parser.parse_args()
     if not torch.cuda.is_available():
         raise SystemExit("benchmarks.gpu needs a CUDA device, and torch finds none on this machine.")
@@ -95,7 +105,7 @@ def main() -> None:
 
 
 def measure_rates() -> dict[str, float]:
-    """Operations per second of square matrix products by precision, and bytes per second of a copy."""
+    """Return operations per second of square matrix products by precision, and bytes per second of a copy."""
     size = 8192
     a, b = (torch.randn(size, size, device=DEVICE) for _ in range(2))
     rates = {}
@@ -103,7 +113,7 @@ def measure_rates() -> dict[str, float]:
         torch.backends.cuda.matmul.allow_tf32 = allows_tf32
         rates[name] = 2 * size**3 / seconds_of(lambda: torch.mm(a, b), 5)
     torch.backends.cuda.matmul.allow_tf32 = False
-    rates["tf32x3"] = rates["tf32"] / 3
+    rates["tf32x3"] = rates["tf32"] / 3  # three tf32 products for each product
     source = torch.empty(2**30, dtype=torch.uint8, device=DEVICE)
     into = torch.empty_like(source)
     rates["copy"] = 2 * source.numel() / seconds_of(lambda: into.copy_(source), 5)
@@ -111,7 +121,7 @@ def measure_rates() -> dict[str, float]:
 
 
 def seconds_of(run: Callable[[], object], rounds: int) -> float:
-    """Median of CUDA-event times, after one call that is not timed."""
+    """Return the median time of some calls by CUDA events, in seconds, after one call that is not timed."""
     run()
     times = []
     for _ in range(rounds):
@@ -126,7 +136,14 @@ def seconds_of(run: Callable[[], object], rounds: int) -> float:
 
 
 def measure(case: Case, usable: list[str], rounds: int, rates: dict[str, float]) -> list[dict[str, Any]]:
-    """One line for each backend and precision; baselines are timed once and shared."""
+    """Return one line of results for each backend and precision; the baselines are timed once and shared.
+
+    Args:
+        case: What is measured.
+        usable: The names of the backends.
+        rounds: How often each search is timed.
+        rates: From `measure_rates`.
+    """
     directions = bv.Directions(bv.ParameterSpace.of(case.model), case.num_directions)
     moves, norms = moves_of(case, directions)
     baselines: dict[str, float] = {}
@@ -177,24 +194,34 @@ def measure(case: Case, usable: list[str], rounds: int, rates: dict[str, float])
 
 
 def solver_of(case: Case, directions: bv.Directions, backend: str, precision: str, mode: str) -> bv.RaySolver:
+    """Return a solver on one backend; its preparation is part of what is timed.
+
+    Args:
+        case: What is measured.
+        directions: The directions to solve.
+        backend: The name of the backend.
+        precision: One of its precisions.
+        mode: The value of `resolve`: "all" or "decisive".
+    """
     landscape = bv.Landscape(case.model, case.loss_fn, (case.inputs, case.targets), case.levels)
     return bv.RaySolver(landscape, directions, case.cutoffs, resolve=mode, backend=backend, precision=precision)
 
 
 def cost(case: Case, radii: bv.Radii) -> tuple[float, float]:
-    """Floating-point operations of the products, and bytes of first-layer products written and read."""
+    """Return the floating-point operations of the products, and the bytes of first-layer products written and read."""
     weights = [layer.weight for layer in case.model if hasattr(layer, "weight")]
     rows, width = case.levels[-1], weights[0].shape[0]
     first = 2.0 * rows * weights[0].numel() * case.num_directions
     each = 2.0 * rows * sum(weight.numel() for weight in weights[1:])
-    # On smaller levels an evaluation takes fewer rows; counting all of them as the largest would flatter.
+    # On smaller levels an evaluation takes fewer rows. To count every level as the largest would make the rate look
+    # better than it is.
     share = sum(case.levels) / (len(case.levels) * rows)
     evaluations = float(radii.num_evaluations.sum()) * share
     return first + evaluations * each, 4.0 * rows * width * (case.num_directions + evaluations)
 
 
 def table(lines: list[dict[str, Any]], rates: dict[str, float]) -> str:
-    """What a person wants to see."""
+    """Return the table that is printed at the end."""
     head = ", ".join(f"{name} {rate / 1e12:.1f} T/s" for name, rate in rates.items())
     rows = [f"{torch.cuda.get_device_name()}: {head}"]
     for line in lines:

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Builds, tests, sanitizes and measures on a machine with a CUDA device and without a network, in at most 9 minutes.
+# Builds, tests, sanitizes and measures on a machine with a CUDA device, in at most 9 minutes. It needs no network.
 #
 #     benchmarks/gpu_check.sh [build|test|sanitize|bench|all] [RESULTS]
 #
 # It needs PyTorch 2.11 or newer, Triton 3.6 or newer, a CUDA toolkit, cmake, ninja, pybind11, scikit-build-core and
-# pytest in the environment of `python3`. RESULTS (default benchmarks/results) gets gpu.jsonl and a log of each step.
+# pytest in the environment of `python3`. It writes gpu.jsonl and a log of each step to RESULTS (default
+# benchmarks/results).
 set -uo pipefail
 cd "$(dirname "$0")/.."
 step=${1:-all}
@@ -13,7 +14,7 @@ site=${TMPDIR:-/tmp}/basinvol-gpu-check
 deadline=$((SECONDS + 540))
 failed=0
 
-# run NAME SECONDS COMMAND...: one step with its log, within its own limit and the script's.
+# run NAME SECONDS COMMAND...: runs one step and writes its log, within the limit of the step and that of the script.
 run() {
   local name=$1 limit=$2 left=$((deadline - SECONDS))
   shift 2
@@ -30,7 +31,7 @@ run() {
   ((code == 0)) || failed=1
 }
 
-# Into a folder of its own, so that the environment is left as it was.
+# Installs into a separate folder, so that the environment is left as it was.
 build() {
   run build 180 python3 -m pip install --quiet --no-build-isolation --no-deps --no-index --upgrade --target "$site" \
     --config-settings=cmake.define.BASINVOL_CUDA=ON .
@@ -52,7 +53,7 @@ case $step in
   sanitize) sanitize ;;
   bench) bench ;;
   all)
-    # The sanitizer last: it takes what time is left. The table comes at the end all the same.
+    # The sanitizer runs last and takes the time that is left. The table is still printed at the end.
     build; check; triton; bench; sanitize
     tail -n 30 "$results/gpu_bench.log"
     ;;

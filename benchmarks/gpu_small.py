@@ -1,4 +1,4 @@
-"""Small searches on every usable GPU backend, for compute-sanitizer: odd sizes, each loss, both resolves."""
+"""Runs small searches on every usable GPU backend, for compute-sanitizer: odd sizes, and both values of `resolve`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How time grows with directions and examples, and what memory it takes: `python -m benchmarks.scaling`."""
+"""Prints how time grows with directions and examples, and how much memory is used: `python -m benchmarks.scaling`."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def main() -> None:
 
 
 def prefix(case: Case, count: int) -> Case:
-    """The first examples only."""
+    """Return the same case on its first `count` examples only."""
     return dataclasses.replace(case, levels=(count,))
 
 
 def seconds(case: Case, count: int) -> float:
-    """The best of three searches of `count` directions, without the preparation that all of them share."""
+    """Return the seconds of the best of three searches of `count` directions, without the preparation they share."""
     directions = bv.Directions(bv.ParameterSpace.of(case.model), count)
     times = []
     for _ in range(3):
@@ -49,7 +49,7 @@ def seconds(case: Case, count: int) -> float:
 
 
 def exponent(times: dict[int, float]) -> float:
-    """d ln time / d ln count between the ends."""
+    """Return d ln time / d ln count between the smallest and the largest count."""
     (low, first), (high, last) = min(times.items()), max(times.items())
     return math.log(last / first) / math.log(high / low)
 

@@ -1,4 +1,4 @@
-"""The README's table of results, from the lines of benchmarks/results."""
+"""Writes the README's table of results from the lines of benchmarks/results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 
 
 def write_table(results: Path) -> str:
-    """Puts the newest line of every case into the README, between the two marks; returns the table."""
+    """Write the newest line of every case into the README, between the two marks, and return the table."""
     newest: dict[str, dict[str, Any]] = {}
     for line in results.read_text().splitlines():
         record = json.loads(line)
@@ -25,7 +25,7 @@ def write_table(results: Path) -> str:
 
 
 def format_table(records: list[dict[str, Any]]) -> str:
-    """A Markdown table; ratios are to the baseline of the same run."""
+    """Return a Markdown table, in which every ratio is to the baseline of the same run."""
     first = records[0]
     machine = first["machine"]
     lines = [

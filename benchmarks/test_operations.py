@@ -1,4 +1,4 @@
-"""The operations one by one, for pytest-benchmark: `python -m pytest benchmarks`."""
+"""Times the operations of the CPU engine one by one, with pytest-benchmark: `python -m pytest benchmarks`."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ def solver(case: Case, instruction_set: str, resolve: str = "all", count: int = 
 
 @pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
 def test_generator(benchmark: Any, instruction_set: str) -> None:
-    """A million normals, one thread."""
+    """One thread generates a million normals."""
     found = benchmark(_native.philox_normals, 0, 0, 0, 10**6, instruction_set)
     assert abs(float(found.std()) - 1.0) < 0.01
 
 
 @pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
 def test_preparation(benchmark: Any, case: Case, instruction_set: str) -> None:
-    """Arrange the inputs, multiply them by the first layer, evaluate the center."""
+    """The engine arranges the inputs, multiplies them by the first layer, and evaluates the center."""
     prepared = benchmark(solver, case, instruction_set)
     assert float(prepared.center_losses[0]) < case.cutoffs[0]
 
 
 @pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
 def test_first_layer_along_16_directions(benchmark: Any, case: Case, instruction_set: str) -> None:
-    """One evaluation a direction: the generator and the product of the inputs, which later evaluations share."""
+    """Each direction is evaluated once: the generator, and the product of the inputs that later evaluations share."""
     landscape = bv.Landscape(case.model, case.loss_fn, (case.inputs, case.targets))
     directions = bv.Directions(bv.ParameterSpace.of(case.model), 16)
     grid = bv.RaySolver(
@@ -54,7 +54,7 @@ def test_first_layer_along_16_directions(benchmark: Any, case: Case, instruction
 
 @pytest.mark.parametrize("num_evaluations", [1, 11])
 def test_evaluations_along_16_directions(benchmark: Any, case: Case, num_evaluations: int) -> None:
-    """The difference of the two is what ten further evaluations cost, without the first layer."""
+    """The difference of the two times is the cost of ten further evaluations, without the first layer."""
     landscape = bv.Landscape(case.model, case.loss_fn, (case.inputs, case.targets))
     directions = bv.Directions(bv.ParameterSpace.of(case.model), 16)
     points = [1e-9 * (1 + k) for k in range(num_evaluations)]
@@ -65,6 +65,6 @@ def test_evaluations_along_16_directions(benchmark: Any, case: Case, num_evaluat
 
 @pytest.mark.parametrize("resolve", ["all", "decisive"])
 def test_whole_search(benchmark: Any, case: Case, resolve: str) -> None:
-    """100 directions from the model to the radii."""
+    """The engine solves 100 directions, from the model to the radii."""
     radii = benchmark.pedantic(lambda: solver(case, "", resolve, 100).solve_all(), rounds=3)
     assert not bool(torch.isnan(radii.lower).any())

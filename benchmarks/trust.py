@@ -1,7 +1,8 @@
-"""Estimators against known volumes and on networks: `python -m benchmarks.trust bodies swiss-roll figures`.
+"""Measures the estimators on known volumes and on networks: `python -m benchmarks.trust bodies swiss-roll figures`.
 
-Each part adds lines to benchmarks/results/trust.jsonl; `figures` draws docs/figures/trust-*.svg from them. Seeds are
-fixed; on two cores `bodies` and `verdicts` take a minute or two each, `swiss-roll` and `mnist` half an hour or more.
+The parts `bodies`, `verdicts`, `swiss-roll` and `mnist` add lines to benchmarks/results/trust.jsonl. From these lines,
+`figures` draws docs/figures/trust-*.svg, and `tables` prints the tables of docs/trust.md. Seeds are fixed. On two
+cores, `bodies` and `verdicts` take a minute or two each, and `swiss-roll` and `mnist` half an hour or more.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from basinvol.figures.style import COLORS, house_style
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "trust.jsonl"
 FIGURES = ROOT / "docs" / "figures"
-COLOUR_OF = {
+COLOR_OF = {
     "star": COLORS[0],
     "gaussian": COLORS[0],
     "annealed": COLORS[1],
@@ -52,7 +53,7 @@ BODIES: list[tuple[gt.Case, dict[str, Any]]] = [
 
 
 def record(**line: Any) -> None:
-    """One line of results."""
+    """Add one line to the results, and print it."""
     RESULTS.parent.mkdir(exist_ok=True)
     with RESULTS.open("a") as file:
         file.write(json.dumps(line) + "\n")
@@ -60,7 +61,7 @@ def record(**line: Any) -> None:
 
 
 def row(est: bv.VolumeEstimate) -> dict[str, Any]:
-    """What is kept of an estimate."""
+    """Return what a line of results keeps of an estimate."""
     found = est.diagnostics
     return {
         "estimate": est.log_volume,
@@ -75,7 +76,7 @@ def row(est: bv.VolumeEstimate) -> dict[str, Any]:
 
 
 def bodies() -> None:
-    """The targets whose truth is known, and the plain estimate of the same bodies, at seed 0 to 2."""
+    """Measure bodies of known volume with better methods, and with the plain one, at seeds 0 to 2."""
     for case, options in [*BODIES, *((case, PLAIN) for case in {case.name: case for case, _ in BODIES}.values())]:
         for seed in range(3):
             est = bv.estimate_volume(
@@ -91,7 +92,7 @@ def bodies() -> None:
 
 
 def verdicts() -> None:
-    """The plain estimate of bodies of all kinds, for the figure of what verdicts are worth."""
+    """Measure bodies of all kinds with the plain method, for the figure that sets verdicts against errors."""
     sys.path.insert(0, str(ROOT / "tests" / "ground_truth"))
     from test_verdicts import bodies as kinds
 
@@ -102,7 +103,17 @@ def verdicts() -> None:
 
 
 def networks(name: str, preset: str, model_seed: int, size: int) -> Iterator[tuple[int, torch.nn.Module, Any]]:
-    """The minima of a family, trained on more and more examples, and the first `size` examples."""
+    """Yield minima of an experiment, trained on more and more examples, each with the first `size` examples.
+
+    Args:
+        name: The name of the experiment, as in `basinvol reproduce`.
+        preset: "smoke", "small" or "paper".
+        model_seed: The seed of the initialization; the data use the seed 10 + model_seed.
+        size: The number of examples of the landscape, and the least number to train on.
+
+    Yields:
+        The number of examples of the training, the network, and the data of the landscape (inputs, targets).
+    """
     experiment = describe(name, preset)
     split = load(experiment, 10 + model_seed)
     for examples in (experiment.base + level for level in experiment.levels):
@@ -115,7 +126,7 @@ def networks(name: str, preset: str, model_seed: int, size: int) -> Iterator[tup
 
 
 def swiss_roll() -> None:
-    """Four minima on the landscape of 100 points, P = 4,353, Gaussian of sigma 0.1 filter norms."""
+    """Measure four swiss-roll minima on the landscape of 100 points: P = 4,353, Gaussian of sigma 0.1 filter norms."""
     methods = {
         "gaussian": {},
         "preconditioned": {},
@@ -127,7 +138,7 @@ def swiss_roll() -> None:
 
 
 def mnist() -> None:
-    """Four minima on the landscape of 60 digits, P = 235,146, Gaussian of sigma 0.1 filter norms."""
+    """Measure four MNIST minima on the landscape of 60 digits: P = 235,146, Gaussian of sigma 0.1 filter norms."""
     methods = {"gaussian": {}, "annealed": {"num_chains": 16, "num_groups": 4, "num_final": 10}}
     for examples, network, data in networks("mnist-data-scaling", "small", 0, 60):
         _measure("mnist", examples, network, F.cross_entropy, data, 100, methods)
@@ -155,7 +166,7 @@ def _measure(
 
 
 def figures() -> None:
-    """Figures of the docs from the recorded lines."""
+    """Draw the figures of docs/trust.md from the recorded lines."""
     lines = [json.loads(line) for line in RESULTS.read_text().splitlines()]
     FIGURES.mkdir(exist_ok=True)
     with house_style():
@@ -165,7 +176,7 @@ def figures() -> None:
 
 
 def tables() -> None:
-    """The tables of docs/trust.md, from the recorded lines, to standard output."""
+    """Print the tables of docs/trust.md from the recorded lines."""
     lines = [json.loads(line) for line in RESULTS.read_text().splitlines()]
     chosen = [line for line in lines if line["part"] == "bodies"]
     print("| body | method | errors of three seeds, nats | error bars | verdicts | evaluations |")
@@ -207,7 +218,7 @@ def _draw_bodies(lines: list[dict[str, Any]]) -> None:
             [abs(line["estimate"] - line["truth"]) + 1e-3 for line in chosen],
             [names.index(line["case"]) for line in chosen],
             label="plain" if method == "star" else method,
-            color=COLOUR_OF[method],
+            color=COLOR_OF[method],
             s=28,
             marker="x" if method == "star" else "o",
             facecolors=None if method == "star" else "none",
@@ -253,7 +264,7 @@ def _draw_networks(lines: list[dict[str, Any]]) -> None:
         for method in dict.fromkeys(line["method"] for line in chosen):
             rows = sorted((line["trained_on"], -line["estimate"]) for line in chosen if line["method"] == method)
             label = "plain rays" if method == "gaussian" else method
-            axes.plot(*zip(*rows, strict=True), marker="o", color=COLOUR_OF[method], label=label)
+            axes.plot(*zip(*rows, strict=True), marker="o", color=COLOR_OF[method], label=label)
         axes.set_yscale("log")
         axes.set_xlabel("examples the minimum was trained on")
         axes.set_ylabel("minus log mass, nats")
