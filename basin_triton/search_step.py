@@ -66,7 +66,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class Task:
+class Plan:
     """What is searched for along every ray, and how. A target is one level and one cutoff.
 
     Attributes:
@@ -301,7 +301,7 @@ def _stride(distance, is_usable, step, rtol, METHOD: tl.constexpr):
 
 def search_step(
     state: State,
-    task: Task,
+    plan: Plan,
     active: Tensor,
     losses: Tensor | None,
     radius: Tensor,
@@ -311,7 +311,7 @@ def search_step(
 
     Args:
         state: The state of the searches, which is updated.
-        task: What is searched for.
+        plan: What is searched for.
         active: The rays to advance. Entries of -1 are left out. [A] int32
         losses: The loss of each level at the rays' radii, or None to choose the first points. Levels above a ray's own
             are not read. [A, L] float64
@@ -325,9 +325,9 @@ def search_step(
     Raises:
         ValueError: An unknown method, or losses of another type or shape.
     """
-    if task.method not in METHODS:
-        raise ValueError(f"`method` must be one of {', '.join(map(repr, METHODS))}, got {task.method!r}.")
-    count, num_targets = len(active), len(task.level)
+    if plan.method not in METHODS:
+        raise ValueError(f"`method` must be one of {', '.join(map(repr, METHODS))}, got {plan.method!r}.")
+    count, num_targets = len(active), len(plan.level)
     if losses is not None and (losses.dtype != torch.float64 or len(losses) != count or not losses.is_contiguous()):
         raise ValueError(f"`losses` must be contiguous float64 [{count}, L], got {losses.dtype} {list(losses.shape)}.")
     _search_step_kernel[(triton.cdiv(count, _RAYS),)](
@@ -347,23 +347,23 @@ def search_step(
         state.num_evaluations,
         state.grid_index,
         state.unit,
-        task.level,
-        task.relative,
-        task.cutoff,
-        task.center,
-        task.guess_radius,
-        task.guess_slope,
-        task.rtol,
-        task.is_wanted,
-        task.order,
-        len(task.order),
-        task.radius_max,
-        task.max_steps,
-        task.grid,
-        len(task.grid),
+        plan.level,
+        plan.relative,
+        plan.cutoff,
+        plan.center,
+        plan.guess_radius,
+        plan.guess_slope,
+        plan.rtol,
+        plan.is_wanted,
+        plan.order,
+        len(plan.order),
+        plan.radius_max,
+        plan.max_steps,
+        plan.grid,
+        len(plan.grid),
         num_targets,
         HAS_LOSSES=losses is not None,
-        METHOD=task.method,
+        METHOD=plan.method,
         RAYS=_RAYS,
         num_warps=1,
         enable_fp_fusion=False,

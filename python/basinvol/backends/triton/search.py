@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from basin_triton.search_step import State, Task, search_step
+from basin_triton.search_step import Plan, State, search_step
 
 from ...search import Queries, RaySearch, SearchSettings
 from ...search.recording import Recording
@@ -35,7 +35,7 @@ class DeviceSearch(RaySearch):
         self._active = torch.arange(num_rays, dtype=torch.int32, device=device)
         self._losses: Tensor | None = None
         self.recording = Recording(len(targets.levels))
-        self._task = Task(
+        self._plan = Plan(
             level=targets.level,
             relative=targets.relative,
             cutoff=targets.cutoff,
@@ -53,7 +53,7 @@ class DeviceSearch(RaySearch):
 
     def ask(self) -> DeviceQueries | None:
         """Takes what was told last, then as `RaySearch.ask`."""
-        active, summary = search_step(self._state(), self._task, self._active, self._losses, self._radius, self._level)
+        active, summary = search_step(self._state(), self._plan, self._active, self._losses, self._radius, self._level)
         count, highest = summary.tolist()  # the one copy to the host in a pass
         self._active, self._losses = active[:count], None
         if count == 0:
