@@ -13,8 +13,9 @@ from basinvol import ground_truth as gt
 from basinvol.calibration import Calibration, calibrate
 
 NUM_DIRECTIONS = 100
-THREADS = 16  # rays are searched eight to a thread at a time: fewer, larger steps
 WRONG, CLOSE, MIN_ESS = 2.0, 0.5, 50.0
+
+pytestmark = pytest.mark.usefixtures("rays_together")
 
 
 def bodies(seed: int) -> list[gt.Case]:
@@ -57,11 +58,9 @@ NUM_SEEDS = 8
 
 
 @pytest.fixture(scope="module")
-def measured() -> list[Calibration]:
+def measured(rays_together: None) -> list[Calibration]:
     return [
-        row
-        for seed in range(NUM_SEEDS)
-        for row in calibrate(bodies(seed), num_directions=NUM_DIRECTIONS, seed=seed, num_threads=THREADS)
+        row for seed in range(NUM_SEEDS) for row in calibrate(bodies(seed), num_directions=NUM_DIRECTIONS, seed=seed)
     ]
 
 
@@ -102,9 +101,7 @@ def test_every_verdict_other_than_trustworthy_comes_with_the_markov_bound_alone(
 
 def test_table_of_known_volumes(record_calibration) -> None:
     """One line for every case of the public table; the verdict never trusts a wrong number there either."""
-    rows = calibrate(num_directions=100, num_threads=THREADS) + calibrate(
-        num_directions=100, num_threads=THREADS, measure="gaussian"
-    )
+    rows = calibrate(num_directions=100) + calibrate(num_directions=100, measure="gaussian")
     record_calibration(rows)
     assert {row.case.name for row in rows} == {case.name for case in gt.table()}
     for row in rows:
