@@ -114,8 +114,3 @@ def test_cases_are_modules_at_their_center(case: gt.Case) -> None:
     assert sum(p.numel() for p in model.parameters()) == case.dim
     with torch.no_grad():
         assert float(loss_fn(model(inputs), targets)) < case.cutoff
-
-
-def test_unknown_settings_are_refused() -> None:
-    with pytest.raises(ValueError, match="no case has a known truth in this measure"):
-        calibrate([gt.star()], measure="gaussian", sigma=3.0)
