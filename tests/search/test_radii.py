@@ -51,11 +51,11 @@ def assert_same(found: Radii, expected: Radii) -> None:
 
 
 def test_one_level_and_cutoff_are_chosen_by_their_values() -> None:
-    found = numbered().at(5000, 0.1)
-    assert found.radius.tolist() == [110.0, 111.0, 112.0, 113.0, 114.0]
+    found = numbered().at(5000, 0.5)
+    assert found.radius.tolist() == [100.0, 101.0, 102.0, 103.0, 104.0]
     for name, added in (("lower", -0.25), ("upper", 0.25), ("value_lower", 0.1), ("value_upper", 0.2), ("slope", 0.3)):
         torch.testing.assert_close(getattr(found, name), found.radius + added, msg=name)
-    assert (found.levels, found.cutoffs) == ((5000,), (0.1,))
+    assert (found.levels, found.cutoffs) == ((5000,), (0.5,))
     assert found.num_evaluations.tolist() == [7, 8, 9, 10, 11], "evaluations serve all levels and cutoffs"
     assert found.trace is not None
     assert found.trace.losses.tolist() == [[1.0], [3.0], [5.0], [7.0], [9.0]], "the losses of the second level"

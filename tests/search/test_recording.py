@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -65,6 +65,7 @@ def first_crossing(points: list[tuple[float, float]], cutoff: float) -> tuple[fl
 POINTS = st.lists(st.tuples(st.integers(1, 40), st.integers(0, 20)), max_size=12, unique_by=lambda point: point[0])
 
 
+@example(rays=[[(1, 0), (2, 9)]], cutoff=5, rtol=0.5)  # just closed
 @given(rays=st.lists(POINTS, min_size=1, max_size=4), cutoff=st.integers(0, 20), rtol=st.sampled_from([0.05, 0.5, INF]))
 def test_bracket_of_any_losses_holds_the_first_crossing(rays: list, cutoff: int, rtol: float) -> None:
     flat = [(ray, r, loss) for ray, points in enumerate(rays) for r, loss in points]

@@ -159,6 +159,7 @@ def test_spread_of_skipped_rays_is_said_to_be_the_pilots(trained, blobs) -> None
         est = bv.estimate_volume(trained, F.cross_entropy, blobs, 0.1, 60, resolve=resolve, probe=False)
         assert (est.diagnostics.negligible > 0) == said
         assert ("(of the first 32 directions)" in lines_of(est)["weights"]) == said
+        assert ("of the first" in str(est)) == said
 
 
 def test_what_made_the_number_is_printed_with_it(bound: bv.VolumeEstimate) -> None:
