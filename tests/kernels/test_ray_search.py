@@ -42,12 +42,13 @@ LOSSES: dict[str, LossAt] = {
     "falls for ever": lambda ray, r: CENTER - r,
     "one ulp above": lambda ray, r: 0.02 if r < 0.5 + ray else math.nextafter(0.02, 1.0),
 }
+# Far more steps than any search needs that ends; those that do not end take all of them.
 METHODS = {
-    "interpolate": SearchSettings("interpolate", rtol=1e-4, radius_max=100.0),
-    "interpolate, tight": SearchSettings("interpolate", rtol=1e-10, radius_max=100.0),
+    "interpolate": SearchSettings("interpolate", rtol=1e-4, radius_max=100.0, max_steps=40),
+    "interpolate, tight": SearchSettings("interpolate", rtol=1e-10, radius_max=100.0, max_steps=60),
     "interpolate, few steps": SearchSettings("interpolate", rtol=1e-6, radius_max=100.0, max_steps=4),
-    "interpolate, near end": SearchSettings("interpolate", rtol=0.5, radius_max=0.5),
-    "bisect": SearchSettings("bisect", rtol=1e-4, radius_max=100.0),
+    "interpolate, near end": SearchSettings("interpolate", rtol=0.5, radius_max=0.5, max_steps=40),
+    "bisect": SearchSettings("bisect", rtol=1e-4, radius_max=100.0, max_steps=40),
     "bisect, few steps": SearchSettings("bisect", rtol=1e-6, radius_max=100.0, max_steps=9),
     "grid": SearchSettings("grid", grid=tuple((k / 29) ** 2 for k in range(1, 30))),
 }
