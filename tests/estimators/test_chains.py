@@ -15,31 +15,38 @@ from basinvol import ground_truth as gt
 from basinvol.estimators.batched import BatchedLoss
 from basinvol.estimators.hamiltonian import Gibbs, Hamiltonian, Whitening
 
+pytestmark = pytest.mark.usefixtures("rays_together")
+
+
+# A shorter warm-up and fewer moves than the default, for time: the error that is reported grows with it.
+BRIEF = {"num_windows": 3, "window": 10, "num_final": 10}
+
 
 def measure(case: gt.Case, method: str, **options) -> bv.VolumeEstimate:
+    """An estimate from 50 rays, which give chains only their first scale."""
     return bv.estimate_volume(
         *case.task(),
         cutoff=case.cutoff,
-        num_directions=options.pop("num_directions", 200),
+        num_directions=options.pop("num_directions", 50),
         scaling="none",
         method=method,
-        num_threads=16,
         on_censored="bound",
         **options,
     )
 
 
+LESS = {"num_windows": 4, "window": 10, "num_final": 10, "refine": 2}
 ANNEALED = [
-    gt.ellipsoid(100, 100.0, rotated=True),
-    gt.mixed([4.0] * 200, np.logspace(0, 1, 200).tolist()),
-    gt.mixed([1.0, 2.0, 3.0, 6.0] * 50, np.logspace(-0.5, 0.5, 200).tolist()),
+    (gt.ellipsoid(100, 100.0, rotated=True), None),
+    (gt.mixed([4.0] * 200, np.logspace(0, 1, 200).tolist()), LESS),
+    (gt.mixed([1.0, 2.0, 3.0, 6.0] * 50, np.logspace(-0.5, 0.5, 200).tolist()), LESS),
 ]
 
 
-@pytest.mark.parametrize("case", ANNEALED, ids=lambda case: case.name)
-def test_annealed_chains_reach_bodies_that_rays_do_not(case: gt.Case) -> None:
+@pytest.mark.parametrize(("case", "options"), ANNEALED, ids=[case.name for case, _ in ANNEALED])
+def test_annealed_chains_reach_bodies_that_rays_do_not(case: gt.Case, options: dict | None) -> None:
     """Plain rays are 15 to 220 nats away on these, with any affordable number of directions."""
-    est = measure(case, "annealed")
+    est = measure(case, "annealed", method_options=options)
     assert abs(est.log_volume - case.log_volume) <= 2.0
     assert abs(est.log_volume - case.log_volume) <= 5 * est.standard_error
 
@@ -81,11 +88,12 @@ def test_half_space_inside_a_ball(method: str) -> None:
 @pytest.mark.parametrize("method", ["annealed", "hit-and-run"])
 def test_infinite_volumes_are_never_trustworthy(method: str) -> None:
     cases = [gt.with_dead_parameters(3, 1), gt.half_space(2)]
+    options = {"num_walkers": 32, "num_steps": 8}
     if method == "annealed":
         cases.append(gt.half_space(40))  # chains drift so far that their covariance is singular
+        options = {"num_chains": 16, "refine": 1}
     for case in cases:
-        options = {"num_walkers": 32, "num_steps": 8} if method == "hit-and-run" else {"num_chains": 16, "refine": 1}
-        est = measure(case, method, num_directions=50, method_options=options)
+        est = measure(case, method, method_options=options)
         assert est.diagnostics.verdict is not bv.Verdict.TRUSTWORTHY
 
 
@@ -99,7 +107,7 @@ def test_chains_count_what_is_not_visible_from_the_center() -> None:
     truth = math.log(0.5 * (1.2**2 - 0.8**2) * 2 * 2.5)
     case = gt.gauge_case("crescent", gauge, 2, 1.0, truth)
     seen, walked = measure(case, "star", num_directions=500), measure(case, "hit-and-run")
-    annealed = measure(case, "annealed", method_options={"num_chains": 32})
+    annealed = measure(case, "annealed", method_options={"num_chains": 32, **BRIEF})
     assert abs(walked.log_volume - truth) <= 5 * walked.standard_error + 0.02
     assert seen.log_volume < truth - 0.5
     # What the chains say is visible is what the rays saw, to the accuracy of 160 looks.
@@ -112,13 +120,18 @@ def test_methods_of_different_kinds_agree_on_a_small_network(make_mlp) -> None:
     model = make_mlp([2, 2, 1], "tanh")
     inputs = torch.randn(30, 2)
     data = (inputs, model(inputs).detach())
-    options = {"hit-and-run": {"num_walkers": 32}, "annealed": {"num_chains": 32}}
+    options = {
+        "preconditioned": {"num_pilot": 60},
+        "annealed": {"num_chains": 32, **BRIEF},
+        "hit-and-run": {"num_walkers": 64, "num_steps": 15},
+    }
+    counts = {"star": 300, "preconditioned": 100, "annealed": 50, "hit-and-run": 50}
     settings = {"scaling": "none", "measure": "gaussian", "sigma": 0.3}
     masses = {
         method: bv.estimate_volume(
-            model, F.mse_loss, data, 0.05, 300, method=method, method_options=options.get(method), **settings
+            model, F.mse_loss, data, 0.05, count, method=method, method_options=options.get(method), **settings
         )
-        for method in ("star", "preconditioned", "annealed", "hit-and-run")
+        for method, count in counts.items()
     }
     walked = masses["hit-and-run"]
     # Rays see the part in sight only; chains all of it.
@@ -131,7 +144,7 @@ def test_methods_of_different_kinds_agree_on_a_small_network(make_mlp) -> None:
 
 def test_second_method_confirms_or_doubts_the_first() -> None:
     case = gt.ellipsoid(10, 3.0)
-    est = measure(case, "star", num_directions=500, check="hit-and-run")
+    est = measure(case, "star", num_directions=300, check="hit-and-run")
     assert est.diagnostics.verdict is bv.Verdict.TRUSTWORTHY
     assert est.diagnostics.agreement.startswith("method hit-and-run gives")
 
@@ -208,8 +221,8 @@ def test_moves_leave_a_gaussian_as_it_is() -> None:
         generator=torch.Generator().manual_seed(0),
     )
     chains = moves.reference(2000)
-    for t in (0.0, 1.0):
-        for _ in range(100):
+    for t, num_moves in ((0.0, 30), (1.0, 60)):  # the first begins where it has to stay
+        for _ in range(num_moves):
             chains = moves.move(chains, t)
         assert moves.acceptance > 0.5
         variance = chains.x.var(dim=0)

@@ -16,6 +16,8 @@ import basinvol as bv
 RTOL = 1e-6
 SIGMAS = 5.0
 
+pytestmark = pytest.mark.usefixtures("rays_together")
+
 
 def log_lp_ball(p: float, dim: int, radius: float) -> float:
     if math.isinf(p):

@@ -1,4 +1,8 @@
-"""Compiles every variant of every Triton kernel for one compute capability; prints what each uses, a JSON line each.
+"""Compiles variants of every Triton kernel for one compute capability; prints what each uses, a JSON line each.
+
+    python compile_kernels.py 90           all variants
+    python compile_kernels.py 90 linear    those with this word in their names
+    python compile_kernels.py 90 --pairs   enough of them that any two settings of a kernel meet, here or on the others
 
 A program of its own, without TRITON_INTERPRET: the interpreter, once chosen in a process, cannot be left.
 """
@@ -56,6 +60,9 @@ _STRIDES = (
 )
 
 
+CAPABILITIES = (80, 90)
+
+
 @dataclass(frozen=True)
 class Variant:
     """A kernel as one launch specializes it."""
@@ -77,6 +84,28 @@ def variants() -> Iterator[Variant]:
         if variant.kernel not in seen:
             seen.add(variant.kernel)
             yield replace(variant, name=f"{variant.name}, sizes of one", aligned=(), are_one=True)
+
+
+def pairs() -> list[tuple[int, Variant]]:
+    """Capabilities and variants such that any two settings of a kernel, of which the capability is one, meet.
+
+    Greedy: always the variant in which most settings meet that have not met before, on the device with less to compile.
+    """
+    candidates = [(capability, variant) for capability in CAPABILITIES for variant in variants()]
+    unmet = {}
+    for place, (capability, variant) in enumerate(candidates):
+        settings = {**variant.constants, "aligned": bool(variant.aligned), "one": variant.are_one, "on": capability}
+        unmet[place] = {(variant.kernel.__name__, *two) for two in itertools.combinations(settings.items(), 2)}
+    chosen: list[tuple[int, Variant]] = []
+    while True:
+        counts = {capability: sum(one == capability for one, _ in chosen) for capability in CAPABILITIES}
+        best = max(unmet, key=lambda place: (len(unmet[place]), -counts[candidates[place][0]]))
+        if not unmet[best]:
+            return chosen
+        chosen.append(candidates[best])
+        done = unmet[best].copy()
+        for rest in unmet.values():
+            rest -= done
 
 
 def _variants() -> Iterator[Variant]:
@@ -209,7 +238,15 @@ def _resource_usage(cubin: bytes) -> dict[str, int]:
     return {name: int(size) for name, size in re.findall(r"(REG|STACK|LOCAL):(\d+)", text)}
 
 
+def main(capability: int, wanted: str = "") -> None:
+    """Compiles and prints; see the module's text."""
+    if wanted == "--pairs":
+        chosen = [variant for one, variant in pairs() if one == capability]
+    else:
+        chosen = [variant for variant in variants() if wanted in variant.name]
+    for variant in chosen:
+        print(json.dumps(compile_variant(variant, capability)), flush=True)
+
+
 if __name__ == "__main__":
-    for chosen in variants():
-        if len(sys.argv) < 3 or sys.argv[2] in chosen.name:
-            print(json.dumps(compile_variant(chosen, int(sys.argv[1]))), flush=True)
+    main(int(sys.argv[1]), *sys.argv[2:])

@@ -18,6 +18,8 @@ LOSSES = {"cross_entropy": F.cross_entropy, "bce": F.binary_cross_entropy_with_l
 SKIPPED_NATS, REFINED_NATS, DECISIVE_NATS = 1e-6, 0.1, 20.0
 NUM_PILOT = 32
 
+pytestmark = pytest.mark.usefixtures("rays_together")
+
 # widths, activation, loss, levels (the last is all), cutoffs above the center, directions, backend, search
 NETWORKS = [
     ([12, 64, 32, 3], "relu", "cross_entropy", [180], [0.1], 100, "native", "interpolate"),

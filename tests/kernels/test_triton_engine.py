@@ -259,7 +259,7 @@ def test_decisive_rays_are_refined_and_hold_the_bracket_of_the_reference(make_ml
 
 @pytest.mark.parametrize("search", ["interpolate", "grid"])
 def test_skipped_rays_are_proved_outside_and_change_no_volume(make_mlp, losses_along, monkeypatch, search) -> None:
-    monkeypatch.setattr("basinvol.rays.NUM_PILOT", 5)  # fewer rays in full, for time
+    monkeypatch.setattr("basinvol.rays.solver.NUM_PILOT", 5)  # fewer rays in full, for time
     model = make_mlp([40, 10])
     network = Case(model, "cross_entropy", examples_for(model, "cross_entropy", torch.randn(40, 40)), [40], 13)
     crossings = network.radii("reference").radius[0, 0] / network.directions().norms(range(network.count))
@@ -305,6 +305,7 @@ def test_results_are_the_same_bytes_for_any_memory_and_scratch_space(make_mlp, m
 
     whole = solver(None)
     radii = whole.solve(0, 3)
+    assert bool(radii.is_status(Status.CROSSED).any())
     assert (whole.engine._mlp.fused is None) == (widest == 0)
     needed = whole.engine._mlp.bytes_per_ray()
     small = solver(2 * needed + 1)

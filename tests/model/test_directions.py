@@ -39,7 +39,7 @@ def test_directions_of_other_seeds_and_indices_differ(space):
 
 
 def test_directions_are_uniform_on_the_sphere(space):
-    dim, count = space.dim, 2000
+    dim, count = space.dim, 800
     u = bv.Directions(space, count).materialize(range(count), torch.float64)
     # E u = 0 and E uu' = I/P exactly, with Var u_i^2 = 2 (P-1) / (P^2 (P+2)) and Var u_i u_j = 1 / (P (P+2)).
     assert bool((u.mean(dim=0).abs() <= 5 / math.sqrt(dim * count)).all())

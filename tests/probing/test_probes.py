@@ -10,6 +10,8 @@ from torch.nn import functional as F
 import basinvol as bv
 from basinvol import ground_truth
 
+pytestmark = pytest.mark.usefixtures("rays_together")
+
 
 def unbounded(model: nn.Module, data: tuple[Tensor, Tensor], loss_fn=F.mse_loss, cutoff: float = 0.05, **options):
     est = bv.estimate_volume(model, loss_fn, data, cutoff, 20, on_censored="bound", **options)
@@ -115,41 +117,6 @@ def test_probing_leaves_model_and_random_state_alone(trained, blobs) -> None:
     assert all(p.grad is None and p.requires_grad for p in trained.parameters())
     assert torch.equal(state, torch.get_rng_state())
     assert not any(m._forward_pre_hooks for m in trained.modules())
-
-
-def shell(w: Tensor) -> Tensor:
-    """Inside up to radius 1, and again between 1.4 and 1.6: every ray enters again."""
-    r = torch.linalg.vector_norm(w)
-    return torch.where((r > 1.4) & (r < 1.6), 0.5 * r, r)
-
-
-def hill(w: Tensor) -> Tensor:
-    """A rim at a quarter of the radius, then down and up again."""
-    r = torch.linalg.vector_norm(w)
-    return r + 0.4 * torch.exp(-(((r - 0.25) / 0.1) ** 2))
-
-
-@pytest.mark.parametrize(("gauge", "reentrant", "falls"), [(shell, 1.0, 0.0), (hill, 0.0, 1.0), (torch.norm, 0.0, 0.0)])
-def test_rays_are_followed_inside_and_beyond(
-    body, body_loss, one_example, gauge, reentrant: float, falls: float
-) -> None:
-    est = bv.estimate_volume(
-        body(gauge, 3), body_loss, one_example, 1.0, 30, scaling="none", probe=False, probe_rays=12
-    )
-    assert est.diagnostics.reentrant == reentrant
-    assert est.diagnostics.non_monotone == falls
-    assert est.diagnostics.num_probes == 12 * 9 + 1
-    assert f"re-entrant {reentrant:.1%}, not monotone {falls:.1%}" in str(est)
-
-
-@pytest.mark.parametrize("along", ["axis", "diagonal"])
-def test_needle_that_no_ray_met_is_found_by_probes(along: str) -> None:
-    case = ground_truth.needle(10, 1e5, 0.4, along=along)
-    est = bv.estimate_volume(*case.task(), cutoff=1.0, num_directions=100, scaling="none")
-    assert est.diagnostics.ess > 99
-    assert case.log_volume - est.log_volume > 2
-    assert est.diagnostics.verdict is bv.Verdict.LOWER_BOUND
-    assert "raise the number by" in est.diagnostics.reason
 
 
 def test_second_method_is_run_and_its_number_shown(body, body_loss, one_example) -> None:

@@ -1,4 +1,4 @@
-"""Every evaluation is kept, and other cutoffs start from what it says."""
+"""Every evaluation is kept, and follows its ray."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from basinvol import Directions, Landscape, ParameterSpace, Radii, RaySolver, Status
-from basinvol.search import RUNNING
+from basinvol import Directions, Landscape, ParameterSpace, Radii, RaySolver
 from basinvol.search.recording import known_radii
 from basinvol.search.trace import Trace
 
@@ -62,24 +61,6 @@ def test_the_trace_of_scouts_is_left_out_and_that_of_refined_rays_grows(make_mlp
     assert len(refined.trace.ray) == len(radii.trace.ray) + grown
 
 
-@pytest.mark.parametrize("backend", ["native", "reference"])
-def test_another_cutoff_continued_from_the_trace_is_certified_and_cheaper(
-    backend: str, trained: nn.Sequential, blobs: tuple[Tensor, Tensor]
-) -> None:
-    first = solver(trained, blobs, backend, [0.1, 0.5]).solve(0, COUNT)
-    assert first.trace is not None
-    later = solver(trained, blobs, backend, [0.2])
-    known = known_radii(first.trace, COUNT, later.center_losses, LEVELS, (0.2,), rtol=1e-4)
-    assert bool((known.status_code == RUNNING).any())
-    found = later.engine.refine(range(COUNT), known, 1e-4)
-    fresh = later.solve(0, COUNT)
-    assert bool(found.is_status(Status.CROSSED).all())
-    assert bool(((found.upper - found.lower) <= 1e-4 * found.upper).all())
-    # Both brackets hold the crossing, so they overlap.
-    assert bool((torch.maximum(found.lower, fresh.lower) <= torch.minimum(found.upper, fresh.upper)).all())
-    assert int(found.num_evaluations.sum()) < int(fresh.num_evaluations.sum())
-
-
 def some_trace() -> Trace:
     """Two rays: one leaves at 2 and comes back, the other never leaves; the second level was seen once."""
     nan = math.nan
@@ -88,20 +69,6 @@ def some_trace() -> Trace:
         torch.tensor([1.0, 2.0, 3.0, 1.0], dtype=torch.float64),
         torch.tensor([[0.1, nan], [0.9, 0.7], [0.2, nan], [0.1, nan]], dtype=torch.float64),
     )
-
-
-def test_the_first_crossing_counts_and_what_was_not_seen_is_not_known() -> None:
-    known = known_radii(some_trace(), 2, torch.tensor([0.0, 0.6]), (5, 9), (0.5,), rtol=1e-3)
-    assert known.lower[0, 0].tolist() == [1.0, 1.0]
-    assert known.upper[0, 0].tolist() == [2.0, math.inf]
-    assert known.value_lower[0, 0].tolist() == [0.1, 0.1]
-    assert known.value_upper[0, 0, 0] == 0.9
-    assert known.status_code[0, 0].tolist() == [RUNNING, RUNNING]
-    assert [status.name for status in known.at(9, 0.5).status] == ["CENTER_OUTSIDE"] * 2
-    higher = known_radii(some_trace(), 2, torch.tensor([0.0, 0.6]), (5, 9), (0.65,), rtol=1e-3)
-    assert higher.lower[1, 0].tolist() == [0.0, 0.0]
-    assert higher.upper[1, 0].tolist() == [2.0, math.inf]
-    assert higher.value_lower[1, 0].tolist() == [pytest.approx(0.6)] * 2
 
 
 def test_traces_follow_their_rays() -> None:
@@ -113,20 +80,6 @@ def test_traces_follow_their_rays() -> None:
     assert trace.without(torch.tensor([0])).ray.tolist() == [1]
     assert trace.only([1]).radius.tolist() == [2.0]
     assert Trace.joined([trace, trace]).ray.tolist() == [0] * 6 + [1] * 2
-
-
-def test_a_loss_that_is_not_a_number_is_kept_as_outside(trained: nn.Sequential, blobs: tuple[Tensor, Tensor]) -> None:
-    def breaks(outputs: Tensor, targets: Tensor) -> Tensor:
-        loss = F.cross_entropy(outputs, targets)
-        return torch.where(loss > 0.2, math.nan, loss)
-
-    landscape = Landscape(trained, breaks, blobs)
-    directions = Directions(ParameterSpace.of(trained), 2)
-    radii = RaySolver(landscape, directions, [0.3], backend="reference", num_threads=1).solve(0, 2)
-    assert radii.trace is not None
-    assert bool(torch.isinf(radii.trace.losses).any())
-    known = known_radii(radii.trace, 2, torch.zeros(1), (90,), (0.3,), rtol=1e-4)
-    assert bool(known.is_status(Status.NON_FINITE).all())
 
 
 def test_radii_without_a_trace_stay_without_one(trained: nn.Sequential, blobs: tuple[Tensor, Tensor]) -> None:

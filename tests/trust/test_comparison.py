@@ -11,9 +11,11 @@ import basinvol as bv
 from basinvol import ground_truth
 from basinvol.trust.comparison import rank_agreement, trace_prediction
 
+pytestmark = pytest.mark.usefixtures("rays_together")
+
 
 def star(case: ground_truth.Case, count: int = 300, **options) -> bv.VolumeEstimate:
-    options = {"scaling": "none", "probe": False, "num_threads": 8, **options}
+    options = {"scaling": "none", "probe": False, **options}
     return bv.estimate_volume(*case.task(), cutoff=case.cutoff, num_directions=count, **options)
 
 

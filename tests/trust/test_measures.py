@@ -15,6 +15,8 @@ from basinvol import ground_truth
 from basinvol.trust.measures import log_chi_cdf
 from basinvol.trust.volume import log_unit_ball
 
+pytestmark = pytest.mark.usefixtures("rays_together")
+
 
 @pytest.mark.parametrize("dim", [1, 2, 3, 10, 100, 1000])
 def test_log_chi_cdf_agrees_with_scipy(dim: int) -> None:
