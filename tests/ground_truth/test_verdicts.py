@@ -61,7 +61,7 @@ NUM_SEEDS = 8
 def measured(rays_together: None) -> list[Calibration]:
     """Probes can only take trust away, so that they are left out where there is none, as for large networks."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("basinvol.estimate._CHEAP_PRODUCTS", 0)
+        patch.setattr("basinvol.probing.policy._CHEAP_PRODUCTS", 0)
         return [
             row
             for seed in range(NUM_SEEDS)

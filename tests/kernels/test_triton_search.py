@@ -262,7 +262,7 @@ def test_logarithm_and_exponential_have_the_bits_of_torch() -> None:
 def test_bad_steps_are_refused(ray_searches: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = SearchSettings("bisect")
     search = DeviceSearch(ray_searches.targets_of(1, (0.5,), settings).to(_DEVICE), settings, 2)
-    state, task, active = search._state(), search._task, torch.zeros(2, dtype=torch.int32)
+    state, task, active = search._state(), search._plan, torch.zeros(2, dtype=torch.int32)
     where = (search._radius, search._level)
     with pytest.raises(ValueError, match="`method` must be one of 'interpolate', 'bisect', 'grid', got 'newton'"):
         search_step(state, dataclasses.replace(task, method="newton"), active, None, *where)

@@ -40,7 +40,6 @@ def test_every_level_meets_every_cutoff_level_by_level() -> None:
     assert targets.is_wanted.tolist() == [True] * 6
 
 
-@pytest.mark.xfail(reason="`Targets.of` rounds it to float32, which may make brackets wider than asked for")
 def test_relative_width_is_the_one_asked_for_to_the_last_bit() -> None:
     assert targets_of([0.1], (60,), rtol=1e-3).rtol.tolist() == [1e-3] * 3
 

@@ -129,7 +129,7 @@ def test_what_was_not_asked_for_is_not_printed(bound: bv.VolumeEstimate) -> None
     assert found["agreement"] == "method paper gives 3.00 nats"
     assert found["details"] == "num chains 8, spread of log z 0.1235"
     lines = str(asked).splitlines()
-    assert lines[lines.index("without end      the first sentence") + 1] == " " * 17 + "the second"
+    assert lines[lines.index("unbounded        the first sentence") + 1] == " " * 17 + "the second"
 
 
 def test_shape_of_the_tail_is_unknown_for_few_directions() -> None:

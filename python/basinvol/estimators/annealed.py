@@ -14,6 +14,7 @@ from .batched import BatchedLoss
 from .conversion import Conversion, Limits, convert
 from .groups import volume_of_groups
 from .hamiltonian import Chains, Gibbs, Hamiltonian, Whitening
+from .mixing import MAX_R_HAT, unmixed
 from .population import Annealed, Population, Temperature, refined
 from .stages import Stage
 from .task import Outcome, Task
@@ -156,6 +157,7 @@ def _evidence(
         "smooth_conversion": conversion.is_smoothed,
         "growth_in_last_window": 0.0 if warmed is None else warmed.growth,
         "origins_differ_by_z": origin,
+        "r_hat": conversion.r_hat,
         "visible_from_center": conversion.visible,
     }
 
@@ -184,6 +186,8 @@ def _judge(
         )
     if annealed.acceptance < _MIN_ACCEPTANCE:
         return Verdict.LOWER_BOUND, f"the chains accepted only {annealed.acceptance:.0%} of their moves somewhere."
+    if conversion.r_hat > MAX_R_HAT:
+        return Verdict.LOWER_BOUND, unmixed(conversion.r_hat)
     if evidence["origins_differ_by_z"] > _MAX_ORIGIN_Z:
         return Verdict.LOWER_BOUND, (
             f"chains that should agree differ by {evidence['origins_differ_by_z']:.1f} standard errors."

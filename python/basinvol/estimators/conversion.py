@@ -11,6 +11,7 @@ from torch import Tensor
 from ..trust.diagnostics import weight_statistics
 from .batched import BatchedLoss
 from .hamiltonian import Chains, Gibbs, Hamiltonian
+from .mixing import LEAST_MOVES, rank_normalized_r_hat, watched
 from .population import Annealed, effective_size
 
 _MIN_CONVERTED = 20.0  # effective samples near the cutoff, below which their density is smoothed
@@ -35,6 +36,7 @@ class Conversion:
         num_samples: effective number of samples behind it.
         is_smoothed: it comes from a normal density of the loss at the cutoff, for want of samples there.
         visible: share of the measure whose straight way to the center is inside: what rays could see of it.
+        r_hat: the largest of the chains' statistics, NaN for fewer than four moves.
         first, last: the chains' losses after the first move [K], and the chains after the last.
     """
 
@@ -45,6 +47,7 @@ class Conversion:
     visible: float
     first: Tensor
     last: Chains
+    r_hat: float = math.nan
 
 
 def convert(
@@ -52,14 +55,16 @@ def convert(
 ) -> Conversion:
     """Moves the chains on at the target, where every state counts."""
     chains, log_chain = annealed.chains, annealed.log_chain
-    losses, norms, seen = [], [], []
+    losses, norms, seen, statistics = [], [], [], []
     for move in range(num_moves):
         chains = hamiltonian.move(chains, 1.0)
         if move >= num_moves - _LOOKS:
             seen.append(_is_visible(energy, chains, limits))
         losses.append(chains.loss)
+        statistics.append(watched(chains.x, chains.loss))
         norms.append(chains.x.square().sum(dim=1))
     loss, norm = torch.stack(losses), torch.stack(norms)
+    r_hat = float(rank_normalized_r_hat(torch.stack(statistics)).max()) if num_moves >= LEAST_MOVES else math.nan
     log_terms = _log_terms(hamiltonian.gibbs, limits, loss, norm) + log_chain - math.log(len(loss))
     looked = log_terms[-len(seen) :].reshape(-1)
     visible = float((torch.softmax(looked, dim=0) * torch.stack(seen).reshape(-1)).sum())
@@ -71,7 +76,7 @@ def convert(
         # Moves of one chain are correlated: the error comes from the chains' means.
         per_chain = torch.logsumexp(log_terms, dim=0)
         log_mean, error = float(torch.logsumexp(per_chain, dim=0)), weight_statistics(per_chain)["standard_error"]
-    return Conversion(log_mean, error, effective, is_smoothed, visible, losses[0], chains)
+    return Conversion(log_mean, error, effective, is_smoothed, visible, losses[0], chains, r_hat)
 
 
 def _log_terms(gibbs: Gibbs, limits: Limits, loss: Tensor, norm: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from ..trust.diagnostics import Verdict
 from ..trust.volume import log_unit_ball
 from .batched import BatchedLoss
 from .groups import volume_of_groups
+from .mixing import MAX_R_HAT, drift, is_drifting, rank_normalized_r_hat, unmixed
 from .stages import Stage
 from .task import Outcome, Task
 
@@ -70,6 +71,7 @@ def estimate(task: Task, options: Options) -> Outcome:
     details = {
         "walkers": f"{options.num_walkers} in {options.num_groups} groups",
         "balls": walk.num_phases,
+        "r_hat": walk.r_hat,
         "spread_of_log_volume": float(log_volumes.std()),
     }
     return Outcome.of_rays(volume, rays, details, beyond_star=True)
@@ -80,12 +82,15 @@ class _Walk:
 
     Attributes:
         has_ended: the last balls added nothing, or the measure ends there.
+        r_hat: of the walkers in the last ball.
+        growth: of the log-volume from earlier to later samples, over all balls. [G] nats
     """
 
     def __init__(self, task: Task, options: Options, center: Tensor, inner: float) -> None:
         self.task, self.options = task, options
         self.energy = BatchedLoss(task.landscape, task.space, center, task.scale)
-        self.num_phases, self.has_ended = 0, False
+        self.num_phases, self.has_ended, self.r_hat = 0, False, 1.0
+        self.growth = torch.zeros(options.num_groups, dtype=torch.float64)
         self._generator = task.generator_of(Stage.WALK)
         self._radius = min(inner, task.measure.radius_max(task.space.dim))
         self._shape = torch.eye(task.space.dim, dtype=torch.float64)
@@ -106,7 +111,10 @@ class _Walk:
                 if step >= self._steps // 3:
                     samples.append(x)
             points = torch.stack(samples)
-            is_new = self._by_group(torch.linalg.vector_norm(points, dim=2) > before)
+            self.r_hat = self._r_hat(points)
+            is_beyond = torch.linalg.vector_norm(points, dim=2) > before
+            is_new = self._by_group(is_beyond)
+            self.growth = self.growth + self._growth(is_beyond)
             log_volume = log_volume - (1.0 - is_new.double().mean(dim=1)).log()
             log_parts.append(self._shell(points, before, log_volume))
             self._shape = _root_covariance(points)
@@ -114,6 +122,17 @@ class _Walk:
             self.num_phases += 1
         self.has_ended = self._radius >= reach or empty >= _EMPTY_SHELLS
         return torch.logsumexp(torch.stack(log_parts), dim=0)
+
+    def _r_hat(self, points: Tensor) -> float:
+        """Of the distances from the center and the sizes of coordinates. [M, K, P]"""
+        norm = torch.linalg.vector_norm(points, dim=2, keepdim=True)
+        return float(rank_normalized_r_hat(torch.cat([norm, points.abs()], dim=2)).max())
+
+    def _growth(self, is_beyond: Tensor) -> Tensor:
+        """How much larger the later half of the samples makes this ball than the earlier half. [M, K] to [G] nats"""
+        half = len(is_beyond) // 2
+        shares = [self._by_group(part).double().mean(dim=1) for part in (is_beyond[:half], is_beyond[-half:])]
+        return (1.0 - shares[0]).log() - (1.0 - shares[1]).log()
 
     def verdict(self, log_volumes: Tensor) -> tuple[Verdict, str]:
         """From the groups, and from where the walk ended."""
@@ -124,6 +143,13 @@ class _Walk:
             )
         if spread > _MAX_SPREAD:
             return Verdict.LOWER_BOUND, f"groups of walkers spread by {spread:.1f} nats; raise `num_steps`."
+        if self.r_hat > MAX_R_HAT:
+            return Verdict.LOWER_BOUND, unmixed(self.r_hat)
+        if is_drifting(self.growth):
+            return Verdict.LOWER_BOUND, (
+                f"the walkers were still spreading, and their later samples make the balls {drift(self.growth)[0]:.2f} "
+                "nats larger than the earlier ones; raise `num_steps`."
+            )
         return Verdict.TRUSTWORTHY, f"{len(log_volumes)} groups of walkers agree within {spread:.2f} nats."
 
     def _first_ball(self) -> tuple[Tensor, Tensor]:

@@ -182,7 +182,7 @@ def _descend(prober: Prober, direction: Tensor, distance: float, known: Tensor |
         gradient = prober.scale * torch.cat([named[name].reshape(-1) for name in prober.space.names])
         slope = perpendicular(gradient - (gradient @ v) * v)
         size = float(torch.linalg.vector_norm(slope))
-        if not math.isfinite(loss) or not _CONVERGED * loss < size < math.inf:
+        if not math.isfinite(loss) or not _CONVERGED * abs(loss) < size < math.inf:
             break
         if before is None:
             step = 0.1 / size

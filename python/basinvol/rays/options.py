@@ -60,7 +60,7 @@ class SearchOptions:
         if self.num_threads is not None:
             whole_number("num_threads", self.num_threads, least=1)
         if self.memory_budget is not None:
-            whole_number("memory_budget", self.memory_budget, least=1)
+            whole_number("memory_budget", self.memory_budget, least=0)
         self.settings(dim=1)  # checks the others
 
     def settings(self, dim: int) -> SearchSettings:

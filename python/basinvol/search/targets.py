@@ -72,6 +72,8 @@ class Targets:
         level = torch.arange(num_levels).repeat_interleave(num_cutoffs)
         cutoff = torch.tensor(cutoffs, dtype=torch.float64).repeat(num_levels)
         center = center_losses.double().cpu()[level]
+        # Not by torch.where, which would round a Python float to float32.
+        widths = [rtol if levels[row] not in scouts else max(rtol, _SCOUT_RTOL) for row in level.tolist()]
         is_wanted = torch.tensor([levels[row] not in scouts for row in level.tolist()])
         return cls(
             levels=levels,
@@ -81,7 +83,7 @@ class Targets:
             center=center,
             guess_radius=guess.radius.reshape(-1),
             guess_slope=guess.slope.reshape(-1),
-            rtol=torch.where(is_wanted, rtol, max(rtol, _SCOUT_RTOL)).double(),
+            rtol=torch.tensor(widths, dtype=torch.float64),
             relative=_relatives(num_levels, cutoffs),
             is_wanted=is_wanted,
             order=_order(center <= cutoff, is_wanted, cutoffs),
