@@ -11,7 +11,8 @@ import pytest
 
 from basinvol.experiments.describe.families import describe
 from basinvol.experiments.records.blocks import read_block
-from basinvol.experiments.records.run_directory import VOLUME_COLUMNS, RunDirectory, write_atomically
+from basinvol.experiments.records.columns import VOLUME_COLUMNS
+from basinvol.experiments.records.run_directory import RunDirectory, write_atomically
 from basinvol.experiments.report.report import read_volumes, text_table, write_report
 from basinvol.experiments.run.measuring import BLOCK
 from basinvol.experiments.run.sweep import Sweep

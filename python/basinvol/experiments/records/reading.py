@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..describe.description import NO_VARIATION
+from .columns import check_columns
 from .run_directory import model_name, read_config
 
 
@@ -68,16 +69,19 @@ class Run:
 
 
 def read_volumes(path: Path) -> pd.DataFrame:
-    """volumes.csv of a run.
+    """Reads volumes.csv of a run, see `columns`.
 
     Raises:
-        ValueError: there is no run at `path`, or it is not finished.
+        ValueError: there is no run at `path`, it is not finished, or another version wrote it and a column is missing.
     """
     read_config(path)
+    file = path / "volumes.csv"
     try:
-        return pd.read_csv(path / "volumes.csv")
+        volumes = pd.read_csv(file)
     except FileNotFoundError as error:
         raise ValueError(f"{path} has no volumes.csv yet: repeat its reproduce command to finish it.") from error
+    check_columns(str(file), volumes.columns)
+    return volumes
 
 
 def basins(rows: pd.DataFrame) -> pd.DataFrame:

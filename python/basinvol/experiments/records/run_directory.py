@@ -21,45 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..describe.description import NO_VARIATION
-
-VOLUME_COLUMNS = (
-    "experiment",
-    "model_seed",
-    "data_seed",
-    "model_level",
-    "model_size",
-    "variant",
-    "landscape_level",
-    "landscape_size",
-    "cutoff",
-    "num_params",
-    "num_directions",
-    "num_crossed",
-    "num_censored",
-    "log_mean_power",
-    "log_volume",
-    "log_unit_ball",
-    "log_det_scale",
-    "standard_error",
-    "lower_bound",
-    "ess",
-    "max_share",
-    "z",
-    "k_hat",
-    "split_nats",
-    "cutoff_slope",
-    "verdict",
-    "reason",
-    "landscape_loss",
-    "ends_at",
-    "train_loss",
-    "test_loss",
-    "test_accuracy",
-    "backend",
-    "search_pass",
-    "evaluations",
-    "seconds",
-)
+from .columns import SECONDS, VOLUME_COLUMNS, check_columns, in_order
 
 
 def model_name(seed: int, level: int, variant: str) -> str:
@@ -172,16 +134,30 @@ class RunDirectory:
         return self.path / "slices" / f"m{seed}.parquet"
 
     def write_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """The rows of volumes.csv that one model gives, but for their seconds; its last file."""
-        write_atomically(self._rows_path(name), json.dumps(rows, indent=1).encode())
+        """Writes the rows of volumes.csv that one search pass of a model gives, without their seconds.
+
+        It is the last file of the pass: where it is, the pass is finished.
+
+        Raises:
+            ValueError: a column is missing or unknown.
+        """
+        complete = [in_order(row, without=(SECONDS,)) for row in rows]
+        write_atomically(self._rows_path(name), json.dumps(complete, indent=1).encode())
 
     def has_rows(self, name: str) -> bool:
-        """Whether a model is finished."""
+        """Whether a search pass of a model is finished."""
         return self._rows_path(name).exists()
 
     def read_rows(self, name: str) -> list[dict[str, Any]]:
-        """What `write_rows` wrote."""
-        rows: list[dict[str, Any]] = json.loads(self._rows_path(name).read_text())
+        """Reads back what `write_rows` wrote.
+
+        Raises:
+            ValueError: a column is missing, because another version wrote the file.
+        """
+        path = self._rows_path(name)
+        rows: list[dict[str, Any]] = json.loads(path.read_text())
+        for row in rows:
+            check_columns(str(path), [*row, SECONDS])
         return rows
 
     def _rows_path(self, name: str) -> Path:
@@ -221,11 +197,15 @@ class RunDirectory:
         return {part: float(seconds) for part, _, seconds in rows if part and seconds.endswith("\n")}
 
     def write_volumes(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """volumes.csv, one row per model, landscape and cutoff."""
+        """Writes volumes.csv, one row per model, landscape and cutoff.
+
+        Raises:
+            ValueError: a column is missing or unknown.
+        """
         text = io.StringIO()
         writer = csv.DictWriter(text, VOLUME_COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(in_order(row) for row in rows)
         write_atomically(self.path / "volumes.csv", text.getvalue().encode())
 
 
