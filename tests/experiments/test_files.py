@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from basinvol.experiments.data import files, sources
 from basinvol.experiments.data.examples import load
@@ -245,10 +244,3 @@ def test_an_openml_data_set_of_another_shape_is_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr("sklearn.datasets.fetch_openml", lambda *_, **__: found)
     with pytest.raises(ValueError, match=r"mnist_784 must hold more than 60000 images of 784 pixels, got \[5, 10\]"):
         read_source("mnist", None)
-
-
-def test_digits_of_the_package_are_normalized_as_published() -> None:
-    split = load(describe("mnist-data-scaling", "smoke"), 10)
-    assert float(split.inputs.min()) == pytest.approx(-0.1307 / 0.3081, rel=1e-6)
-    assert float(split.inputs.max()) == pytest.approx((1 - 0.1307) / 0.3081, rel=1e-6)
-    assert split.inputs.dtype == torch.float32

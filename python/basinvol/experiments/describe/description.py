@@ -6,9 +6,12 @@ import dataclasses
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ...inputs.arguments import one_of
+
 NO_VARIATION = "-"  # the variant of a model where nothing varies
 
-METHODS = ("star", "paper")
+# How radii are found: the two ways that an experiment offers of those in `basinvol.estimators`.
+RAY_METHODS = ("star", "paper")
 POOLS = ("clean", "poisoned", "noise", "imbalanced")
 
 
@@ -48,8 +51,7 @@ class Data:
     num_test: int = 1000
 
     def __post_init__(self) -> None:
-        if self.pool not in POOLS:
-            raise ValueError(f"`pool` must be one of {', '.join(map(repr, POOLS))}, got {self.pool!r}.")
+        one_of("pool", self.pool, POOLS)
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,7 @@ class Experiment:
     slice_points: int = 0
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise ValueError(f"`method` must be one of {', '.join(map(repr, METHODS))}, got {self.method!r}.")
+        one_of("method", self.method, RAY_METHODS)
         for name, levels in (("levels", self.levels), ("landscapes", self.landscapes)):
             if any(a >= b for a, b in zip((-1, *levels), levels, strict=False)):
                 raise ValueError(f"`{name}` must be increasing numbers of examples from 0 on, got {list(levels)}.")

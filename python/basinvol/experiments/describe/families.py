@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from ...inputs.arguments import one_of
 from . import protocol
 from .description import Data, Experiment, Network, Training
 
@@ -246,6 +247,5 @@ def describe(name: str, preset: str) -> Experiment:
     if name not in FAMILIES:
         raise ValueError(f"no experiment is called {name!r}; there are: {', '.join(FAMILIES)}.")
     presets = FAMILIES[name]
-    if preset not in presets:
-        raise ValueError(f"`preset` must be one of {', '.join(map(repr, presets))}, got {preset!r}.")
+    one_of("preset", preset, presets)
     return presets[preset]

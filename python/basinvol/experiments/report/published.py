@@ -109,13 +109,13 @@ class Comparison:
         )
 
 
-def compare(run: Run) -> list[Comparison]:
+def beside_published(run: Run) -> list[Comparison]:
     """Every published number of this family that the run has a counterpart of.
 
     With another network than the published one only slopes per parameter can be compared.
     """
     is_same = run.settings["network"] == _paper_settings(run)["network"]
-    return [*(_compare_basins(run) if is_same else []), *_compare_power_laws(run, is_same)]
+    return [*(_basins_beside(run) if is_same else []), *_power_laws_beside(run, is_same)]
 
 
 def deviations(run: Run) -> list[str]:
@@ -133,7 +133,7 @@ def deviations(run: Run) -> list[str]:
     return changed if ours["method"] == "paper" else [*changed, "method (star, not the published grid and generators)"]
 
 
-def _compare_basins(run: Run) -> list[Comparison]:
+def _basins_beside(run: Run) -> list[Comparison]:
     columns = ["model_seed", "cutoff", "landscape_size", "model_size", "variant"]
     ours = run.volumes.set_index(columns)["log_mean_power"]
     found = []
@@ -146,7 +146,7 @@ def _compare_basins(run: Run) -> list[Comparison]:
     return found
 
 
-def _compare_power_laws(run: Run, is_same_network: bool) -> list[Comparison]:
+def _power_laws_beside(run: Run, is_same_network: bool) -> list[Comparison]:
     found = []
     own = own_basins(run.volumes[run.volumes["cutoff"] == 0.1])
     for (family, variant), published in _POWER_LAWS.items():

@@ -15,7 +15,7 @@ from ..records.reading import Run, basins, minimum_label, read_volumes
 from ..records.run_directory import write_atomically
 from .claims import Claim, judge
 from .figures import draw_all
-from .published import KNOWN_EXCEPTIONS, compare, deviations
+from .published import KNOWN_EXCEPTIONS, beside_published, deviations
 
 __all__ = ["read_volumes", "text_table", "write_report"]
 
@@ -53,7 +53,7 @@ def write_report(path: Path) -> Path:
         summary=summary(run),
         claims=judge(run.volumes, run.settings["claims"]),
         exception=KNOWN_EXCEPTIONS.get(run.settings["name"], ""),
-        published=compare(run),
+        published=beside_published(run),
         deviations=deviations(run),
         tables=_tables(run.volumes),
         figures=draw_all(run, path / "figures"),
@@ -86,7 +86,7 @@ def text_table(path: Path) -> str:
     lines += [
         f"{claim.verdict:>14}: {claim.text} {claim.reason}" for claim in judge(run.volumes, run.settings["claims"])
     ]
-    for row in compare(run):
+    for row in beside_published(run):
         published, ours, difference = row.texts()
         lines.append(f"{'published':>14}: {row.what}: {published}; here {ours} ({difference})")
     return "\n".join(lines)

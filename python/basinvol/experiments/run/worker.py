@@ -17,7 +17,7 @@ from ..records.run_directory import RunDirectory, model_name, pass_name, write_a
 from .execution import Execution
 from .measuring import Measurement, block_starts
 from .rows import ModelRows, data_seed
-from .training import build_network, loss_function, train
+from .training import build_network, loss_function, torch_threads, train
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,18 @@ class Worker:
 
     def work(self, run: TrainingRun) -> None:
         """Trains and measures what the directory does not hold yet of one training and its models."""
-        missing = [(name, variant) for name, variant in run.models() if not self._is_finished(name)]
+        missing = [(name, variant) for name, variant in run.models() if not self._is_measured(name)]
         if not missing:
             return
-        self._train(run)
-        for name, variant in missing:
-            self._measure(run, name, variant)
+        # Several workers with all threads each would wait for one another; one alone does as it was told.
+        with torch_threads(self.execution.num_threads):
+            self._train(run)
+            for name, variant in missing:
+                self._measure(run, name, variant)
+
+    def is_finished(self, run: TrainingRun) -> bool:
+        """Whether the directory holds everything of one training and its models."""
+        return all(self._is_measured(name) for name, _ in run.models())
 
     def split(self, seed: int) -> Split:
         """Loads the examples of one model seed; they are kept until another seed is asked for."""
@@ -80,7 +86,7 @@ class Worker:
         load_model(network, self.directory.model_path(name))
         return network.eval()
 
-    def _is_finished(self, name: str) -> bool:
+    def _is_measured(self, name: str) -> bool:
         numbers = range(len(self.directory.passes()))
         blocks = range(len(block_starts(self.experiment)))
         parts = [
