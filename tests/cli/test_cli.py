@@ -119,7 +119,9 @@ def test_bad_input_is_one_sentence_and_exit_code_2(run: Run, arguments: list[str
 def test_bad_input_ends_the_process_with_exit_code_2(task_folder: Path) -> None:
     done = run_process(task_folder, "report", ".")
     assert done.returncode == 2
-    assert done.stderr == "basinvol: . holds no run: there is no config.json; give the `--out` of a reproduce.\n"
+    assert (
+        done.stderr == "basinvol: . holds no run: there is no config.json; give the `--out` of a `reproduce` command.\n"
+    )
 
 
 def test_an_output_that_can_not_be_written_is_refused_before_any_work(run: Run, task_folder: Path) -> None:

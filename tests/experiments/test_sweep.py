@@ -89,6 +89,8 @@ def test_the_report_is_one_page_made_from_the_records(finished: Path) -> None:
     assert page.count("<svg") == 5
     assert "src=" not in page  # self-contained
     assert "lower bound" in page
+    assert "landscape of N examples</em> is the mean loss on the first N" in page
+    assert "not the whole log volume" in page
     for name in ("fixed-landscape", "varying-landscape"):
         for kind in ("svg", "png"):
             assert (finished / "figures" / f"{name}.{kind}").stat().st_size > 0

@@ -72,7 +72,12 @@ CLAIMS: dict[str, Callable[[_Rows], Claim]] = {}
 
 
 def judge(volumes: pd.DataFrame, names: Sequence[str]) -> list[Claim]:
-    """The claims of these names (of `CLAIMS`), in order."""
+    """Judges the claims of these names (see `CLAIMS`), in order.
+
+    Args:
+        volumes: the rows of volumes.csv.
+        names: of the claims.
+    """
     return [CLAIMS[name](volumes) for name in names]
 
 

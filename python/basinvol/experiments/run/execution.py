@@ -22,14 +22,14 @@ class Bar(Protocol):
 
 @dataclass(frozen=True)
 class Execution:
-    """How a sweep is run; no number but the timings depends on it, except on `backend`, `resolve` and `device`.
+    """How a sweep is run. Of these settings, only `backend`, `resolve` and `device` can change a number in the records.
 
     Attributes:
         backend, resolve: see `basinvol.find_radii`.
-        num_threads: of each process, while it measures.
+        num_threads: number of threads of each process.
         device: where to train and measure, for example "cuda"; None for the CPU.
         data_dir: folder with published data files.
-        progress: show bars, if standard error is a terminal.
+        progress: whether bars are shown, if standard error is a terminal.
     """
 
     backend: str = "auto"

@@ -1,4 +1,4 @@
-"""Trainings on several processes. Each is a pure function of the experiment, so it does not matter which runs where."""
+"""Trainings on several processes. Each is a pure function of the experiment, so it does not matter where it runs."""
 
 from __future__ import annotations
 

@@ -23,14 +23,14 @@ def data_seed(model_seed: int) -> int:
 
 
 class ModelRows:
-    """A model's rows: what they share is measured once, what a search pass adds comes with its radii.
+    """The rows of a model. What they share is measured once; what a search pass adds comes with its radii.
 
     Args:
         experiment: what the model belongs to.
         seed: its model seed.
         level: number of pool examples that it was trained on.
         variant: its network and training.
-        network: it, trained.
+        network: the trained model.
         split: the examples of its seed.
     """
 
@@ -82,7 +82,7 @@ class ModelRows:
         ]
 
     def _volume_columns(self, radii: Radii, scale: Tensor) -> dict[str, Any]:
-        """The volume of one row. With the published method rays that never cross are left out, if any ray crosses."""
+        """The columns of one volume. The published method leaves out rays that never cross, if any ray crosses."""
         any_left = not bool(radii.is_status(Status.CENSORED).all())
         drops = self.experiment.method == "paper" and any_left
         volume = Volume.of(radii, self._space, scale, on_censored="drop" if drops else "bound")

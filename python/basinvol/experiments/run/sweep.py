@@ -1,4 +1,4 @@
-"""Runs an experiment into a run directory: train, measure, record. The same command continues a run that was killed."""
+"""Runs an experiment into a run directory: it trains, measures and records, and continues a run that was stopped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .worker import TrainingRun, Worker, training_runs
 
 
 class Sweep:
-    """One experiment in one directory.
+    """The run of one experiment in one directory.
 
     Args:
         experiment: what to run. Cutoffs that a run in the directory does not have are added to it.

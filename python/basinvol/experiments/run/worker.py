@@ -1,4 +1,4 @@
-"""Trains and measures the models of an experiment, one training at a time; each a pure function of it."""
+"""Trains and measures the models of an experiment, one training at a time; each is a pure function of it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .training import build_network, loss_function, torch_threads, train
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """One training, and the variants whose weights it gives: one, or the checkpoints of it."""
+    """One training, and the variants whose weights it gives: a single one, or its checkpoints."""
 
     seed: int
     level: int
@@ -49,7 +49,13 @@ def training_runs(experiment: Experiment) -> list[TrainingRun]:
 
 
 class Worker:
-    """Trains and measures models of one experiment in one directory."""
+    """Trains and measures models of one experiment in one directory.
+
+    Args:
+        experiment: what the models belong to.
+        directory: of the run.
+        execution: how to run it.
+    """
 
     def __init__(self, experiment: Experiment, directory: RunDirectory, execution: Execution) -> None:
         self.experiment = experiment
@@ -81,7 +87,13 @@ class Worker:
         return self._loaded[1]
 
     def trained(self, seed: int, name: str, variant: Variant) -> nn.Module:
-        """Builds the network of a model and loads its weights from the directory."""
+        """Builds the network of a model and loads its weights from the directory.
+
+        Args:
+            seed: model seed.
+            name: of the model, in file names.
+            variant: its network and training.
+        """
         network = build_network(variant.network, seed)
         load_model(network, self.directory.model_path(name))
         return network.eval()
