@@ -1,13 +1,17 @@
-"""The command line as a user runs it: a process, its exit code and what it prints."""
+"""The command line as a user runs it: what a command prints, and its exit code."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from basinvol.cli import main
 
 TASK = """
 import torch
@@ -22,7 +26,22 @@ def make_task():
 
 def not_a_task():
     return 3
+
+def a_pair():
+    return 1, 2
 """
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """What a finished command left."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Done]
 
 
 @pytest.fixture
@@ -31,13 +50,30 @@ def task_folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture
+def run(task_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """run("info", "--json"): a command in this process, in the folder of the task."""
+    monkeypatch.chdir(task_folder)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "task", raising=False)
+
+    def finish(*arguments: str) -> Done:
+        try:
+            code = main(arguments)
+        except SystemExit as end:  # argparse refuses so
+            code = int(end.code or 0)
+        return Done(code, *capsys.readouterr())
+
+    return finish
+
+
+def run_process(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "basinvol", *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL)
 
 
 def test_estimate_prints_the_verdict_first_and_no_bar_without_a_terminal(task_folder: Path) -> None:
-    done = run(task_folder, "estimate", "task:make_task", "--directions", "20", "--scaling", "none")
+    done = run_process(task_folder, "estimate", "task:make_task", "--directions", "20", "--scaling", "none")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("verdict")
     for word in ("log volume", "log unit ball", "log mean r^P", "log det scale", "standard error", "backend"):
@@ -45,8 +81,8 @@ def test_estimate_prints_the_verdict_first_and_no_bar_without_a_terminal(task_fo
     assert done.stderr == ""
 
 
-def test_estimate_prints_the_same_numbers_as_json(task_folder: Path) -> None:
-    done = run(task_folder, "estimate", "task:make_task", "--directions", "20", "--scaling", "none", "--json")
+def test_estimate_prints_the_same_numbers_as_json(run: Run) -> None:
+    done = run("estimate", "task:make_task", "--directions", "20", "--scaling", "none", "--json")
     found = json.loads(done.stdout)
     assert found["dim"] == 15
     assert found["num_directions"] == 20
@@ -60,7 +96,8 @@ def test_estimate_prints_the_same_numbers_as_json(task_folder: Path) -> None:
         (["estimate", "task"], "the task must be module:make_task, got 'task'."),
         (["estimate", "nowhere:make_task"], "cannot be imported: No module named 'nowhere'"),
         (["estimate", "task:absent"], "has no function 'absent'"),
-        (["estimate", "task:not_a_task"], "must return (model, loss_fn, data), got a int."),
+        (["estimate", "task:not_a_task"], "must return (model, loss_fn, data), got a value of type int."),
+        (["estimate", "task:a_pair"], "must return (model, loss_fn, data), got a tuple of 2."),
         (["estimate", "task:make_task", "--cutoff", "-1"], "`cutoff` must be above the loss at the center"),
         (["estimate", "task:make_task", "--directions", "0"], "`num_directions` must be between 1 and 2^32, got 0."),
         (["estimate", "task:make_task", "--backend", "gpu"], "`backend` must be 'auto' or one of"),
@@ -71,53 +108,61 @@ def test_estimate_prints_the_same_numbers_as_json(task_folder: Path) -> None:
         (["frobnicate"], "invalid choice: 'frobnicate'"),
     ],
 )
-def test_bad_input_is_one_sentence_and_exit_code_2(task_folder: Path, arguments: list[str], sentence: str) -> None:
-    done = run(task_folder, *arguments)
+def test_bad_input_is_one_sentence_and_exit_code_2(run: Run, arguments: list[str], sentence: str) -> None:
+    done = run(*arguments)
     assert done.returncode == 2
     assert sentence in done.stderr
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
 
 
-def test_an_output_that_can_not_be_written_is_refused_before_any_work(task_folder: Path) -> None:
+def test_bad_input_ends_the_process_with_exit_code_2(task_folder: Path) -> None:
+    done = run_process(task_folder, "report", ".")
+    assert done.returncode == 2
+    assert (
+        done.stderr == "basinvol: . holds no run: there is no config.json; give the `--out` of a `reproduce` command.\n"
+    )
+
+
+def test_an_output_that_can_not_be_written_is_refused_before_any_work(run: Run, task_folder: Path) -> None:
     (task_folder / "file").write_text("in the way")
-    done = run(task_folder, "reproduce", "mnist-data-scaling", "--preset", "smoke", "--out", "file/run")
+    done = run("reproduce", "mnist-data-scaling", "--preset", "smoke", "--out", "file/run")
     assert done.returncode == 2
     assert "`out` cannot be written" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
-def test_doctor_prints_its_findings(task_folder: Path) -> None:
-    done = run(task_folder, "doctor", "task:make_task", "--scaling", "none")
+def test_doctor_prints_its_findings(run: Run) -> None:
+    done = run("doctor", "task:make_task", "--scaling", "none")
     assert done.returncode == 0, done.stderr
     topics = [line.split()[0] for line in done.stdout.splitlines()]
     for topic in ("dropout", "tied", "determinism", "center", "noise", "monotone", "cost", "verdict"):
         assert topic in topics
 
 
-def test_calibrate_prints_case_truth_estimate_error_and_verdict(task_folder: Path) -> None:
-    done = run(task_folder, "calibrate", "--directions", "50", "--only", "star")
+def test_calibrate_prints_case_truth_estimate_error_and_verdict(run: Run) -> None:
+    done = run("calibrate", "--directions", "50", "--only", "star")
     assert done.returncode == 0, done.stderr
     head, row = done.stdout.splitlines()
     assert head.split() == ["case", "truth", "estimate", "error", "verdict", "ess", "evaluations"]
     assert row.startswith("star, P = 2")
-    (record,) = json.loads(run(task_folder, "calibrate", "--directions", "20", "--only", "slab", "--json").stdout)
+    (record,) = json.loads(run("calibrate", "--directions", "20", "--only", "slab", "--json").stdout)
     assert record["truth"] is None
     assert record["verdict"] != "trustworthy"
-    bad = run(task_folder, "calibrate", "--only", "nothing")
+    bad = run("calibrate", "--only", "nothing")
     assert bad.returncode == 2
     assert "no case is called 'nothing'" in bad.stderr
 
 
-def test_estimate_takes_measure_and_method(task_folder: Path) -> None:
+def test_estimate_takes_measure_and_method(run: Run) -> None:
     options = ("--measure", "gaussian", "--sigma", "0.5", "--method", "preconditioned", "--scaling", "none")
-    done = run(task_folder, "estimate", "task:make_task", "--directions", "50", *options)
+    done = run("estimate", "task:make_task", "--directions", "50", *options)
     assert done.returncode == 0, done.stderr
     assert "gaussian around the center, sigma 0.5" in done.stdout
     assert "method preconditioned" in done.stdout
 
 
-def test_info_lists_every_backend(task_folder: Path) -> None:
-    found = json.loads(run(task_folder, "info", "--json").stdout)
+def test_info_lists_every_backend(run: Run) -> None:
+    found = json.loads(run("info", "--json").stdout)
     assert set(found["backends"]) == {"native", "triton", "cuda", "reference"}
     assert "CUDA" in found["extension"]

@@ -14,29 +14,32 @@ from basinvol.experiments.report.report import command, read_volumes
 SWISS = ["reproduce", "swiss-roll", "--preset", "smoke", "--jobs", "1"]
 
 
-def test_every_option_reaches_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "run"
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with every option that changes numbers."""
+    out = tmp_path_factory.mktemp("options") / "run"
     options = ["--seeds", "1,2", "--levels", "0,40", "--cutoffs", "0.3,0.2", "--directions", "5", "--method", "paper"]
     assert main([*SWISS, *options, "--backend", "reference", "--out", str(out)]) == 0
-    assert f"report: {out / 'report.html'}" in capsys.readouterr().out
-    volumes = read_volumes(out)
+    return out
+
+
+def test_every_option_reaches_the_run(run: Path) -> None:
+    volumes = read_volumes(run)
     assert set(volumes["model_seed"]) == {1, 2}
     assert set(volumes["model_size"]) == set(volumes["landscape_size"]) == {20, 60}
     assert set(volumes["cutoff"]) == {0.2, 0.3}
     assert set(volumes["num_directions"]) == {5}
     assert set(volumes["backend"]) == {"reference"}
-    assert json.loads((out / "config.json").read_text())["settings"]["method"] == "paper"
+    assert json.loads((run / "config.json").read_text())["settings"]["method"] == "paper"
 
 
-def test_the_command_in_the_report_finds_nothing_left_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "run"
-    assert main([*SWISS, "--directions", "5", "--out", str(out)]) == 0
-    before = (out / "timings.csv").read_text()
-    words = command(Run.read(out)).split()
+def test_the_command_in_the_report_finds_nothing_left_to_do(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (run / "timings.csv").read_text()
+    words = command(Run.read(run)).split()
     assert words[0] == "basinvol"
     assert main(words[1:]) == 0
-    assert (out / "timings.csv").read_text() == before
-    capsys.readouterr()
+    assert (run / "timings.csv").read_text() == before
+    assert f"report: {run / 'report.html'}" in capsys.readouterr().out
 
 
 def test_levels_of_a_family_with_one_landscape_leave_it_alone(tmp_path: Path) -> None:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
-from basinvol.experiments.data.examples import load
-from basinvol.experiments.describe.description import Experiment
 from basinvol.experiments.describe.families import FAMILIES, describe
 from basinvol.experiments.report.claims import CLAIMS, judge
+from basinvol.experiments.report.figures_of_rays import pair_agreement
+from basinvol.experiments.report.figures_of_volumes import fixed_landscape
+from basinvol.experiments.report.power_law import fit_power_law
 from basinvol.experiments.report.report import read_volumes, text_table, write_report
 from basinvol.experiments.run.sweep import Sweep
 from basinvol.experiments.run.training import build_network
 from basinvol.experiments.run.worker import training_runs
+
+SmokeRun = Callable[[str], Path]
 
 NUM_PARAMS = {
     "mnist-data-scaling": 235_146,
@@ -45,17 +49,16 @@ NUM_PARAMS = {
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_the_smoke_preset_measures_a_basin_and_judges_its_claims(name: str, tmp_path: Path) -> None:
-    experiment = describe(name, "smoke")
-    Sweep(experiment, tmp_path).run()
-    volumes = read_volumes(tmp_path)
+def test_the_smoke_preset_measures_a_basin_and_judges_its_claims(name: str, smoke_run: SmokeRun) -> None:
+    experiment, run = describe(name, "smoke"), smoke_run(name)
+    volumes = read_volumes(run)
     num_models = len(experiment.levels) * len(experiment.variants()) * len(experiment.seeds)
     assert len(volumes) == num_models * len(experiment.landscape_levels) * len(experiment.cutoffs)
     inside = volumes[volumes["landscape_loss"] < volumes["cutoff"]]
     assert len(inside) > 0
     assert (inside["num_crossed"] == experiment.num_directions).all()
     assert np.isfinite(inside["log_mean_power"]).all()
-    table = text_table(tmp_path)
+    table = text_table(run)
     for claim in judge(volumes, experiment.claims):
         assert f"{claim.verdict}: {claim.text}" in table
 
@@ -68,10 +71,9 @@ def test_the_smoke_preset_measures_a_basin_and_judges_its_claims(name: str, tmp_
         ("grokking", {"variation"}),
     ],
 )
-def test_a_report_shows_every_figure_that_there_are_data_for(name: str, figures: set[str], tmp_path: Path) -> None:
-    Sweep(describe(name, "smoke"), tmp_path).run()
-    page = write_report(tmp_path).read_text()
-    drawn = {path.stem for path in (tmp_path / "figures").glob("*.svg")}
+def test_a_report_shows_every_figure_that_there_are_data_for(name: str, figures: set[str], smoke_run: SmokeRun) -> None:
+    page = write_report(smoke_run(name)).read_text()
+    drawn = {path.stem for path in (smoke_run(name) / "figures").glob("*.svg")}
     assert drawn == figures | {"radius-histograms", "weight-concentration", "ranking-stability"}
     assert page.count("<figure>") == len(drawn)
 
@@ -107,94 +109,32 @@ def test_checkpoints_come_from_one_training() -> None:
     assert len(training_runs(describe("mnist-sam", "smoke"))) == 2 * 2  # sizes x optimizers
 
 
-def test_a_checkpoint_has_the_weights_of_a_training_that_ends_there(tmp_path: Path) -> None:
+def test_a_checkpoint_has_the_weights_of_a_training_that_ends_there(smoke_run: SmokeRun, tmp_path: Path) -> None:
     experiment = describe("grokking", "smoke")
-    Sweep(experiment, tmp_path / "checkpoints").run()
     variation = dataclasses.replace(experiment.variation, values=(30,), labels=("epoch 30",))
-    Sweep(dataclasses.replace(experiment, variation=variation), tmp_path / "alone").run()
+    Sweep(dataclasses.replace(experiment, variation=variation), tmp_path).run()
     weights = "models/m0-level282-epoch30.safetensors"
-    assert (tmp_path / "checkpoints" / weights).read_bytes() == (tmp_path / "alone" / weights).read_bytes()
+    assert (smoke_run("grokking") / weights).read_bytes() == (tmp_path / weights).read_bytes()
 
 
-def digits(**changes: object) -> Experiment:
-    return dataclasses.replace(describe("mnist-data-scaling", "smoke"), base=100, levels=(0, 400), **changes)
-
-
-def with_pool(pool: str, target_classes: tuple[int, ...] = ()) -> Experiment:
-    clean = digits()
-    return digits(data=dataclasses.replace(clean.data, pool=pool, target_classes=target_classes))
-
-
-def test_a_poisoned_pool_has_the_inputs_of_a_clean_one_and_every_label_wrong() -> None:
-    clean, poisoned = load(digits(), 10), load(with_pool("poisoned"), 10)
-    torch.testing.assert_close(poisoned.inputs, clean.inputs, rtol=0, atol=0)
-    torch.testing.assert_close(poisoned.targets[:100], clean.targets[:100], rtol=0, atol=0)
-    assert bool((poisoned.targets[100:] != clean.targets[100:]).all())
-    offsets = (poisoned.targets[100:] - clean.targets[100:]) % 10
-    assert sorted(offsets.unique().tolist()) == list(range(1, 10))
-
-
-def test_a_noise_pool_has_the_mean_and_spread_of_the_base_and_labels_at_random() -> None:
-    noise = load(with_pool("noise"), 10)
-    base, pool = noise.inputs[:100], noise.inputs[100:]
-    error = 5 * float(base.std()) / math.sqrt(pool.numel())  # five standard errors
-    assert float(pool.mean()) == pytest.approx(float(base.mean()), abs=error)
-    assert float(pool.std()) == pytest.approx(float(base.std()), abs=error)
-    counts = torch.bincount(noise.targets[100:], minlength=10)
-    assert int(counts.max()) < 40 + 5 * math.sqrt(40)
-
-
-def test_an_imbalanced_pool_is_nine_tenths_of_the_target_classes_and_nested() -> None:
-    pool = load(with_pool("imbalanced", (3, 7)), 10).targets[100:]
-    assert int(torch.isin(pool, torch.tensor([3, 7])).sum()) == 360
-    half = torch.isin(pool[:200], torch.tensor([3, 7])).double().mean()
-    assert float(half) == pytest.approx(0.9, abs=5 * 0.3 / math.sqrt(200))
-
-
-def test_too_many_examples_are_refused() -> None:
-    with pytest.raises(ValueError, match="needs 5000 training examples, packaged-digits has 4000; give smaller `lev"):
-        load(dataclasses.replace(digits(), levels=(0, 4900)), 10)
-    with pytest.raises(ValueError, match="needs 2700 examples of the target classes"):
-        load(dataclasses.replace(with_pool("imbalanced", (1,)), levels=(0, 3000)), 10)
-
-
-def test_modular_sums_are_right_and_the_test_set_is_apart() -> None:
-    split = load(describe("modular-data-scaling", "paper"), 10)
-    assert split.inputs.shape == (6586, 194)
-    assert split.test_inputs.shape == (2823, 194)
-    sums = (split.inputs[:, :97].argmax(1) + split.inputs[:, 97:].argmax(1)) % 97
-    assert bool((split.targets.argmax(1) == sums).all())
-    pairs = {tuple(row.nonzero().flatten().tolist()) for row in torch.cat([split.inputs, split.test_inputs])}
-    assert len(pairs) == 97 * 97
-
-
-@pytest.mark.parametrize("name", ["cifar10-data-scaling", "svhn-data-scaling", "fashion-data-scaling"])
-def test_stand_ins_have_the_shape_of_what_they_stand_for(name: str) -> None:
-    small, paper = describe(name, "small"), describe(name, "paper")
-    split = load(small, 10)
-    assert split.inputs[0].shape == paper.network.inputs
-    assert set(split.test_targets.tolist()) == set(range(10))
-    assert "stand-in" in small.title
-
-
-def test_the_report_needs_no_torch_and_no_folder_of_figures(tmp_path: Path) -> None:
-    Sweep(describe("mnist-sam", "smoke"), tmp_path).run()
-    (tmp_path / "figures").rmdir()
+def test_the_report_needs_no_torch_and_no_folder_of_figures(smoke_run: SmokeRun, tmp_path: Path) -> None:
+    out = shutil.copytree(smoke_run("mnist-sam"), tmp_path / "run")
+    (out / "figures").rmdir()
     program = (
         "import sys; sys.modules['torch'] = None\n"
         "from basinvol.cli import main\n"
-        f"sys.exit(main(['report', {str(tmp_path)!r}]))"
+        f"sys.exit(main(['report', {str(out)!r}]))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    drawn = {path.name for path in (tmp_path / "figures").iterdir()}
+    drawn = {path.name for path in (out / "figures").iterdir()}
     for name in ("fixed-landscape-sam", "variation", "slices", "radius-histograms", "weight-concentration"):
         assert {f"{name}.svg", f"{name}.png"} <= drawn
 
 
-def test_slices_pass_through_the_minima(tmp_path: Path) -> None:
-    Sweep(describe("mnist-sam", "smoke"), tmp_path).run()
-    table, volumes = pd.read_parquet(tmp_path / "slices" / "m0.parquet"), read_volumes(tmp_path)
+def test_slices_pass_through_the_minima(smoke_run: SmokeRun) -> None:
+    run = smoke_run("mnist-sam")
+    table, volumes = pd.read_parquet(run / "slices" / "m0.parquet"), read_volumes(run)
     minima = table[table["kind"] == "minimum"]
     assert len(minima) == 3 * 2
     first = volumes[(volumes["model_size"] == 60) & (volumes["variant"] == "AdamW")].set_index("landscape_size")
@@ -203,8 +143,6 @@ def test_slices_pass_through_the_minima(tmp_path: Path) -> None:
 
 
 def test_the_power_law_finds_the_line_and_an_interval_over_seeds() -> None:
-    from basinvol.experiments.report.power_law import fit_power_law
-
     sizes, seeds = np.array([10, 100, 1000, 10000]), np.arange(8)
     errors = np.random.default_rng(0).normal(0, 5, (4, 8))
     values = -40 * np.log(sizes)[:, None] + 900 + errors
@@ -228,8 +166,6 @@ def test_the_power_law_finds_the_line_and_an_interval_over_seeds() -> None:
 
 
 def test_ranking_is_certain_where_every_direction_agrees() -> None:
-    from basinvol.experiments.report.figures_of_rays import pair_agreement
-
     weights = np.random.default_rng(0).normal(size=(2, 40))
     _, apart = pair_agreement(np.stack([weights[0], weights[0] - 1.0]))
     assert (apart == 1.0).all()
@@ -248,11 +184,8 @@ def test_a_run_without_any_minimum_has_a_report(tmp_path: Path) -> None:
     assert "verdicts: none" in text_table(tmp_path)
 
 
-def test_rays_that_never_crossed_are_counted_on_the_figure(tmp_path: Path) -> None:
-    from basinvol.experiments.report.figures_of_volumes import fixed_landscape
-
-    Sweep(describe("mnist-data-scaling", "smoke"), tmp_path).run()
-    volumes = read_volumes(tmp_path)
+def test_rays_that_never_crossed_are_counted_on_the_figure(smoke_run: SmokeRun) -> None:
+    volumes = read_volumes(smoke_run("mnist-data-scaling"))
 
     def notes(rows: pd.DataFrame) -> list[str]:
         return [text.get_text() for text in fixed_landscape(rows).axes[0].texts]

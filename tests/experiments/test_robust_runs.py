@@ -7,18 +7,16 @@ import errno
 import multiprocessing
 import os
 import random
+import shutil
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from basinvol.cli import main
-from basinvol.experiments.describe.description import Training, Variation
 from basinvol.experiments.describe.families import describe
 from basinvol.experiments.records.run_directory import RunDirectory
 from basinvol.experiments.report.report import read_volumes, write_report
@@ -26,14 +24,17 @@ from basinvol.experiments.run.execution import Execution
 from basinvol.experiments.run.measuring import BLOCK
 from basinvol.experiments.run.sweep import Sweep
 
+SmokeRun = Callable[[str], Path]
+Contents = Callable[[Path], dict[str, bytes]]
+
 # Three trainings with two checkpoints each, and the plane through three of the minima.
-SMOKE = dataclasses.replace(
-    describe("swiss-roll", "smoke"),
-    levels=(0, 30, 80),
-    num_directions=BLOCK + 2,
-    training=Training(epochs=60, learning_rate=1e-2),
-    variation=Variation("epochs", (40, 60), ("epoch 40", "epoch 60"), "epoch"),
-)
+SMOKE = dataclasses.replace(describe("grokking", "smoke"), levels=(0, 92, 282), num_directions=BLOCK + 2)
+# The same from the command line, with three seeds.
+THREE_SEEDS = dataclasses.replace(SMOKE, seeds=(0, 1, 2))
+COMMAND = ["reproduce", "grokking", "--preset", "smoke", "--levels", "0,92,282", "--seeds", "0,1,2"]
+COMMAND += ["--directions", str(BLOCK + 2), "--out", "run"]
+INTERRUPTED = "basinvol: interrupted; finished models and blocks of directions are kept; repeat the same command to "
+INTERRUPTED += "continue.\n"
 PROGRAM = f"""
 import pathlib
 from basinvol.experiments.describe.description import *
@@ -41,34 +42,57 @@ from basinvol.experiments.run.sweep import Sweep
 if __name__ == "__main__":
     Sweep({SMOKE!r}, pathlib.Path(out)).run(jobs)
 """
+COMMAND_PROGRAM = """
+import os, sys
+os.setsid()
+os.chdir(out)
+os.dup2(os.open("output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
+os.dup2(1, 2)
+from basinvol.cli import main
+sys.exit(main(arguments))
+"""
 NUM_KILLS = 20
 
 
-def contents(run: Path) -> dict[str, bytes]:
-    """Every file of a run but the timings; the seconds column is left out."""
-    files = {str(p.relative_to(run)): p.read_bytes() for p in sorted(run.rglob("*")) if p.is_file()}
-    del files["timings.csv"]
-    volumes = pd.read_csv(run / "volumes.csv").drop(columns="seconds")
-    files["volumes.csv"] = volumes.to_csv().encode()
-    return files
+@dataclasses.dataclass(frozen=True)
+class Unbroken:
+    """A run that nothing disturbed.
+
+    Attributes:
+        path: of its directory.
+        contents: its files.
+        seconds: how long it took in a process.
+    """
+
+    path: Path
+    contents: dict[str, bytes]
+    seconds: float
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, bytes], float]:
-    """An unbroken run, and how long it took in a process."""
+def unbroken(tmp_path_factory: pytest.TempPathFactory, contents: Contents) -> Unbroken:
     out = tmp_path_factory.mktemp("unbroken") / "run"
     _start(out, "").join()  # the server is up
     started = time.monotonic()
     process = _start(out)
     process.join()
     assert process.exitcode == 0
-    return contents(out), time.monotonic() - started
+    return Unbroken(out, contents(out), time.monotonic() - started)
+
+
+@pytest.fixture(scope="module")
+def three_seeds(tmp_path_factory: pytest.TempPathFactory, contents: Contents) -> dict[str, bytes]:
+    """The files of an unbroken run of `THREE_SEEDS`."""
+    out = tmp_path_factory.mktemp("three-seeds")
+    Sweep(THREE_SEEDS, out).run()
+    return contents(out)
 
 
 def _start(out: Path, program: str = PROGRAM) -> multiprocessing.process.BaseProcess:
     # A server that has imported everything, and run nothing, forks the processes: each begins at once.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["basinvol.experiments.run.sweep", "pytest"])
+    # The last two are what torch's optimizers and pyarrow import when they are first used.
+    context.set_forkserver_preload(["basinvol.experiments.run.sweep", "pytest", "torch._dynamo", "pandas"])
     settings = {"__name__": "__main__", "out": str(out), "jobs": 1}
     process = context.Process(target=exec, args=(program, settings))
     process.start()
@@ -76,41 +100,78 @@ def _start(out: Path, program: str = PROGRAM) -> multiprocessing.process.BasePro
 
 
 def test_a_run_killed_at_random_moments_ends_with_the_bytes_of_an_unbroken_one(
-    unbroken: tuple[dict[str, bytes], float], tmp_path: Path
+    unbroken: Unbroken, contents: Contents, tmp_path: Path
 ) -> None:
-    expected, duration = unbroken
     moments = random.Random(0)
     kills, finished = 0, 0
     while kills < NUM_KILLS or finished == 0:
         out = tmp_path / f"run{finished}"
         process = _start(out)
-        process.join(moments.uniform(0.0, 0.6 * duration) if kills < NUM_KILLS else None)
+        process.join(moments.uniform(0.0, 0.6 * unbroken.seconds) if kills < NUM_KILLS else None)
         if process.exitcode is None:
             process.kill()
             process.join()
             kills += 1
         else:
             assert process.exitcode == 0
-            assert contents(out) == expected
+            assert contents(out) == unbroken.contents
             finished += 1
 
 
-def test_workers_end_with_a_killed_parent_and_any_number_of_them_gives_the_same_bytes(
-    unbroken: tuple[dict[str, bytes], float], tmp_path: Path
+def test_an_interrupted_run_says_so_in_one_sentence_and_the_same_command_continues_it(
+    three_seeds: dict[str, bytes], contents: Contents, tmp_path: Path
 ) -> None:
-    (tmp_path / "program.py").write_text("out, jobs = 'run', 2\n" + PROGRAM)
-    process = subprocess.Popen([sys.executable, "program.py"], cwd=tmp_path, start_new_session=True)
-    while not list(tmp_path.glob("run/models/*.safetensors")):
-        assert process.poll() is None
+    process = _start_command(tmp_path, 1)
+    _wait_for_models(process, tmp_path, 1)
+    _interrupt(process, tmp_path)
+    _start_command(tmp_path, 1).join()
+    assert contents(tmp_path / "run") == three_seeds
+
+
+def test_workers_end_with_an_interrupted_or_killed_parent_and_any_number_of_them_gives_the_same_bytes(
+    three_seeds: dict[str, bytes], contents: Contents, tmp_path: Path
+) -> None:
+    process = _start_command(tmp_path, 2)
+    _wait_for_models(process, tmp_path, 1)
+    _interrupt(process, tmp_path)
+    begun = len(list(tmp_path.glob("run/models/*")))
+    process = _start_command(tmp_path, 2)
+    _wait_for_models(process, tmp_path, begun + 1)
+    process.kill()
+    process.join()
+    _wait_until(lambda: not _group_is_alive(process.pid or 0), "a worker outlived its parent")
+    Sweep(THREE_SEEDS, tmp_path / "run").run(jobs=2)
+    assert contents(tmp_path / "run") == three_seeds
+
+
+def _start_command(folder: Path, jobs: int) -> multiprocessing.process.BaseProcess:
+    """`COMMAND` in a process group of its own, as a terminal starts it."""
+    return _start(folder, f"arguments = {[*COMMAND, '--jobs', str(jobs)]!r}\n{COMMAND_PROGRAM}")
+
+
+def _interrupt(process: multiprocessing.process.BaseProcess, folder: Path) -> None:
+    """Presses Ctrl-C, and checks that all processes end and say no more than one sentence."""
+    assert process.pid is not None
+    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the whole group
+    process.join(60)
+    assert process.exitcode == 130
+    assert (folder / "output").read_text() == INTERRUPTED
+    assert not _group_is_alive(process.pid)
+
+
+def _wait_for_models(process: multiprocessing.process.BaseProcess, folder: Path, count: int) -> None:
+    def is_there() -> bool:
+        assert process.exitcode is None, (folder / "output").read_text()
+        return len(list(folder.glob("run/models/*.safetensors"))) >= count
+
+    _wait_until(is_there, f"no {count} models")
+
+
+def _wait_until(is_so: Callable[[], bool], otherwise: str) -> None:
+    deadline = time.monotonic() + 120
+    while not is_so():
+        assert time.monotonic() < deadline, otherwise
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    deadline = time.monotonic() + 60
-    while _group_is_alive(process.pid):
-        assert time.monotonic() < deadline, "a worker outlived its parent"
-        time.sleep(0.05)
-    Sweep(SMOKE, tmp_path / "run").run(jobs=2)
-    assert contents(tmp_path / "run") == unbroken[0]
 
 
 def _group_is_alive(group: int) -> bool:
@@ -134,16 +195,20 @@ def test_a_directory_in_use_is_refused(tmp_path: Path) -> None:
             Sweep(SMOKE, tmp_path)
 
 
-def test_two_processes_at_once_leave_a_whole_run(unbroken: tuple[dict[str, bytes], float], tmp_path: Path) -> None:
+def test_two_processes_at_once_leave_a_whole_run(unbroken: Unbroken, contents: Contents, tmp_path: Path) -> None:
     processes = [_start(tmp_path / "run") for _ in range(2)]
     for process in processes:
         process.join()
     assert 0 in [process.exitcode for process in processes]
-    assert contents(tmp_path / "run") == unbroken[0]
+    assert contents(tmp_path / "run") == unbroken.contents
 
 
 def test_a_full_disk_is_one_sentence_and_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    smoke_run: SmokeRun,
+    contents: Contents,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     writes, real_fsync = 0, os.fsync
 
@@ -165,22 +230,22 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(
     assert "config.json" in kept
     assert not any(name.endswith(".tmp") for name in kept)
     assert main(arguments) == 0
-    Sweep(describe("swiss-roll", "smoke"), tmp_path / "unbroken").run()
-    found, unbroken = contents(tmp_path / "run"), contents(tmp_path / "unbroken")
-    assert {name: found[name] for name in unbroken} == unbroken
+    assert contents(tmp_path / "run") == contents(smoke_run("swiss-roll"))
 
 
-def test_other_data_under_the_same_name_are_refused(tmp_path: Path) -> None:
-    Sweep(SMOKE, tmp_path).run()
-    next(tmp_path.glob("rows/m0-level0*.json")).unlink()
-    next(tmp_path.glob("rows/data-seed10.sha256")).write_text("0" * 64 + "\n")
+def test_other_data_under_the_same_name_are_refused(unbroken: Unbroken, tmp_path: Path) -> None:
+    out = shutil.copytree(unbroken.path, tmp_path / "run")
+    next(out.glob("rows/m0-level0*.json")).unlink()
+    next(out.glob("rows/data-seed10.sha256")).write_text("0" * 64 + "\n")
     with pytest.raises(ValueError, match=r"the examples of data seed 10 are not those that .* was begun with"):
-        Sweep(SMOKE, tmp_path).run()
+        Sweep(SMOKE, out).run()
 
 
-def test_cutoffs_added_to_a_finished_run_start_from_known_brackets(tmp_path: Path) -> None:
-    experiment = dataclasses.replace(describe("mnist-data-scaling", "smoke"), num_directions=BLOCK + 2)
-    Sweep(experiment, tmp_path / "later").run()
+def test_cutoffs_added_to_a_finished_run_start_from_known_brackets(
+    smoke_run: SmokeRun, contents: Contents, tmp_path: Path
+) -> None:
+    experiment = describe("mnist-data-scaling", "smoke")
+    shutil.copytree(smoke_run("mnist-data-scaling"), tmp_path / "later")
     before = contents(tmp_path / "later")
     more = dataclasses.replace(experiment, cutoffs=(0.1, 0.5, 0.05))
     Sweep(more, tmp_path / "later").run()

@@ -45,9 +45,8 @@ def test_classes_are_the_same_spiral_turned_half_way() -> None:
     assert split.test_targets[half:].sum() == half
 
 
-@pytest.mark.parametrize("method", ["star", "paper"])
-def test_the_smoke_preset_runs_with_either_method(tmp_path: Path, method: str) -> None:
-    Sweep(dataclasses.replace(describe("swiss-roll", "smoke"), method=method), tmp_path).run()
+def test_the_smoke_preset_runs_with_the_published_method_too(tmp_path: Path) -> None:
+    Sweep(dataclasses.replace(describe("swiss-roll", "smoke"), method="paper"), tmp_path).run()
     volumes = read_volumes(tmp_path)
     assert len(volumes) == 4
     assert write_report(tmp_path).exists()

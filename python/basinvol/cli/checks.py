@@ -1,4 +1,4 @@
-"""Commands and options about trust: what is measured, how it is checked, calibrate, doctor."""
+"""The commands calibrate and doctor, and the options of `estimate` that say what is measured and how it is checked."""
 
 from __future__ import annotations
 
@@ -7,52 +7,59 @@ import json
 import math
 from typing import Any
 
+from .exits import NOTHING_KEPT
+from .loading import load_user_task
+
 
 def add_estimate_options(parser: argparse.ArgumentParser) -> None:
-    """Options of `estimate` about measure and checks."""
-    parser.add_argument("--measure", default="lebesgue", help="lebesgue, gaussian or ball (lebesgue)")
-    parser.add_argument("--sigma", type=float, help="of the Gaussian measure, in units of the scale")
-    parser.add_argument("--radius", type=float, help="of the ball, in units of the scale")
-    parser.add_argument("--check", help="a second method, to agree with the first")
-    parser.add_argument("--probe-rays", type=int, default=0, help="rays followed beyond their radius (0)")
+    """Adds the options of `estimate` about its measure and its checks."""
+    parser.add_argument("--measure", default="lebesgue", help="what is measured: lebesgue, gaussian or ball (lebesgue)")
+    parser.add_argument("--sigma", type=float, help="standard deviation of the Gaussian measure, in units of the scale")
+    parser.add_argument("--radius", type=float, help="radius of the ball, in units of the scale")
+    parser.add_argument("--check", help="a second method, which must agree with the first")
+    parser.add_argument(
+        "--probe-rays", type=int, default=0, help="number of rays that are followed beyond their radius (0)"
+    )
     parser.add_argument(
         "--probe",
         action=argparse.BooleanOptionalAction,
-        help="look for unbounded and longer directions (before a number is called trustworthy, and where it is cheap)",
+        help="look for unbounded and longer directions; default: before a number is called trustworthy, and where this "
+        "is cheap",
     )
 
 
 def estimate_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """Those options as arguments of `estimate_volume`."""
+    """The values of those options as arguments of `estimate_volume`."""
     names = ("measure", "sigma", "radius", "check", "probe", "probe_rays")
     return {name: getattr(options, name) for name in names}
 
 
 def add_commands(commands: Any) -> None:
-    """The commands calibrate and doctor."""
-    calibrate = commands.add_parser("calibrate", help="any setting on landscapes whose volume is known")
-    calibrate.add_argument("--method", default="star", help="see estimate_volume (star)")
+    """Adds `calibrate` and `doctor` to the command line."""
+    calibrate = commands.add_parser("calibrate", help="compare a method with landscapes whose volume is known")
+    calibrate.add_argument("--method", default="star", help="estimator, as for estimate (star)")
     calibrate.add_argument("--directions", type=int, default=500, help="number of random directions (500)")
-    calibrate.add_argument("--seed", type=int, default=0, help="of the directions (0)")
-    calibrate.add_argument("--measure", default="lebesgue", help="lebesgue or gaussian (lebesgue)")
-    calibrate.add_argument("--only", help="cases whose name contains this")
+    calibrate.add_argument("--seed", type=int, default=0, help="seed of the directions (0)")
+    calibrate.add_argument("--measure", default="lebesgue", help="what is measured: lebesgue or gaussian (lebesgue)")
+    calibrate.add_argument("--only", help="use the cases whose name contains this text")
     calibrate.add_argument("--json", action="store_true", help="print a JSON list; an infinite truth is null")
-    calibrate.set_defaults(command=_calibrate)
+    calibrate.set_defaults(command=_calibrate, kept=NOTHING_KEPT)
 
-    doctor = commands.add_parser("doctor", help="what stands between your model and a number one can trust")
-    doctor.add_argument("task", metavar="module:make_task", help="make_task() returns (model, loss_fn, data)")
+    doctor = commands.add_parser("doctor", help="find what stands between your model and a number that can be trusted")
+    doctor.add_argument("user_task", metavar="module:make_task", help="make_task() returns (model, loss_fn, data)")
     doctor.add_argument("--cutoff", type=float, default=0.1, help="loss that bounds the basin (0.1)")
-    doctor.add_argument("--directions", type=int, default=500, help="for the forecast (500)")
-    doctor.add_argument("--seed", type=int, default=0, help="of the directions (0)")
-    doctor.add_argument("--scaling", default="filter", help="filter or none (filter)")
-    doctor.set_defaults(command=_doctor)
+    doctor.add_argument(
+        "--directions", type=int, default=500, help="number of directions that the forecast is for (500)"
+    )
+    doctor.add_argument("--seed", type=int, default=0, help="seed of the directions (0)")
+    doctor.add_argument("--scaling", default="filter", help="units of the directions: filter or none (filter)")
+    doctor.set_defaults(command=_doctor, kept=NOTHING_KEPT)
 
 
 def _doctor(options: argparse.Namespace) -> None:
     from ..probing.doctor import examine
-    from .loading import load_task
 
-    model, loss_fn, data = load_task(options.task)
+    model, loss_fn, data = load_user_task(options.user_task)
     print(examine(model, loss_fn, data, options.cutoff, options.directions, options.seed, options.scaling))
 
 

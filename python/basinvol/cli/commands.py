@@ -1,4 +1,4 @@
-"""The command line: estimate, profile, info; what experiments and checks add to it is in modules beside them."""
+"""The command line: estimate, profile and info; the modules beside this one add the other commands."""
 
 from __future__ import annotations
 
@@ -14,26 +14,30 @@ from typing import TYPE_CHECKING, NoReturn
 
 from .. import __version__
 from .checks import add_commands, add_estimate_options, estimate_settings
+from .exits import BAD_INPUT, FULL_DISK, INTERRUPTED, NOTHING_KEPT
 from .experiments import add_execution, add_experiment_commands
-from .loading import load_task
+from .loading import load_user_task
 
 if TYPE_CHECKING:
     from ..backends import Backend
 
-BAD_INPUT = 2
-FULL_DISK = 3
-
 
 class _Parser(argparse.ArgumentParser):
-    """One sentence and exit code 2, without the usage lines."""
+    """Answers a bad option with one sentence and exit code 2, without the usage lines."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(BAD_INPUT, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit code: 0, or one sentence on standard error and 2 for bad
-    input, 3 for a full disk."""
+    """Runs one command and returns its exit code.
+
+    A command that fails prints one sentence on standard error: 2 is for bad input, 3 for a full disk and 130 for an
+    interrupt (Ctrl-C).
+
+    Args:
+        arguments: the words after `basinvol`; None for those of this process.
+    """
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], None] = options.command
     try:
@@ -45,14 +49,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = " ".join(str(error).split())
         print(f"basinvol: {message}", file=sys.stderr)
         return BAD_INPUT
+    except KeyboardInterrupt:
+        print(f"basinvol: interrupted; {options.kept}", file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         print(
-            f"basinvol: the disk is full ({error.strerror}); free some space and repeat the command: what was measured "
-            "is kept.",
+            f"basinvol: the disk is full ({error.strerror}); what was measured is kept: free some space and repeat the "
+            "command.",
             file=sys.stderr,
         )
         return FULL_DISK
@@ -60,53 +67,65 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="basinvol", description="How large is the basin a network fell into?")
+    parser = _Parser(prog="basinvol", description="How large is the basin that a network fell into?")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="command", parser_class=_Parser)
 
-    estimate = commands.add_parser("estimate", help="the basin volume of your own model")
-    estimate.add_argument("task", metavar="module:make_task", help="make_task() returns (model, loss_fn, data)")
+    estimate = commands.add_parser("estimate", help="measure the basin volume of your own model")
+    estimate.add_argument("user_task", metavar="module:make_task", help="make_task() returns (model, loss_fn, data)")
     estimate.add_argument("--cutoff", type=float, default=0.1, help="loss that bounds the basin (0.1)")
     estimate.add_argument("--directions", type=int, default=500, help="number of random directions (500)")
-    estimate.add_argument("--seed", type=int, default=0, help="of the directions (0)")
-    estimate.add_argument("--scaling", default="filter", help="filter or none (filter)")
-    estimate.add_argument("--search", default="interpolate", help="interpolate, bisect or grid (interpolate)")
-    estimate.add_argument("--method", default="star", help="star, preconditioned, annealed, ... (star)")
+    estimate.add_argument("--seed", type=int, default=0, help="seed of the directions (0)")
+    estimate.add_argument("--scaling", default="filter", help="units of the directions: filter or none (filter)")
+    estimate.add_argument(
+        "--search", default="interpolate", help="how a radius is searched: interpolate, bisect or grid (interpolate)"
+    )
+    estimate.add_argument("--method", default="star", help="estimator: star, preconditioned, annealed, ... (star)")
     estimate.add_argument("--rtol", type=float, default=1e-4, help="relative width of the brackets (1e-4)")
-    estimate.add_argument("--radius-max", type=float, help="rays still inside there are censored")
-    estimate.add_argument("--on-censored", default="raise", help="raise, drop or bound (raise)")
-    estimate.add_argument("--device", help="where to evaluate, for example cuda; default the model's")
-    estimate.add_argument("--precision", help="of the products: fp32, tf32x3 or tf32 (as exact as float32)")
+    estimate.add_argument(
+        "--radius-max", type=float, help="radius at which a ray that is still inside counts as censored"
+    )
+    estimate.add_argument(
+        "--on-censored", default="raise", help="what to do with censored rays: raise, drop or bound (raise)"
+    )
+    estimate.add_argument("--device", help="where to evaluate, for example cuda; default: where the model is")
+    estimate.add_argument(
+        "--precision", help="precision of matrix products: fp32, tf32x3 or tf32; default: as exact as float32"
+    )
     add_estimate_options(estimate)
     add_execution(estimate)
     estimate.add_argument("--json", action="store_true", help="print one JSON object")
-    estimate.set_defaults(command=_estimate)
+    estimate.set_defaults(command=_estimate, kept=NOTHING_KEPT)
     add_commands(commands)
 
-    profile = commands.add_parser("profile", help="loss against radius along random directions, to choose a cutoff by")
-    profile.add_argument("task", metavar="module:make_task", help="make_task() returns (model, loss_fn, data)")
+    profile = commands.add_parser(
+        "profile", help="show the loss against the radius along random directions, to choose a cutoff"
+    )
+    profile.add_argument("user_task", metavar="module:make_task", help="make_task() returns (model, loss_fn, data)")
     profile.add_argument("--directions", type=int, default=32, help="number of random directions (32)")
     profile.add_argument("--radii", type=int, default=25, help="number of radii (25)")
-    profile.add_argument("--seed", type=int, default=0, help="of the directions (0)")
-    profile.add_argument("--scaling", default="filter", help="filter or none (filter)")
-    profile.add_argument("--backend", default="auto", help="auto, native or reference (auto)")
-    profile.add_argument("--threads", type=int, help="default torch's number; changes no result")
-    profile.add_argument("--figure", type=Path, help="draw it to this file, .svg, .pdf or .png")
+    profile.add_argument("--seed", type=int, default=0, help="seed of the directions (0)")
+    profile.add_argument("--scaling", default="filter", help="units of the directions: filter or none (filter)")
+    profile.add_argument("--backend", default="auto", help="what evaluates the loss: auto, native or reference (auto)")
+    profile.add_argument(
+        "--threads", type=int, help="number of threads; default: as many as torch uses; changes no result"
+    )
+    profile.add_argument("--figure", type=Path, help="file to draw the profile to, ending in .svg, .pdf or .png")
     profile.add_argument("--json", action="store_true", help="print one JSON object")
-    profile.set_defaults(command=_profile)
+    profile.set_defaults(command=_profile, kept=NOTHING_KEPT)
 
     add_experiment_commands(commands)
 
-    info = commands.add_parser("info", help="versions, backends and what each can do here")
+    info = commands.add_parser("info", help="show versions, backends and what each can do here")
     info.add_argument("--json", action="store_true", help="print one JSON object")
-    info.set_defaults(command=_info)
+    info.set_defaults(command=_info, kept=NOTHING_KEPT)
     return parser
 
 
 def _estimate(options: argparse.Namespace) -> None:
     from ..estimate import estimate_volume
 
-    model, loss_fn, data = load_task(options.task)
+    model, loss_fn, data = load_user_task(options.user_task)
     estimate = estimate_volume(
         model,
         loss_fn,
@@ -137,8 +156,11 @@ def _profile(options: argparse.Namespace) -> None:
     kinds = (".svg", ".pdf", ".png")
     if options.figure is not None and options.figure.suffix not in kinds:
         raise ValueError(f"`figure` must end in {', '.join(kinds)}, got {str(options.figure)!r}.")
+    model, loss_fn, data = load_user_task(options.user_task)
     profile = loss_profile(
-        *load_task(options.task),
+        model,
+        loss_fn,
+        data,
         num_directions=options.directions,
         num_radii=options.radii,
         seed=options.seed,
@@ -152,7 +174,7 @@ def _profile(options: argparse.Namespace) -> None:
 
 
 def _where(backend: Backend) -> str:
-    """On which devices of this machine it is usable, or why on none."""
+    """The devices of this machine on which the backend is usable, or the reason why there are none."""
     import torch
 
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]

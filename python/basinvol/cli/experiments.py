@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .exits import RECORDS_KEPT, RUN_KEPT
+
 if TYPE_CHECKING:
     from ..experiments.describe.description import Experiment
 
@@ -17,33 +19,43 @@ Number = TypeVar("Number", int, float)
 
 def add_experiment_commands(commands: argparse._SubParsersAction[Any]) -> None:
     """Adds `reproduce` and `report` to the command line."""
-    reproduce = commands.add_parser("reproduce", help="one of the paper's experiments, from data to report")
+    reproduce = commands.add_parser("reproduce", help="repeat one of the paper's experiments, from data to report")
     reproduce.add_argument("name", help="for example mnist-data-scaling")
-    reproduce.add_argument("--preset", default="small", help="smoke, small or paper (small)")
-    reproduce.add_argument("--out", type=Path, help="run directory; default runs/NAME-PRESET")
+    reproduce.add_argument("--preset", default="small", help="size of the experiment: smoke, small or paper (small)")
+    reproduce.add_argument("--out", type=Path, help="run directory; default: runs/NAME-PRESET")
     reproduce.add_argument("--seeds", type=_numbers(int), help="model seeds, for example 0,1,2")
-    reproduce.add_argument("--levels", type=_numbers(int), help="numbers of pool examples, for example 0,340,1940")
-    reproduce.add_argument("--cutoffs", type=_numbers(float), help="for example 0.05,0.1")
+    reproduce.add_argument(
+        "--levels",
+        type=_numbers(int),
+        help="numbers of examples taken from the pool, one training each, for example 0,340,1940",
+    )
+    reproduce.add_argument("--cutoffs", type=_numbers(float), help="losses that bound the basins, for example 0.05,0.1")
     reproduce.add_argument("--directions", type=int, help="number of random directions")
     reproduce.add_argument("--method", help="star, or paper: the published grid, rounding and generators (star)")
-    reproduce.add_argument("--data-dir", type=Path, help="folder with the published data files; default OpenML")
+    reproduce.add_argument("--data-dir", type=Path, help="folder with the published data files; default: OpenML")
     reproduce.add_argument("--device", help="where to train and measure, for example cuda (cpu)")
-    reproduce.add_argument("--jobs", type=int, help="processes; default one per core; changes no result")
+    reproduce.add_argument("--jobs", type=int, help="number of processes; default: one per core; changes no result")
     add_execution(reproduce)
     reproduce.add_argument("--json", action="store_true", help="print volumes.csv as JSON instead of the table")
-    reproduce.set_defaults(command=_reproduce)
+    reproduce.set_defaults(command=_reproduce, kept=RUN_KEPT)
 
-    report = commands.add_parser("report", help="figures and report.html again, from the records of a run")
+    report = commands.add_parser("report", help="write figures and report.html again, from the records of a run")
     report.add_argument("out", type=Path, help="run directory")
     report.add_argument("--json", action="store_true", help="print volumes.csv as JSON instead of the table")
-    report.set_defaults(command=_report)
+    report.set_defaults(command=_report, kept=RECORDS_KEPT)
 
 
 def add_execution(parser: argparse.ArgumentParser) -> None:
     """Adds the options of how radii are found."""
-    parser.add_argument("--backend", default="auto", help="auto, native, triton, cuda or reference (auto)")
-    parser.add_argument("--resolve", default="all", help="all radii, or decisive: only those that can matter (all)")
-    parser.add_argument("--threads", type=int, help="of each process; changes no result of the native backend")
+    parser.add_argument(
+        "--backend", default="auto", help="what evaluates the loss: auto, native, triton, cuda or reference (auto)"
+    )
+    parser.add_argument(
+        "--resolve", default="all", help="which radii are solved: all, or decisive, those that can matter (all)"
+    )
+    parser.add_argument(
+        "--threads", type=int, help="number of threads of each process; changes no result of the native backend"
+    )
 
 
 def _numbers(kind: Callable[[str], Number]) -> Callable[[str], tuple[Number, ...]]:
@@ -79,7 +91,7 @@ def _reproduce(options: argparse.Namespace) -> None:
 
 
 def _changed(experiment: Experiment, options: argparse.Namespace) -> Experiment:
-    """The experiment with what the command line changes."""
+    """The experiment with the changes that the command line asks for."""
     changes: dict[str, Any] = {
         field: value
         for field, value in (

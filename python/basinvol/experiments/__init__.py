@@ -1,1 +1,1 @@
-"""The paper's experiments: described in one place, run, recorded, drawn and reported."""
+"""The paper's experiments: they are described in one place, run, recorded, drawn and reported."""

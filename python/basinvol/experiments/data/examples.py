@@ -33,7 +33,7 @@ class Split:
     test_targets: Tensor
 
     def fingerprint(self) -> str:
-        """SHA-256 of every example: two runs with the same one saw the same data."""
+        """SHA-256 of all examples; two runs with the same fingerprint saw the same data."""
         digest = hashlib.sha256()
         for tensor in (self.inputs, self.targets, self.test_inputs, self.test_targets):
             digest.update(str(list(tensor.shape)).encode())
@@ -51,10 +51,12 @@ def load(experiment: Experiment, data_seed: int, data_dir: Path | None = None) -
     """The examples of one data seed: `base` drawn at random, then the pool in a fixed random order.
 
     Args:
-        data_dir: folder with the published files, for data sets that are not packaged; default OpenML.
+        experiment: what names the data set, the pool, and the numbers of examples.
+        data_seed: of the draw and of what is wrong in the pool.
+        data_dir: folder with the published files, for data sets that are not packaged; None for OpenML.
 
     Raises:
-        ValueError: the data are not at hand, or there are too few examples.
+        ValueError: the data cannot be found, or there are too few examples.
     """
     if experiment.data.source == SWISS_ROLL:
         train, test = _swiss_roll(experiment, data_seed)
@@ -93,7 +95,7 @@ def _draw(experiment: Experiment, source: Source, data_seed: int) -> tuple[_Exam
 def _imbalanced(
     experiment: Experiment, order: NDArray[Any], labels: NDArray[np.int64], data_seed: int
 ) -> NDArray[np.int64]:
-    """The base as it is, then a pool of which 90 % are of the target classes, mixed."""
+    """The order of examples: the base as it is, then a shuffled pool of which 90 % are of the target classes."""
     base, size = experiment.base, experiment.num_examples - experiment.base
     is_target = np.isin(labels[base:], experiment.data.target_classes)
     targets, others = order[base:][is_target], order[base:][~is_target]
@@ -108,7 +110,7 @@ def _imbalanced(
 
 
 def _spoil(experiment: Experiment, train: _Examples, data_seed: int) -> _Examples:
-    """The training examples with a pool that is wrong in the way the experiment wants."""
+    """The training examples, with the pool made wrong in the way that the experiment asks for."""
     base, random = experiment.base, np.random.RandomState(data_seed)
     num_classes, num_pool = max(experiment.network.outputs, 2), len(train.labels) - base
     inputs, labels = train.inputs.clone(), train.labels.clone()

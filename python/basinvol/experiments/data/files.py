@@ -61,7 +61,11 @@ class Images:
 
 
 def read_files(name: str, folder: Path) -> Images:
-    """The data set `name` from its published files in `folder`, or in the subfolder that archives unpack to.
+    """Reads a data set from its published files.
+
+    Args:
+        name: "mnist", "fashion-mnist", "cifar10" or "svhn".
+        folder: where the files are, or the subfolder that their archive unpacks to.
 
     Raises:
         ValueError: a file is missing, is not what its name says, or is not the published one.
@@ -142,17 +146,17 @@ def _svhn(name: str, folder: Path) -> Iterator[tuple[Bytes, NDArray[np.int64]]]:
         try:
             content = loadmat(path, variable_names=["X", "y"])
             images, labels = content["X"], content["y"]
-        # What loadmat raises for files of another kind, cut short, or of version 7.3; and a variable that is not there.
+        # loadmat raises these for files of another kind, cut short, or of version 7.3; KeyError: a missing variable.
         except (KeyError, ValueError, TypeError, NotImplementedError, OSError) as error:
             raise ValueError(f"`data_dir`: {part} is not a MATLAB file with X and y ({error}).") from error
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[:3] != (32, 32, 3):
             raise ValueError(f"`data_dir`: X in {part} must be 32 x 32 x 3 x N bytes, got {list(images.shape)}.")
-        # Zeros are labelled 10 there.
+        # SVHN labels zeros 10.
         yield np.ascontiguousarray(images.transpose(3, 2, 0, 1)), labels.reshape(-1).astype(np.int64) % 10
 
 
 def read_pickled_arrays(path: Path) -> dict[Any, Any]:
-    """The dictionary in a Python pickle of lists, strings and numpy arrays; anything else in it is refused, not run.
+    """The dictionary in a pickle of lists, strings and NumPy arrays; anything else in it is refused and does not run.
 
     Raises:
         ValueError: the file is no such pickle, or asks for anything but arrays.
@@ -168,7 +172,7 @@ def read_pickled_arrays(path: Path) -> dict[Any, Any]:
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Knows how to rebuild numpy arrays, and no other name."""
+    """An unpickler that can rebuild NumPy arrays and refuses every other name."""
 
     def find_class(self, module: str, name: str) -> Any:
         allowed = {
@@ -184,7 +188,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def _empty_array(kind: Any, shape: Any, code: Any) -> NDArray[Any]:
-    """What `numpy._reconstruct` begins an array with; its content follows as state."""
+    """The empty array that NumPy's `_reconstruct` begins with; the content follows as its state."""
     return np.ndarray((0,), dtype=np.uint8)
 
 
@@ -193,7 +197,7 @@ def _latin1(text: str, encoding: Any) -> bytes:
 
 
 def _find(name: str, folder: Path, *candidates: str) -> Path:
-    """The first of these files that is there, and is the published one where that can be told."""
+    """The first of these files that exists; it must be the published one where its checksum is known."""
     for subfolder in _FOLDERS:
         for candidate in candidates:
             path = folder / subfolder / candidate

@@ -28,7 +28,8 @@ _OPENML = {
 }
 _MODULUS = 97
 _PATCH, _NUM_PATCHES = 32, 4000
-_LEAST_CONTRAST = 30.0  # standard deviation of a patch: strips share a sky, in which none could be told apart
+# Least standard deviation of a patch: several strips show the same sky, where they could not be told apart.
+_LEAST_CONTRAST = 30.0
 _REGIONS = 5  # of each photograph: a class is a vertical strip of it
 
 
@@ -50,12 +51,17 @@ class Source:
     normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
 
-@functools.lru_cache(maxsize=2)
+# An experiment reads one data set, and again for every seed; the tests read four small ones.
+@functools.lru_cache(maxsize=4)
 def read_source(name: str, data_dir: Path | None) -> Source:
-    """The data set of this name.
+    """Reads the data set of this name.
+
+    Args:
+        name: of a packaged data set, or of a published one.
+        data_dir: folder with the published files; None for OpenML.
 
     Raises:
-        ValueError: it is not at hand; the message says how to bring it.
+        ValueError: it cannot be found; the message says how to get it.
     """
     if name in _PACKAGED:
         return _PACKAGED[name]()
@@ -70,12 +76,12 @@ def _from_openml(name: str) -> Images:
     title, version, shape, num_training = _OPENML[name]
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that it tries again
+            warnings.simplefilter("ignore")  # scikit-learn warns that it tries again
             found = fetch_openml(title, version=version, as_frame=False, parser="liac-arff")
     except (OSError, ValueError) as error:  # no network, a proxy that refuses, a broken cache
         raise ValueError(
-            f"{name} is not at hand: OpenML's {title} cannot be fetched ({type(error).__name__}); use a machine with "
-            "a network, pass --data-dir with the published files, or --preset small."
+            f"{name} cannot be found: OpenML's {title} cannot be fetched ({type(error).__name__}); use a machine with "
+            "a network, pass --data-dir with the published files, or use --preset small."
         ) from error
     pixels, labels = np.asarray(found.data), np.asarray(found.target).astype(np.int64) % 10
     if pixels.ndim != 2 or pixels.shape[1] != np.prod(shape) or len(pixels) <= num_training:
@@ -88,9 +94,9 @@ def _from_openml(name: str) -> Images:
 
 
 def _channels_first(pixels: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Images [N, channels, height, width], whether rows of `pixels` are channel after channel or pixel after pixel.
+    """Images [N, channels, height, width], whether rows of `pixels` hold channel after channel or pixel after pixel.
 
-    In the right reading neighbouring pixels are alike; in the other one they are not.
+    The reading in which neighboring pixels are more alike is taken: OpenML does not say which one is right.
     """
     channels, height, width = shape
     planes = pixels.reshape(-1, *shape)
@@ -134,7 +140,7 @@ def _photo_patches() -> Source:
 
 def _digits_on_photos() -> Source:
     """The packaged digits in color: each inverts a patch of a photograph where its ink is."""
-    digits, random = _packaged_digits(), np.random.RandomState(0)
+    digits, random = read_source("packaged-digits", None), np.random.RandomState(0)
     patches = _patches(random.randint(0, 2 * _REGIONS, len(digits.labels)), random)
     ink = np.pad(digits.inputs, ((0, 0), (0, 0), (2, 2), (2, 2)))
     return Source(np.abs(patches.astype(np.float64) - ink), digits.labels, normalization=_SVHN)

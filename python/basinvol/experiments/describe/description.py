@@ -1,4 +1,4 @@
-"""What an experiment is: what is trained, on what, what varies, and where it is measured. No code path of its own."""
+"""What an experiment is: which networks are trained, on which data, what varies, and where volumes are measured."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ import dataclasses
 from dataclasses import dataclass, replace
 from typing import Any
 
-NO_VARIATION = "-"  # the variant of a model where nothing varies
+from ...inputs.arguments import one_of
 
-METHODS = ("star", "paper")
+NO_VARIATION = "-"  # the label of a model's variant in experiments where nothing varies
+
+# The estimators of `basinvol.estimators` that an experiment can ask for.
+RAY_METHODS = ("star", "paper")
 POOLS = ("clean", "poisoned", "noise", "imbalanced")
 
 
 @dataclass(frozen=True)
 class Network:
-    """ReLU between layers: 3x3 convolutions, each followed by 2x2 max-pooling, then fully connected layers.
+    """A network with ReLU between its layers: 3x3 convolutions with 2x2 max-pooling, then fully connected layers.
 
     Attributes:
         inputs: shape of one example, (features,) or (channels, height, width).
         hidden: widths of the fully connected hidden layers.
         outputs: number of output units.
-        channels: of the convolutions; none for a perceptron.
+        channels: numbers of channels of the convolutions; empty for a perceptron.
     """
 
     inputs: tuple[int, ...]
@@ -35,10 +38,10 @@ class Data:
 
     Attributes:
         source: name of a data set, see `data.SOURCES`.
-        pool: "clean", further examples; "poisoned", the same with every label moved to another class; "noise", Gaussian
-            inputs with the base's mean and standard deviation and uniform labels; "imbalanced", further examples of
-            which 90 % are of the target classes.
-        target_classes: for "imbalanced".
+        pool: "clean", more examples of the same kind; "poisoned", the same with every label moved to another class;
+            "noise", Gaussian inputs with the base's mean and standard deviation and uniform labels; "imbalanced", more
+            examples of which 90 % are of the target classes.
+        target_classes: the classes that an "imbalanced" pool prefers.
         num_test: examples kept for testing, for sources that have no test set of their own.
     """
 
@@ -48,21 +51,22 @@ class Data:
     num_test: int = 1000
 
     def __post_init__(self) -> None:
-        if self.pool not in POOLS:
-            raise ValueError(f"`pool` must be one of {', '.join(map(repr, POOLS))}, got {self.pool!r}.")
+        one_of("pool", self.pool, POOLS)
 
 
 @dataclass(frozen=True)
 class Training:
-    """AdamW, the weights of the last epoch kept.
+    """A training with AdamW, of which the weights of the last epoch are kept.
 
     Attributes:
-        batch_size: examples to a step; None for all. Batches are shuffled every epoch by a generator seeded with the
+        epochs: passes over the training examples.
+        batch_size: examples in a step; None for all. Batches are shuffled every epoch by a generator seeded with the
             model seed; a full batch is in the order of the data.
+        learning_rate, weight_decay: of AdamW.
         sam_radius: rho of sharpness-aware minimization (Foret et al. 2021): gradients are taken after an ascent step
             of this length; 0 for none.
-        is_adaptive: scale that step by the absolute weights (Kwon et al. 2021).
-        num_threads: torch's while training; the last bits of the weights depend on it.
+        is_adaptive: whether that step is scaled by the absolute weights (Kwon et al. 2021).
+        num_threads: number of threads of torch while it trains; the last bits of the weights depend on it.
     """
 
     epochs: int = 500
@@ -80,9 +84,9 @@ class Variation:
 
     Attributes:
         field: its name; values of "epochs" are checkpoints of one training.
-        values: what it takes; one model each.
+        values: the values that it takes, one model each.
         labels: their names in tables and figures.
-        title: what it is called on an axis.
+        title: the name of the field on an axis.
     """
 
     field: str
@@ -93,7 +97,7 @@ class Variation:
 
 @dataclass(frozen=True)
 class Variant:
-    """A network and its training; what one value of a `Variation` stands for."""
+    """The network and training that one value of a `Variation` stands for."""
 
     label: str
     network: Network
@@ -104,19 +108,27 @@ class Variant:
 class Experiment:
     """A sweep of models against landscapes.
 
-    Models are trained from one initialization per seed on base + pool[:level] for every level and variant; landscapes
-    are nested prefixes of the same examples. Every model is measured on every landscape on which its loss is below
-    the cutoff.
+    Models are trained from one initialization per seed on base + pool[:level] for every level and variant. The
+    landscape of N examples is the loss on the first N of the same examples. Every model is measured on every landscape
+    on which its loss is below the cutoff.
 
     Attributes:
+        name: of its family.
+        title: what a reader is told of its data and network.
+        network, data, training: what every model has in common, but for the variation.
         base: number of examples that every model sees.
-        levels: increasing numbers of further examples from the pool; a size is base + level.
+        levels: increasing numbers of examples from the pool that models are trained on besides; a size is base + level.
+        cutoffs: losses that bound the basins.
+        num_directions: random directions for every model.
+        preset: "smoke", "small" or "paper".
         landscapes: levels of the landscapes; empty for all `levels`.
         loss: "cross_entropy", "bce_with_logits" or "mse".
         seeds: model seeds m; the data seed is 10 + m.
-        method: "star" or "paper", see `basinvol.estimate_volume`.
+        scaling: "filter" or "none", see `basinvol.estimate_volume`.
+        method: "star" or "paper", see there.
+        variation: what differs between models of one seed and level; None for nothing.
         claims: names of the claims that this family can speak to, see `claims.CLAIMS`.
-        slice_points: of each axis of the plane through three minima; 0 for no such figure.
+        slice_points: points on each axis of the plane through three minima; 0 for no such figure.
     """
 
     name: str
@@ -139,8 +151,7 @@ class Experiment:
     slice_points: int = 0
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise ValueError(f"`method` must be one of {', '.join(map(repr, METHODS))}, got {self.method!r}.")
+        one_of("method", self.method, RAY_METHODS)
         for name, levels in (("levels", self.levels), ("landscapes", self.landscapes)):
             if any(a >= b for a, b in zip((-1, *levels), levels, strict=False)):
                 raise ValueError(f"`{name}` must be increasing numbers of examples from 0 on, got {list(levels)}.")
@@ -161,7 +172,7 @@ class Experiment:
 
     @property
     def num_examples(self) -> int:
-        """Base and pool together."""
+        """Number of examples in base and pool together."""
         return self.base + max(self.levels[-1], self.landscape_levels[-1])
 
     def variants(self) -> tuple[Variant, ...]:
@@ -179,5 +190,5 @@ class Experiment:
         return tuple(found)
 
     def settings(self) -> dict[str, Any]:
-        """All of it as plain values, for config.json."""
+        """The experiment as plain values, for config.json."""
         return dataclasses.asdict(self)

@@ -1,7 +1,7 @@
 """The paper's experiments in three sizes.
 
-The presets: `smoke` for seconds in the test suite; `small` for two cores and data that come with packages,
-which for Fashion-MNIST, CIFAR-10 and SVHN are stand-ins of the same shape; `paper` for the full protocol.
+The preset `smoke` takes seconds and is for the test suite. `small` is for two cores and for data that come with Python
+packages; for Fashion-MNIST, CIFAR-10 and SVHN these are stand-ins of the same shape. `paper` is the full protocol.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from ...inputs.arguments import one_of
 from . import protocol
 from .description import Data, Experiment, Network, Training
 
@@ -18,8 +19,14 @@ _QUICK = Training(epochs=60, learning_rate=1e-2)
 
 
 def _family(paper: Experiment, small: dict[str, Any], smoke: dict[str, Any]) -> dict[str, Experiment]:
-    """The presets of one family; `small` and `smoke` are what they change of `paper` and of `small`."""
-    # Single numbers are published of seed 1.
+    """The presets of one family.
+
+    Args:
+        paper: the full protocol.
+        small: the fields in which `small` differs from `paper`.
+        smoke: the fields in which `smoke` differs from `small`.
+    """
+    # The numbers that are published of single minima are those of seed 1.
     small = {"seeds": (1,), "slice_points": 25, **small}
     smoke = {"seeds": (0,), "num_directions": 12, "training": _QUICK, "slice_points": 3, **smoke}
     reduced = replace(paper, preset="small", **small)
@@ -44,7 +51,7 @@ _PHOTOS = "(stand-in: patches of two photographs)"
 _ON_PHOTOS = "(stand-in: MNIST digits on photographs)"
 _SWISS_SMALL: dict[str, Any] = {"seeds": (0, 1, 2), "num_directions": 500}
 _QUICK_SWISS = Training(epochs=300, learning_rate=3e-3)
-_QUICK_COLOUR: dict[str, Any] = {
+_QUICK_COLOR: dict[str, Any] = {
     "network": Network((3072,), (64,), 10),
     "training": Training(epochs=100),
 }
@@ -87,7 +94,7 @@ FAMILIES: dict[str, dict[str, Experiment]] = {
             "cutoffs": (0.1,),
             "num_directions": 100,
         },
-        {"levels": (0, 50), **_QUICK_COLOUR},
+        {"levels": (0, 50), **_QUICK_COLOR},
     ),
     "cifar10-cnn-data-scaling": _family(
         protocol.CIFAR10_CNN,
@@ -119,7 +126,7 @@ FAMILIES: dict[str, dict[str, Experiment]] = {
             "num_directions": 100,
             "training": Training(epochs=400),
         },
-        {"levels": (0, 60), **_QUICK_COLOUR},
+        {"levels": (0, 60), **_QUICK_COLOR},
     ),
     "modular-data-scaling": _family(
         protocol.MODULAR,
@@ -152,7 +159,7 @@ FAMILIES: dict[str, dict[str, Experiment]] = {
             "num_directions": 100,
             "training": Training(epochs=500),
         },
-        {"base": 50, "levels": (0, 10), **_QUICK_COLOUR},
+        {"base": 50, "levels": (0, 10), **_QUICK_COLOR},
     ),
     "swiss-poisoning": _family(
         protocol.SWISS_POISON, _SWISS_SMALL, {"base": 60, "levels": (0, 10), "training": _QUICK_SWISS}
@@ -241,11 +248,10 @@ def describe(name: str, preset: str) -> Experiment:
     """The experiment of this name and preset.
 
     Raises:
-        ValueError: there is none; the message lists what there is.
+        ValueError: there is none; the message lists those that there are.
     """
     if name not in FAMILIES:
         raise ValueError(f"no experiment is called {name!r}; there are: {', '.join(FAMILIES)}.")
     presets = FAMILIES[name]
-    if preset not in presets:
-        raise ValueError(f"`preset` must be one of {', '.join(map(repr, presets))}, got {preset!r}.")
+    one_of("preset", preset, presets)
     return presets[preset]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from .description import Data, Experiment, Network, Training, Variation
 
 _MLP = Network((784,), (256, 128), 10)
-_COLOUR_MLP = Network((3072,), (512, 256), 10)
+_COLOR_MLP = Network((3072,), (512, 256), 10)
 _SCALING_CLAIMS = ("own_is_largest", "more_data_generalizes", "volume_falls_with_size", "minima_end")
 _MNIST_LEVELS = (0, 540, 1940, 5940, 19940, 59940)
 _CUTOFFS = (0.1, 0.05, 0.02, 0.01)
@@ -47,7 +47,7 @@ CIFAR10 = replace(
     MNIST,
     name="cifar10-data-scaling",
     title="CIFAR-10, perceptron 3072-512-256-10",
-    network=_COLOUR_MLP,
+    network=_COLOR_MLP,
     data=Data("cifar10"),
     base=50,
     levels=(0, 450, 1950, 4950, 19950, 49950),
@@ -66,7 +66,7 @@ SVHN = replace(
     MNIST,
     name="svhn-data-scaling",
     title="SVHN, perceptron 3072-512-256-10",
-    network=_COLOUR_MLP,
+    network=_COLOR_MLP,
     data=Data("svhn"),
     training=Training(epochs=2000),
     seeds=tuple(range(5)),
@@ -150,7 +150,7 @@ _BATCH_SIZES = (100, 200, 500, 1000, 3000, 6000)
 
 
 def batch_sizes(values: tuple[int, ...]) -> Variation:
-    """One model for each batch size."""
+    """A variation with one model for each batch size."""
     return Variation("batch_size", values, tuple(f"batch {value}" for value in values), "batch size")
 
 
@@ -174,7 +174,7 @@ SAM = replace(
 
 
 def checkpoints(epochs: tuple[int, ...]) -> Variation:
-    """One model for each of these epochs of one training."""
+    """A variation with one model for each of these epochs of one training."""
     return Variation("epochs", epochs, tuple(f"epoch {epoch}" for epoch in epochs), "epoch")
 
 

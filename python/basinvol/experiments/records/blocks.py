@@ -1,4 +1,4 @@
-"""Radii of a block of directions as a Parquet part, and every evaluation behind them as another; and back."""
+"""The Parquet parts of a run: the radii of a block of directions in one, every evaluation behind them in another."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ _FLOATS = ("lower", "upper", "radius", "value_lower", "value_upper", "slope")
 
 
 def write_block(path: Path, radii: Radii, directions: Sequence[int], landscape_levels: Sequence[int]) -> None:
-    """One row per (landscape, cutoff, direction), in that order.
+    """Writes one row per (landscape, cutoff, direction), in that order.
 
-    Evaluations go to a file beside it, which is there before `path` is: one row each, with the loss on every landscape.
+    Evaluations go to a file beside it, which is written first: one row each, with the loss on every landscape.
 
     Args:
-        radii: of these directions. [L, C, D]
-        landscape_levels: number of pool examples of each level of `radii`.
+        path: of the part.
+        radii: what was found. [L, C, D]
+        directions: numbers of the directions of `radii`. [D]
+        landscape_levels: number of pool examples of each landscape of `radii`. [L]
     """
     num_levels, num_cutoffs, count = radii.lower.shape
     level, cutoff, direction = np.meshgrid(landscape_levels, radii.cutoffs, directions, indexing="ij")
@@ -47,7 +49,13 @@ def write_block(path: Path, radii: Radii, directions: Sequence[int], landscape_l
 
 
 def read_block(path: Path, levels: tuple[int, ...], cutoffs: tuple[float, ...]) -> tuple[Radii, list[int]]:
-    """The radii [L, C, D] that `write_block` wrote, with their evaluations if it had any, and their directions."""
+    """The radii [L, C, D] that `write_block` wrote, with their evaluations if it had any, and their directions.
+
+    Args:
+        path: of the part.
+        levels: number of examples of each landscape. [L]
+        cutoffs: losses at which the radii were searched. [C]
+    """
     table = pq.read_table(path)
     shape = (len(levels), len(cutoffs), len(table) // (len(levels) * len(cutoffs)))
     codes = np.array([Status[name].code for name in table["status"].to_pylist()], dtype=np.int8)

@@ -1,4 +1,4 @@
-"""A finished run as tables. Nothing here needs torch."""
+"""A finished run is read as tables. Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..describe.description import NO_VARIATION
+from .columns import check_columns
 from .run_directory import model_name, read_config
 
 
@@ -18,9 +19,9 @@ class Run:
     """What a run directory holds.
 
     Attributes:
-        path: of the directory.
-        config: config.json.
-        volumes: volumes.csv.
+        path: the directory.
+        config: what config.json holds.
+        volumes: what volumes.csv holds, see `columns`.
     """
 
     path: Path
@@ -29,7 +30,7 @@ class Run:
 
     @classmethod
     def read(cls, path: Path) -> Run:
-        """The run at `path`.
+        """Reads the run at `path`.
 
         Raises:
             ValueError: there is none, or it is not finished.
@@ -38,18 +39,24 @@ class Run:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The experiment, as `Experiment.settings` gave it."""
+        """The experiment as plain values, as `Experiment.settings` gave it."""
         settings: dict[str, Any] = self.config["settings"]
         return settings
 
     @property
     def main(self) -> pd.DataFrame:
-        """The rows at the largest cutoff, which figures show."""
+        """The rows at the largest cutoff, which is the one that figures show."""
         rows: pd.DataFrame = self.volumes[self.volumes["cutoff"] == self.volumes["cutoff"].max()]
         return rows
 
     def radii(self, seed: int, level: int, variant: str) -> pd.DataFrame:
-        """Radii of one model: landscape_size, cutoff, direction, radius, ...; refined where they were."""
+        """The radii of one model: a row per landscape_size, cutoff and direction. Refined radii replace the first ones.
+
+        Args:
+            seed: model seed.
+            level: number of pool examples that the model was trained on.
+            variant: label of its variant.
+        """
         name, keys = model_name(seed, level, variant), ["landscape_size", "cutoff", "direction"]
         folder = self.path / "radii"
         parts = [pd.read_parquet(path) for path in sorted(folder.glob(f"{name}-block[0-9][0-9][0-9][0-9].parquet"))]
@@ -62,37 +69,46 @@ class Run:
         return rows
 
     def slices(self) -> pd.DataFrame | None:
-        """Losses in the plane through three minima, if the run has them."""
+        """The losses in the plane through three minima; None if the run has none."""
         paths = sorted((self.path / "slices").glob("*.parquet"))
         return pd.read_parquet(paths[0]) if paths else None
 
 
 def read_volumes(path: Path) -> pd.DataFrame:
-    """volumes.csv of a run.
+    """Reads volumes.csv of a run, see `columns`.
 
     Raises:
-        ValueError: there is no run at `path`, or it is not finished.
+        ValueError: there is no run at `path`, it is not finished, or another version wrote it and a column is missing.
     """
     read_config(path)
+    file = path / "volumes.csv"
     try:
-        return pd.read_csv(path / "volumes.csv")
+        volumes = pd.read_csv(file)
     except FileNotFoundError as error:
         raise ValueError(f"{path} has no volumes.csv yet: repeat its reproduce command to finish it.") from error
+    check_columns(str(file), volumes.columns)
+    return volumes
 
 
 def basins(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows in which the model is inside its basin."""
+    """The rows in which the loss of the model is below the cutoff, so that there is a basin."""
     inside: pd.DataFrame = rows[np.isfinite(rows["log_mean_power"])]
     return inside
 
 
 def own_basins(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows in which a model is inside its basin on the data that it was trained on."""
+    """The rows with a basin in which a model is measured on the data that it was trained on."""
     return basins(rows[rows["model_size"] == rows["landscape_size"]])
 
 
 def minimum_label(size: int, variant: str, has_sizes: bool) -> str:
-    """What a minimum is called in tables and legends."""
+    """The name of a minimum in tables and legends.
+
+    Args:
+        size: number of examples that it was trained on.
+        variant: label of its variant.
+        has_sizes: whether minima of several sizes are shown together.
+    """
     if variant == NO_VARIATION:
         return f"{size:,}"
     return f"{size:,}, {variant}" if has_sizes else variant

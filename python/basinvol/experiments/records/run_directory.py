@@ -1,7 +1,7 @@
 """A run on disk: config.json, models/, radii/, rows/, slices/, timings.csv, volumes.csv, figures/, report.html.
 
-Nothing here needs torch. Every file is written under a temporary name and renamed, so that a reader, or
-the same command after a kill, finds whole files only. One process at a time works in a directory.
+Nothing here needs torch. Every file is written under a temporary name and renamed, so that a reader, or the same
+command after a kill, finds only whole files. One process at a time works in a directory.
 """
 
 from __future__ import annotations
@@ -21,49 +21,17 @@ from pathlib import Path
 from typing import Any
 
 from ..describe.description import NO_VARIATION
-
-VOLUME_COLUMNS = (
-    "experiment",
-    "model_seed",
-    "data_seed",
-    "model_level",
-    "model_size",
-    "variant",
-    "landscape_level",
-    "landscape_size",
-    "cutoff",
-    "num_params",
-    "num_directions",
-    "num_crossed",
-    "num_censored",
-    "log_mean_power",
-    "log_volume",
-    "log_unit_ball",
-    "log_det_scale",
-    "standard_error",
-    "lower_bound",
-    "ess",
-    "max_share",
-    "z",
-    "k_hat",
-    "split_nats",
-    "cutoff_slope",
-    "verdict",
-    "reason",
-    "landscape_loss",
-    "ends_at",
-    "train_loss",
-    "test_loss",
-    "test_accuracy",
-    "backend",
-    "search_pass",
-    "evaluations",
-    "seconds",
-)
+from .columns import SECONDS, VOLUME_COLUMNS, check_columns, in_order
 
 
 def model_name(seed: int, level: int, variant: str) -> str:
-    """The name of a model in all files."""
+    """The name of a model in all files.
+
+    Args:
+        seed: model seed.
+        level: number of pool examples that it was trained on.
+        variant: label of its variant.
+    """
     return f"m{seed}-level{level}" + ("" if variant == NO_VARIATION else "-" + variant.lower().replace(" ", ""))
 
 
@@ -71,7 +39,7 @@ class RunDirectory:
     """The files of one run.
 
     Args:
-        path: created if it does not exist.
+        path: of the directory, which is created if it does not exist.
 
     Raises:
         ValueError: it cannot be created or written.
@@ -91,12 +59,12 @@ class RunDirectory:
             ) from error
 
     def claim(self, settings: Mapping[str, Any]) -> None:
-        """Writes config.json, or checks that the run that is here was made with the same settings.
+        """Writes config.json, or checks that the run in the directory was begun with the same settings.
 
-        Cutoffs may be added to a run: `passes` tells what is searched for in the first pass and in each later one.
+        Cutoffs may be added to a run: `passes` tells which are searched for in the first pass and in each later one.
 
         Raises:
-            ValueError: another configuration is here; nothing is changed.
+            ValueError: the directory holds a run with other settings; nothing is changed.
         """
         path = self.path / "config.json"
         wanted = json.loads(json.dumps(settings))
@@ -132,10 +100,10 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other processes out; the system releases it when this one ends, however it ends.
+        """Keeps other processes out; the system releases the lock when this process ends, however it ends.
 
         Raises:
-            ValueError: another process is at work here.
+            ValueError: another process is at work in the directory.
         """
         with (self.path / ".lock").open("a") as file:
             try:
@@ -147,51 +115,65 @@ class RunDirectory:
             yield
 
     def remove_unfinished(self) -> None:
-        """Deletes what a killed process was writing."""
+        """Deletes the temporary files of a process that was killed."""
         for path in self.path.rglob(".*.tmp"):
             path.unlink(missing_ok=True)
 
     def model_path(self, name: str) -> Path:
-        """Weights of one model."""
+        """The file with the weights of one model."""
         return self.path / "models" / f"{name}.safetensors"
 
     def block_path(self, name: str, block: int) -> Path:
-        """Radii of one block of directions."""
+        """The file with the radii of one block of directions."""
         return self.path / "radii" / f"{name}-block{block:04d}.parquet"
 
     def refined_path(self, name: str) -> Path:
-        """Radii of the directions that decide, narrowed further than in their blocks."""
+        """The file with the radii of the directions that decide, narrowed further than in their blocks."""
         return self.path / "radii" / f"{name}-refined.parquet"
 
     def pass_path(self, name: str, number: int) -> Path:
-        """Radii of all directions at cutoffs that were added."""
+        """The file with the radii of all directions at cutoffs that were added."""
         return self.path / "radii" / f"{pass_name(name, number)}.parquet"
 
     def slices_path(self, seed: int) -> Path:
-        """Losses in the plane through three minima of one seed."""
+        """The file with the losses in the plane through three minima of one seed."""
         return self.path / "slices" / f"m{seed}.parquet"
 
     def write_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """The rows of volumes.csv that one model gives, but for their seconds; its last file."""
-        write_atomically(self._rows_path(name), json.dumps(rows, indent=1).encode())
+        """Writes the rows of volumes.csv that one search pass of a model gives, without their seconds.
+
+        It is the last file of the pass: where it is, the pass is finished.
+
+        Raises:
+            ValueError: a column is missing or unknown.
+        """
+        complete = [in_order(row, without=(SECONDS,)) for row in rows]
+        write_atomically(self._rows_path(name), json.dumps(complete, indent=1).encode())
 
     def has_rows(self, name: str) -> bool:
-        """Whether a model is finished."""
+        """Whether a search pass of a model is finished."""
         return self._rows_path(name).exists()
 
     def read_rows(self, name: str) -> list[dict[str, Any]]:
-        """What `write_rows` wrote."""
-        rows: list[dict[str, Any]] = json.loads(self._rows_path(name).read_text())
+        """Reads back what `write_rows` wrote.
+
+        Raises:
+            ValueError: a column is missing, because another version wrote the file.
+        """
+        path = self._rows_path(name)
+        rows: list[dict[str, Any]] = json.loads(path.read_text())
+        for row in rows:
+            check_columns(str(path), [*row, SECONDS])
         return rows
 
     def _rows_path(self, name: str) -> Path:
         return self.path / "rows" / f"{name}.json"
 
     def check_data(self, data_seed: int, fingerprint: str) -> None:
-        """Notes which examples a data seed stands for, or checks that they are the ones noted.
+        """Notes which examples a data seed stands for, or checks that they are those that were noted.
 
         Raises:
-            ValueError: they are not.
+            ValueError: they are others.
         """
         path = self.path / "rows" / f"data-seed{data_seed}.sha256"
         if not path.exists():
@@ -212,7 +194,7 @@ class RunDirectory:
             file.write(f"{part},{seconds:.6f}\n")
 
     def timings(self) -> dict[str, float]:
-        """Seconds by part."""
+        """Seconds that each part took, by name."""
         path = self.path / "timings.csv"
         if not path.exists():
             return {}
@@ -221,16 +203,23 @@ class RunDirectory:
         return {part: float(seconds) for part, _, seconds in rows if part and seconds.endswith("\n")}
 
     def write_volumes(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """volumes.csv, one row per model, landscape and cutoff."""
+        """Writes volumes.csv, one row per model, landscape and cutoff.
+
+        Raises:
+            ValueError: a column is missing or unknown.
+        """
         text = io.StringIO()
         writer = csv.DictWriter(text, VOLUME_COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(in_order(row) for row in rows)
         write_atomically(self.path / "volumes.csv", text.getvalue().encode())
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """The file appears whole or not at all; the error of a full disk passes through, with the old file in place."""
+    """Writes a file that appears whole or not at all.
+
+    The error of a full disk passes through, and leaves the old file in place.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -243,7 +232,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def pass_name(name: str, number: int) -> str:
-    """What one search pass of a model is filed under."""
+    """The name of one search pass of a model in all files."""
     return name if number == 0 else f"{name}-cutoffs{number:02d}"
 
 
@@ -252,7 +241,7 @@ def _as_json(config: Mapping[str, Any]) -> bytes:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The configuration of a run.
+    """Reads the configuration of a run.
 
     Raises:
         ValueError: there is no run at `path`.
@@ -260,7 +249,9 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         config: dict[str, Any] = json.loads((path / "config.json").read_text())
     except FileNotFoundError as error:
-        raise ValueError(f"{path} holds no run: there is no config.json; give the `--out` of a reproduce.") from error
+        raise ValueError(
+            f"{path} holds no run: there is no config.json; give the `--out` of a `reproduce` command."
+        ) from error
     return config
 
 
@@ -269,7 +260,7 @@ def _versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, Any]:
-    """Operating system, processor and cores."""
+    """The operating system, the processor and the number of cores."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -279,7 +270,7 @@ def machine() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout this package runs from, if it does."""
+    """The commit of the checkout that this package runs from; None if it is installed."""
     here = Path(__file__).resolve().parent
     found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
     return found.stdout.strip() or None

@@ -1,4 +1,8 @@
-"""The paper's claims, each held against the rows of a run."""
+"""The paper's claims, each held against the rows of a run.
+
+Every claim is one function: it gets the rows of one group and yields the comparisons that they allow. What is common to
+all claims (the groups, the count, the verdict) is in `_claim`.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +24,18 @@ _LITTLE = 0.5
 # Differences between variants count from this many standard deviations over seeds on.
 _CLEAR = 2.0
 
+# How the value that the rows of a group share is written.
+_WORDS = {
+    "model_seed": "seed {}",
+    "variant": "{}",
+    "cutoff": "cutoff {:g}",
+    "landscape_size": "landscape of {:,}",
+}
+
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim of the paper and what this run says.
+    """One claim of the paper and what this run says about it.
 
     Attributes:
         text: the claim.
@@ -38,269 +50,276 @@ class Claim:
     evidence: tuple[str, ...] = ()
 
 
-class _Comparisons:
-    """Sentences, and how many of them speak for the claim."""
+@dataclass(frozen=True)
+class _Comparison:
+    """One sentence of evidence.
 
-    def __init__(self) -> None:
-        self.evidence: list[str] = []
-        self.held = 0
-        self.made = 0
+    Attributes:
+        sentence: what was compared and what came out.
+        holds: whether it speaks for the claim; None if it speaks neither for nor against it.
+        about: what in the group it is about, if not all of it.
+    """
 
-    def add(self, sentence: str, holds: bool) -> None:
-        self.evidence.append(sentence)
-        self.held += holds
-        self.made += 1
+    sentence: str
+    holds: bool | None
+    about: str = ""
 
-    def note(self, sentence: str) -> None:
-        self.evidence.append(sentence)
 
-    def claim(self, text: str, what: str, otherwise: str) -> Claim:
-        """It holds if it does in every comparison; `otherwise` says why none could be made."""
-        if not self.made:
-            return Claim(text, UNKNOWN, otherwise, tuple(self.evidence))
-        verdict = HOLDS if self.held == self.made else FAILS
-        return Claim(text, verdict, f"It does in {self.held} of {self.made} {what}.", tuple(self.evidence))
+_Rows = pd.DataFrame
+_Compare = Callable[[_Rows], Iterator[_Comparison]]
+
+CLAIMS: dict[str, Callable[[_Rows], Claim]] = {}
 
 
 def judge(volumes: pd.DataFrame, names: Sequence[str]) -> list[Claim]:
-    """The claims of these names (of `CLAIMS`), in order."""
+    """Judges the claims of these names (see `CLAIMS`), in order.
+
+    Args:
+        volumes: the rows of volumes.csv.
+        names: of the claims.
+    """
     return [CLAIMS[name](volumes) for name in names]
 
 
-def own_is_largest(volumes: pd.DataFrame) -> Claim:
-    """On the landscape of N examples, the minimum trained on those N is the largest."""
-    found = _Comparisons()
-    for where, rows in _groups(volumes, "model_seed", "variant", "cutoff", "landscape_size"):
-        size = rows["landscape_size"].iloc[0]
-        inside = basins(rows).set_index("model_size")["log_mean_power"]
-        if size not in set(rows["model_size"]):
-            continue
-        if inside.empty:
-            found.note(f"{where}: no network has a loss below the cutoff.")
-        elif size not in inside.index:
-            found.add(f"{where}: the network trained on it has a loss above the cutoff.", False)
-        elif len(inside) > 1:
-            others = inside.drop(size)
-            ahead = inside[size] - others.max()
-            found.add(
-                f"{where}: the own minimum is {'larger' if ahead > 0 else 'NOT larger'} than that of "
-                f"{others.idxmax():,}, the {'next' if ahead > 0 else 'largest'}, by {ahead:,.0f} nats.",
-                bool(ahead > 0),
-            )
-    return found.claim(
-        "On the landscape of N examples, the minimum trained on those N examples has the largest volume.",
-        "landscapes with several minima",
-        "No landscape has two minima.",
-    )
+def _claim(
+    text: str, counted: str, otherwise: str, by: tuple[str, ...], chosen: Callable[[_Rows], _Rows] = lambda rows: rows
+) -> Callable[[_Compare], _Compare]:
+    """Registers a claim under the name of the function that compares the rows of one group.
+
+    The claim holds if every comparison speaks for it, and is not measurable if none does either way.
+
+    Args:
+        text: the claim.
+        counted: what one comparison is about, in the plural.
+        otherwise: why no comparison could be made.
+        by: the columns that the rows of a group share.
+        chosen: picks the rows that are grouped.
+    """
+
+    def register(compare: _Compare) -> _Compare:
+        def claim(volumes: _Rows) -> Claim:
+            evidence, votes = [], []
+            for where, rows in _groups(chosen(volumes), by):
+                for found in compare(rows):
+                    place = f"{where}, {found.about}" if found.about else where
+                    evidence.append(f"{place}: {found.sentence}")
+                    votes += [] if found.holds is None else [found.holds]
+            if not votes:
+                return Claim(text, UNKNOWN, otherwise, tuple(evidence))
+            reason = f"It holds in {sum(votes)} of {len(votes)} {counted}."
+            return Claim(text, HOLDS if all(votes) else FAILS, reason, tuple(evidence))
+
+        CLAIMS[compare.__name__] = claim
+        return compare
+
+    return register
 
 
-def more_data_generalizes(volumes: pd.DataFrame) -> Claim:
-    """Minima trained on more data are also minima of the small landscape, generalize better, and are smaller there."""
-    found = _Comparisons()
-    for where, rows in _groups(volumes, "model_seed", "variant", "cutoff"):
-        first = rows[rows["landscape_size"] == rows["landscape_size"].min()].sort_values("model_size")
-        if len(basins(first)) < 2:
-            continue
-        inside = bool(np.isfinite(first["log_mean_power"]).all())
-        better = bool((first["test_loss"].diff().dropna() < 0).all())
-        smaller = bool((first["log_mean_power"].iloc[1:] < first["log_mean_power"].iloc[0]).all())
-        losses = ", ".join(f"{loss:.3f}" for loss in first["test_loss"])
-        found.add(
-            f"{where}, landscape of {first['landscape_size'].iloc[0]:,}: all are minima there: {_yes(inside)}; test "
-            f"loss falls with data ({losses}): {_yes(better)}; all smaller than the own minimum: {_yes(smaller)}.",
-            inside and better and smaller,
-        )
-    return found.claim(
-        "Minima trained on more data are also minima of the smaller landscape, generalize better, and are smaller.",
-        "sets of minima",
-        "The smallest landscape has fewer than two minima.",
-    )
-
-
-def volume_falls_with_size(volumes: pd.DataFrame) -> Claim:
-    """The volume of a network trained and measured on its own N falls with N as a power law."""
-    found = _Comparisons()
-    own = own_basins(volumes)
-    for where, rows in _groups(own, "variant", "cutoff"):
-        law = fit_power_law(rows)
-        if law is None:
-            continue
-        falls = bool((rows.groupby("model_size")["log_mean_power"].mean().diff().dropna() < 0).all())
-        found.add(f"{where}: {law}; falls at every step: {_yes(falls)}.", falls)
-    return found.claim(
-        "The volume of a network trained and measured on its own N examples falls as N grows, like a power law.",
-        "lines through the seeds' means",
-        "Fewer than three training sizes have a minimum below the cutoff.",
-    )
-
-
-def minima_end(volumes: pd.DataFrame) -> Claim:
-    """A fixed minimum's volume changes little as its landscape grows; then it stops being a minimum."""
-    found = _Comparisons()
-    for where, rows in _groups(volumes, "model_seed", "variant", "cutoff"):
-        largest = rows["model_size"].max()
-        first = basins(rows[rows["landscape_size"] == rows["landscape_size"].min()])
-        between = first["log_mean_power"].max() - first["log_mean_power"].min()
-        for size, minimum in rows.groupby("model_size"):
-            inside = basins(minimum)["log_mean_power"]
-            if size == largest or inside.empty or not between > 0:
-                continue
-            change, end = inside.max() - inside.min(), minimum["ends_at"].iloc[0]
-            little, ends = bool(change < _LITTLE * between), bool(np.isfinite(end))
-            found.add(
-                f"{where}, trained on {size:,}: on {len(inside)} landscapes the volume changes by {change:,.0f} nats, "
-                f"minima of the smallest landscape differ by {between:,.0f}; "
-                + (f"the minimum ends at {end:,.0f} examples." if ends else "it does NOT end on the data of this run."),
-                little and ends,
-            )
-    return found.claim(
-        "A fixed minimum's volume changes little as its landscape grows, then ends: its loss passes the cutoff.",
-        "minima",
-        "No landscape is shared by minima of two training sizes.",
-    )
-
-
-def bad_data_shrinks(volumes: pd.DataFrame) -> Claim:
-    """Minima of data with wrong examples added are smaller on the clean landscape."""
-    found = _Comparisons()
-    for where, rows in _groups(volumes, "model_seed", "variant", "cutoff"):
-        by_dose = rows.sort_values("model_level").set_index("model_level")
-        clean = by_dose["log_mean_power"].iloc[0]
-        if not np.isfinite(clean):
-            found.note(f"{where}: the clean minimum has a loss above the cutoff.")
-            continue
-        for level, row in by_dose.iloc[1:].iterrows():
-            if not np.isfinite(row["log_mean_power"]):
-                found.note(f"{where}, {level:,} bad examples: not a minimum of the clean landscape.")
-                continue
-            change = row["log_mean_power"] - clean
-            found.add(
-                f"{where}, {level:,} bad examples: {change:+,.0f} nats against the clean minimum, test loss "
-                f"{row['test_loss']:.3f} against {by_dose['test_loss'].iloc[0]:.3f}.",
-                bool(change < 0),
-            )
-    return found.claim(
-        "Minima of data to which wrong examples were added are smaller on the clean landscape.",
-        "comparisons with the clean minimum of the same seed",
-        "No minimum of spoilt data is below the cutoff on the clean landscape.",
-    )
-
-
-def sam_is_larger(volumes: pd.DataFrame) -> Claim:
-    """SAM minima are larger on their own landscape and generalize better."""
-    found = _Comparisons()
-    own = volumes[volumes["model_size"] == volumes["landscape_size"]]
-    plain, sharpness_aware = pd.unique(volumes["variant"])
-    for where, rows in _groups(own, "model_seed", "cutoff", "landscape_size"):
-        pair = basins(rows).set_index("variant")
-        if len(pair) < 2:
-            continue
-        volume, loss = (
-            pair[column][sharpness_aware] - pair[column][plain] for column in ("log_mean_power", "test_loss")
-        )
-        found.add(
-            f"{where}: volume {volume:+,.0f} nats, test loss {loss:+.4f} against {plain}.",
-            bool(volume > 0 and loss < 0),
-        )
-    return found.claim(
-        "Minima found by sharpness-aware minimization are larger and generalize better.",
-        "pairs of the same seed and data",
-        "No pair of minima of the same data is below the cutoff.",
-    )
-
-
-def volume_falls_while_accuracy_rises(volumes: pd.DataFrame) -> Claim:
-    """Grokking: over training, volume falls while test accuracy rises."""
-    found = _Comparisons()
-    for where, rows in _groups(volumes, "model_seed", "cutoff", "landscape_size"):
-        inside = basins(rows)
-        if len(inside) < 2:
-            continue
-        volume, accuracy = inside["log_mean_power"].to_numpy(), inside["test_accuracy"].to_numpy()
-        ends = f"{inside['variant'].iloc[0]} to {inside['variant'].iloc[-1]}"
-        steps = f"{int((np.diff(volume) < 0).sum())} of {len(volume) - 1} steps"
-        found.add(
-            f"{where}, {ends}: volume {volume[-1] - volume[0]:+,.0f} nats, falling in {steps}; test accuracy from "
-            f"{accuracy[0]:.1%} to {accuracy[-1]:.1%}.",
-            bool(volume[-1] < volume[0] and accuracy[-1] > accuracy[0]),
-        )
-    return found.claim(
-        "Grokking: while training goes on, the volume falls and the test accuracy rises.",
-        "trainings",
-        "Fewer than two checkpoints are below the cutoff.",
-    )
-
-
-def variation_matters(volumes: pd.DataFrame) -> Claim:
-    """The volume depends on what was varied, by more than on the seed."""
-    found = _Comparisons()
-    own = own_basins(volumes)
-    for where, rows in _groups(own, "cutoff", "landscape_size"):
-        by_variant = rows.groupby("variant", sort=False)["log_mean_power"]
-        means, spread = by_variant.mean(), float(np.sqrt(by_variant.var().mean()))
-        listed = ", ".join(f"{label}: {mean:,.0f}" for label, mean in means.items())
-        if len(means) < 2 or not np.isfinite(spread):
-            found.note(f"{where}: {listed}; one seed or one variant alone has no spread to compare with.")
-            continue
-        distance = means.max() - means.min()
-        found.add(
-            f"{where}: {listed}; the means differ by up to {distance:,.0f} nats, seeds by {spread:,.0f} "
-            "(standard deviation).",
-            bool(distance > _CLEAR * spread),
-        )
-    return found.claim(
-        "The volume of a minimum depends on how it was trained (batch size, width), by more than on the seed.",
-        "landscapes",
-        "At least two variants and two seeds with minima below the cutoff are needed.",
-    )
-
-
-def order_survives(volumes: pd.DataFrame) -> Claim:
-    """Without filter normalization, minima of more data are still smaller on the smallest landscape."""
-    found = _Comparisons()
-    for where, rows in _groups(volumes, "model_seed", "variant", "cutoff"):
-        first = basins(rows[rows["landscape_size"] == rows["landscape_size"].min()]).sort_values("model_size")
-        if len(first) < 2:
-            continue
-        values = ", ".join(f"{value:,.0f}" for value in first["log_mean_power"])
-        found.add(f"{where}: {values}.", bool((first["log_mean_power"].diff().dropna() <= 0).all()))
-    return found.claim(
-        "Without filter normalization the order survives: on the smallest landscape, the more data, the smaller.",
-        "rows of minima",
-        "Fewer than two minima are below the cutoff.",
-    )
-
-
-CLAIMS: dict[str, Callable[[pd.DataFrame], Claim]] = {
-    claim.__name__: claim
-    for claim in (
-        own_is_largest,
-        more_data_generalizes,
-        volume_falls_with_size,
-        minima_end,
-        bad_data_shrinks,
-        sam_is_larger,
-        volume_falls_while_accuracy_rises,
-        variation_matters,
-        order_survives,
-    )
-}
-
-_WORDS = {
-    "model_seed": "seed {}",
-    "variant": "{}",
-    "cutoff": "cutoff {:g}",
-    "landscape_size": "landscape of {:,}",
-}
-
-
-def _groups(volumes: pd.DataFrame, *columns: str) -> Iterator[tuple[str, pd.DataFrame]]:
+def _groups(volumes: _Rows, columns: tuple[str, ...]) -> Iterator[tuple[str, _Rows]]:
     """Rows that share these columns, and what they share in words."""
     for values, rows in volumes.groupby(list(columns), sort=False):
         shared: dict[str, Any] = dict(zip(columns, values, strict=True))
         if shared.get("variant") == NO_VARIATION:
             del shared["variant"]
         yield ", ".join(_WORDS[column].format(value) for column, value in shared.items()), rows
+
+
+@_claim(
+    "On the landscape of N examples, the minimum trained on those N examples has the largest volume.",
+    counted="landscapes with several minima",
+    otherwise="No landscape has two minima.",
+    by=("model_seed", "variant", "cutoff", "landscape_size"),
+)
+def own_is_largest(rows: _Rows) -> Iterator[_Comparison]:
+    """The minimum trained on a landscape is compared with the largest of the others there."""
+    size = rows["landscape_size"].iloc[0]
+    inside = basins(rows).set_index("model_size")["log_mean_power"]
+    if size not in set(rows["model_size"]):
+        return
+    if inside.empty:
+        yield _Comparison("no network has a loss below the cutoff.", None)
+    elif size not in inside.index:
+        yield _Comparison("the network trained on it has a loss above the cutoff.", False)
+    elif len(inside) > 1:
+        others = inside.drop(size)
+        ahead = inside[size] - others.max()
+        yield _Comparison(
+            f"the minimum trained on it is {'larger' if ahead > 0 else 'NOT larger'} than that of "
+            f"{others.idxmax():,} examples, the {'next' if ahead > 0 else 'largest'}, by {ahead:,.0f} nats.",
+            bool(ahead > 0),
+        )
+
+
+@_claim(
+    "Minima trained on more data are also minima of the smaller landscape, generalize better, and are smaller.",
+    counted="sets of minima",
+    otherwise="The smallest landscape has fewer than two minima.",
+    by=("model_seed", "variant", "cutoff"),
+)
+def more_data_generalizes(rows: _Rows) -> Iterator[_Comparison]:
+    """All minima of one seed are compared on the smallest landscape."""
+    first = _on_smallest(rows).sort_values("model_size")
+    if len(basins(first)) < 2:
+        return
+    inside = bool(np.isfinite(first["log_mean_power"]).all())
+    better = bool((first["test_loss"].diff().dropna() < 0).all())
+    smaller = bool((first["log_mean_power"].iloc[1:] < first["log_mean_power"].iloc[0]).all())
+    losses = ", ".join(f"{loss:.3f}" for loss in first["test_loss"])
+    yield _Comparison(
+        f"all are minima there: {_yes(inside)}; the test loss falls with data ({losses}): {_yes(better)}; all are "
+        f"smaller than the minimum trained on it: {_yes(smaller)}.",
+        inside and better and smaller,
+        _WORDS["landscape_size"].format(first["landscape_size"].iloc[0]),
+    )
+
+
+@_claim(
+    "The volume of a network trained and measured on its own N examples falls as N grows, like a power law.",
+    counted="lines through the means over seeds",
+    otherwise="Fewer than three training sizes have a minimum below the cutoff.",
+    by=("variant", "cutoff"),
+    chosen=own_basins,
+)
+def volume_falls_with_size(rows: _Rows) -> Iterator[_Comparison]:
+    """The means over seeds must fall at every step; the line is reported beside that."""
+    law = fit_power_law(rows)
+    if law is not None:
+        falls = bool((rows.groupby("model_size")["log_mean_power"].mean().diff().dropna() < 0).all())
+        yield _Comparison(f"{law}; it falls at every step: {_yes(falls)}.", falls)
+
+
+@_claim(
+    "A fixed minimum's volume changes little as its landscape grows, then ends: its loss passes the cutoff.",
+    counted="minima",
+    otherwise="No landscape is shared by minima of two training sizes.",
+    by=("model_seed", "variant", "cutoff"),
+)
+def minima_end(rows: _Rows) -> Iterator[_Comparison]:
+    """Every minimum but the last, which no larger landscape could end, is followed over the landscapes."""
+    first = basins(_on_smallest(rows))
+    between = first["log_mean_power"].max() - first["log_mean_power"].min()
+    for size, minimum in rows.groupby("model_size"):
+        inside = basins(minimum)["log_mean_power"]
+        if size == rows["model_size"].max() or inside.empty or not between > 0:
+            continue
+        change, end = inside.max() - inside.min(), minimum["ends_at"].iloc[0]
+        little, ends = bool(change < _LITTLE * between), bool(np.isfinite(end))
+        yield _Comparison(
+            f"on {len(inside)} landscapes the volume changes by {change:,.0f} nats, minima of the smallest landscape "
+            f"differ by {between:,.0f}; "
+            + (f"the minimum ends at {end:,.0f} examples." if ends else "it does NOT end on the data of this run."),
+            little and ends,
+            f"trained on {size:,}",
+        )
+
+
+@_claim(
+    "Minima of data to which wrong examples were added are smaller on the clean landscape.",
+    counted="comparisons with the clean minimum of the same seed",
+    otherwise="No minimum of data with wrong examples can be compared with the clean one on the clean landscape.",
+    by=("model_seed", "variant", "cutoff"),
+)
+def bad_data_shrinks(rows: _Rows) -> Iterator[_Comparison]:
+    """Every minimum of data with wrong examples is compared with the clean minimum of its seed."""
+    by_dose = rows.sort_values("model_level").set_index("model_level")
+    clean = by_dose["log_mean_power"].iloc[0]
+    if not np.isfinite(clean):
+        yield _Comparison("the clean minimum has a loss above the cutoff.", None)
+        return
+    for level, row in by_dose.iloc[1:].iterrows():
+        about = f"{level:,} bad examples"
+        if not np.isfinite(row["log_mean_power"]):
+            yield _Comparison("the network is not at a minimum of the clean landscape.", None, about)
+            continue
+        change = row["log_mean_power"] - clean
+        yield _Comparison(
+            f"{change:+,.0f} nats against the clean minimum, test loss {row['test_loss']:.3f} against "
+            f"{by_dose['test_loss'].iloc[0]:.3f}.",
+            bool(change < 0),
+            about,
+        )
+
+
+@_claim(
+    "Minima found by sharpness-aware minimization are larger and generalize better.",
+    counted="pairs of the same seed and data",
+    otherwise="No pair of minima of the same data is below the cutoff.",
+    by=("model_seed", "cutoff", "landscape_size"),
+    chosen=lambda volumes: volumes[volumes["model_size"] == volumes["landscape_size"]],
+)
+def sam_is_larger(rows: _Rows) -> Iterator[_Comparison]:
+    """The two optimizers are compared on the data that both were trained on."""
+    pair = basins(rows).set_index("variant")
+    if len(pair) == 2:
+        plain, sharpness_aware = pd.unique(rows["variant"])
+        volume, loss = (
+            pair[column][sharpness_aware] - pair[column][plain] for column in ("log_mean_power", "test_loss")
+        )
+        sentence = f"volume {volume:+,.0f} nats, test loss {loss:+.4f} against {plain}."
+        yield _Comparison(sentence, bool(volume > 0 and loss < 0))
+
+
+@_claim(
+    "Grokking: while training goes on, the volume falls and the test accuracy rises.",
+    counted="trainings",
+    otherwise="Fewer than two checkpoints are below the cutoff.",
+    by=("model_seed", "cutoff", "landscape_size"),
+)
+def volume_falls_while_accuracy_rises(rows: _Rows) -> Iterator[_Comparison]:
+    """The first checkpoint inside its basin is compared with the last one."""
+    inside = basins(rows)
+    if len(inside) < 2:
+        return
+    volume, accuracy = inside["log_mean_power"].to_numpy(), inside["test_accuracy"].to_numpy()
+    steps = f"{int((np.diff(volume) < 0).sum())} of {len(volume) - 1} steps"
+    yield _Comparison(
+        f"volume {volume[-1] - volume[0]:+,.0f} nats, falling in {steps}; test accuracy from {accuracy[0]:.1%} to "
+        f"{accuracy[-1]:.1%}.",
+        bool(volume[-1] < volume[0] and accuracy[-1] > accuracy[0]),
+        f"{inside['variant'].iloc[0]} to {inside['variant'].iloc[-1]}",
+    )
+
+
+@_claim(
+    "The volume of a minimum depends on how it was trained (batch size, width), by more than on the seed.",
+    counted="landscapes",
+    otherwise="At least two variants and two seeds with minima below the cutoff are needed.",
+    by=("cutoff", "landscape_size"),
+    chosen=own_basins,
+)
+def variation_matters(rows: _Rows) -> Iterator[_Comparison]:
+    """The range between the means of the variants is compared with the spread over seeds."""
+    by_variant = rows.groupby("variant", sort=False)["log_mean_power"]
+    means, spread = by_variant.mean(), float(np.sqrt(by_variant.var().mean()))
+    listed = ", ".join(f"{label}: {mean:,.0f}" for label, mean in means.items())
+    if len(means) < 2 or not np.isfinite(spread):
+        yield _Comparison(f"{listed}; one seed or one variant alone has no spread to compare with.", None)
+        return
+    distance = means.max() - means.min()
+    yield _Comparison(
+        f"{listed}; the means differ by up to {distance:,.0f} nats, seeds by {spread:,.0f} (standard deviation).",
+        bool(distance > _CLEAR * spread),
+    )
+
+
+@_claim(
+    "Without filter normalization the order survives: on the smallest landscape, the more data, the smaller.",
+    counted="series of minima",
+    otherwise="Fewer than two minima are below the cutoff.",
+    by=("model_seed", "variant", "cutoff"),
+)
+def order_survives(rows: _Rows) -> Iterator[_Comparison]:
+    """The minima of one seed must never grow with data on the smallest landscape."""
+    first = basins(_on_smallest(rows)).sort_values("model_size")
+    if len(first) > 1:
+        values = ", ".join(f"{value:,.0f}" for value in first["log_mean_power"])
+        yield _Comparison(f"{values}.", bool((first["log_mean_power"].diff().dropna() <= 0).all()))
+
+
+def _on_smallest(rows: _Rows) -> _Rows:
+    """The rows of the smallest landscape."""
+    smallest: _Rows = rows[rows["landscape_size"] == rows["landscape_size"].min()]
+    return smallest
 
 
 def _yes(value: bool) -> str:

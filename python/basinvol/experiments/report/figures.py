@@ -19,11 +19,11 @@ from . import figures_of_rays, figures_of_slices, figures_of_volumes
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure on its way to disk.
+    """A figure that was drawn and written.
 
     Attributes:
-        name: of its files, without ending.
-        caption: what it shows, in one sentence.
+        name: the name of its files, without their ending.
+        caption: what the figure shows, in one sentence.
         svg: the figure as SVG text.
     """
 
@@ -33,7 +33,7 @@ class Drawing:
 
 
 def draw_all(run: Run, folder: Path) -> list[Drawing]:
-    """Writes every figure that the run has data for as SVG and PNG."""
+    """Draws every figure that the run has data for and writes it as SVG and PNG."""
     drawings = []
     folder.mkdir(exist_ok=True)
     with house_style():
@@ -43,7 +43,7 @@ def draw_all(run: Run, folder: Path) -> list[Drawing]:
                 buffer = io.BytesIO()
                 figure.savefig(buffer, format=kind, **options)
                 contents[kind] = buffer.getvalue()
-                figure.set_layout_engine("none")  # laid out once is enough
+                figure.set_layout_engine("none")  # the layout of the first format serves the second
                 write_atomically(folder / f"{name}.{kind}", contents[kind])
             drawings.append(Drawing(name, caption, contents["svg"].decode()))
     return drawings
@@ -76,14 +76,14 @@ def _figures(run: Run) -> Iterator[tuple[str, str, Figure]]:
     if num_landscapes == 1 and num_levels > 1:
         yield (
             "bad-data",
-            "Minima of data with wrong examples added, measured on the clean landscape.",
+            "The volume on the clean landscape of minima whose training data had wrong examples added.",
             figures_of_volumes.bad_data(run.volumes),
         )
     if has_variants:
         title = run.settings["variation"]["title"]
         yield (
             "variation",
-            f"Volume on the own landscape and test accuracy by {title}.",
+            f"Volume on the landscape that each minimum was trained on, and test accuracy, by {title}.",
             figures_of_volumes.variation(run.volumes, title),
         )
     yield from figures_of_rays.figures(run)

@@ -15,12 +15,12 @@ from ..records.reading import Run, basins, minimum_label
 
 Floats = NDArray[np.float64]
 
-_MAX_MINIMA = 7  # to a figure: as many colors as can be told apart
+_MAX_MINIMA = 7  # in one figure: there are as many colors that can be told apart
 _SUBSETS = 200
 
 
 def figures(run: Run) -> Iterator[tuple[str, str, Figure]]:
-    """Of the first seed, on the smallest landscape, at the largest cutoff."""
+    """Yields name, caption and figure for the first seed, on the smallest landscape and at the largest cutoff."""
     weights = _log_weights(run)
     if not weights:
         return
@@ -44,7 +44,7 @@ def figures(run: Run) -> Iterator[tuple[str, str, Figure]]:
 
 
 def _log_weights(run: Run) -> dict[str, Floats]:
-    """P ln r of every direction, by minimum. [D] each; minus infinity for rays that do not count"""
+    """P ln r of every direction, by minimum; it is minus infinity for rays that do not count. [D] each"""
     rows = run.main
     first = basins(
         rows[
@@ -65,7 +65,12 @@ def _log_weights(run: Run) -> dict[str, Floats]:
 
 
 def radius_histograms(log_weights: dict[str, Floats], dim: int) -> Figure:
-    """Outlines of the radii of every minimum."""
+    """Histograms of the radii of every minimum, as outlines.
+
+    Args:
+        log_weights: P ln r of every direction, by minimum. [D] each
+        dim: P.
+    """
     figure = Figure(figsize=(7.0, 3.2), layout="constrained")
     axes = figure.subplots()
     for color, (label, values) in zip(COLORS, log_weights.items(), strict=False):
@@ -81,7 +86,7 @@ def radius_histograms(log_weights: dict[str, Floats], dim: int) -> Figure:
 
 
 def weight_concentration(log_weights: dict[str, Floats]) -> Figure:
-    """Share of the k largest directions in the sum of r^P, and by how much each falls behind the largest."""
+    """The share of the k largest directions in the sum of r^P, and by how much each falls behind the largest."""
     figure = Figure(figsize=(7.0, 3.2), layout="constrained")
     share, behind = figure.subplots(1, 2)
     for color, (label, values) in zip(COLORS, log_weights.items(), strict=False):
@@ -104,7 +109,7 @@ def weight_concentration(log_weights: dict[str, Floats]) -> Figure:
 
 
 def ranking_stability(log_weights: dict[str, Floats]) -> Figure:
-    """Share of random subsets of directions that order two minima as all directions do, for every pair."""
+    """The share of random subsets of directions that order two minima as all directions do, for every pair."""
     figure = Figure(figsize=(7.0, 3.2), layout="constrained")
     axes = figure.subplots()
     table = np.stack(list(log_weights.values()))

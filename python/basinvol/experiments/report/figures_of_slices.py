@@ -16,7 +16,8 @@ def slices(table: pd.DataFrame, cutoff: float) -> Figure:
     """Filled contours of the loss on a logarithmic scale; the basin {loss <= cutoff} is outlined.
 
     Args:
-        table: kind ("grid" or "minimum"), label, x, y, landscape_size, loss.
+        table: the columns kind ("grid" or "minimum"), label, x, y, landscape_size and loss.
+        cutoff: the loss that bounds the basin.
     """
     sizes = sorted(table["landscape_size"].unique())
     figure = Figure(figsize=(7.0 if len(sizes) > 1 else 4.4, 3.5), layout="constrained")
@@ -52,7 +53,8 @@ def slices(table: pd.DataFrame, cutoff: float) -> Figure:
 
 
 def _range(losses: pd.Series[float], cutoff: float) -> tuple[float, float]:
-    """Of log10 loss: what nine tenths of the plane stay below, at most two decades to either side of the cutoff."""
+    """Range of log10 of the loss: nine tenths of the plane are below its end, and it reaches at most two decades from
+    the cutoff to either side."""
     finite, middle = losses[np.isfinite(losses) & (losses > 0)], float(np.log10(cutoff))
     low = max(float(np.log10(finite.min())), middle - 2)
     return low, max(min(float(np.log10(finite.quantile(0.9))), middle + 2), low + 1.0)

@@ -20,7 +20,7 @@ _BESIDE: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
 
 
 def fixed_landscape(rows: pd.DataFrame) -> Figure:
-    """One landscape a line: how large is each minimum there? The minimum trained on that landscape is starred."""
+    """A line for each landscape: how large is each minimum there? A star marks the minimum that was trained on it."""
     figure = Figure(figsize=(7.0, 6.0), layout="constrained")
     top, loss, accuracy = figure.subplots(3, 1, height_ratios=(3, 1, 1), sharex=True)
     _note_censored(top, rows)
@@ -31,7 +31,7 @@ def fixed_landscape(rows: pd.DataFrame) -> Figure:
             top.plot([size], [own.mean()], marker="*", markersize=14, color=_color(index), linestyle="")
     _volume_axis(top)
     _legend(top, title="landscape of\n(examples)", **_BESIDE)
-    top.set_title("Volume of each minimum, one landscape a line (star: trained on that landscape)", loc="left")
+    top.set_title("Volume of each minimum, a line for each landscape (star: trained on that landscape)", loc="left")
     _generalization(loss, accuracy, rows, "model_size")
     accuracy.set_xlabel("examples the minimum was trained on")
     _size_axis(accuracy, rows["model_size"])
@@ -39,7 +39,7 @@ def fixed_landscape(rows: pd.DataFrame) -> Figure:
 
 
 def varying_landscape(rows: pd.DataFrame) -> Figure:
-    """One minimum a line: how large is it as its landscape grows, and where does it stop being a minimum?"""
+    """A line for each minimum: how large is it as its landscape grows, and where does it stop being a minimum?"""
     figure = Figure(figsize=(7.0, 3.8), layout="constrained")
     axes = figure.subplots()
     _note_censored(axes, rows)
@@ -66,7 +66,7 @@ def varying_landscape(rows: pd.DataFrame) -> Figure:
 
 
 def power_law(rows: pd.DataFrame) -> Figure:
-    """Own volume against size, a line and its slope for every variant."""
+    """Volume on the landscape that each minimum was trained on, against size; a line and its slope for each variant."""
     figure = Figure(figsize=(7.0, 3.8), layout="constrained")
     axes = figure.subplots()
     _note_censored(axes, own_basins(rows))
@@ -85,7 +85,7 @@ def power_law(rows: pd.DataFrame) -> Figure:
     _volume_axis(axes)
     _legend(axes, loc="best")
     axes.set_xlabel("examples N, trained and measured on")
-    axes.set_title("Volume of the own minimum (pale: single seeds)", loc="left")
+    axes.set_title("Volume of each minimum on the data it was trained on (pale: single seeds)", loc="left")
     _size_axis(axes, rows["model_size"])
     return figure
 
@@ -109,7 +109,12 @@ def bad_data(volumes: pd.DataFrame) -> Figure:
 
 
 def variation(volumes: pd.DataFrame, title: str) -> Figure:
-    """Own volume and test accuracy by variant, a line for every size and cutoff."""
+    """Volume on the data of the training, and test accuracy, by variant; a line for each size and cutoff.
+
+    Args:
+        volumes: the rows of volumes.csv.
+        title: name of what varies.
+    """
     figure = Figure(figsize=(7.0, 5.0), layout="constrained")
     top, bottom = figure.subplots(2, 1, height_ratios=(2, 1), sharex=True)
     _note_censored(top, own_basins(volumes))
@@ -131,7 +136,7 @@ def variation(volumes: pd.DataFrame, title: str) -> Figure:
 
 
 def _line(axes: Axes, groups: Any, index: int, label: str) -> None:
-    """Mean over seeds with the span of all of them."""
+    """Draws the mean over seeds, and a band from the smallest to the largest."""
     means, low, high = groups.mean(), groups.min(), groups.max()
     axes.plot(means.index, means, marker=_marker(index), color=_color(index), label=label)
     axes.fill_between(means.index, low, high, color=_color(index), alpha=0.15, linewidth=0)
@@ -147,13 +152,13 @@ def _generalization(loss: Axes, accuracy: Axes, rows: pd.DataFrame, column: str)
 
 
 def _legend(axes: Axes, **options: Any) -> None:
-    """A legend, if there is anything to name."""
+    """Adds a legend if there is anything to name."""
     if axes.get_legend_handles_labels()[0]:
         axes.legend(**options)
 
 
 def _note_censored(axes: Axes, rows: pd.DataFrame) -> None:
-    """How many rays have no end, which the published method drops and the other counts with a bound."""
+    """Writes how many rays never crossed: the published method drops them, the other counts them with a bound."""
     inside = basins(rows)
     censored, count = int(inside["num_censored"].sum()), int(inside["num_directions"].sum())
     if censored:

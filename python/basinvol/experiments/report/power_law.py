@@ -1,4 +1,4 @@
-"""log V = a ln N + log k through the seeds' means, with an interval from resampled seeds."""
+"""log mean r^P = a ln N + log k through the means over seeds, with an interval from resampled seeds."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class PowerLaw:
     """A least-squares line through the mean volumes of each size.
 
     Attributes:
-        slope, intercept: a and log k, nats.
-        per_parameter: a / P.
+        slope, intercept: a and log k. nats
+        per_parameter: a / P. nats
         explained: r^2 of the line.
-        interval: 95 % interval of the slope, from seeds drawn with replacement (percentiles); None for one seed. It
-            speaks of the spread over seeds, and not of what few directions leave out of every volume.
+        interval: 95 % interval of the slope, percentiles over seeds drawn with replacement; None for one seed. It
+            tells of the spread over seeds, and not of what few directions leave out of every volume.
     """
 
     slope: float
@@ -34,15 +34,15 @@ class PowerLaw:
             "" if self.interval is None else f" (95 % over seeds: {self.interval[0]:,.0f} to {self.interval[1]:,.0f})"
         )
         return (
-            f"log V = {self.slope:,.1f} ln N + {self.intercept:,.1f}, slope{between or ' of one seed'}, "
+            f"log mean r^P = {self.slope:,.1f} ln N + {self.intercept:,.1f}, slope{between or ' of one seed'}, "
             f"{self.per_parameter:.4f} per parameter, r^2 = {self.explained:.3f}"
         )
 
 
 def fit_power_law(own: pd.DataFrame) -> PowerLaw | None:
-    """The line through rows of one cutoff and variant in which every model is on its own landscape.
+    """The line through rows of one cutoff and variant, in which every model is on the data that it was trained on.
 
-    None with fewer than three sizes that all seeds have.
+    It is None where fewer than three sizes are there for every seed.
     """
     table = own.pivot_table(index="model_size", columns="model_seed", values="log_mean_power").dropna()
     if len(table) < 3:

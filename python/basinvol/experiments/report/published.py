@@ -7,13 +7,14 @@ from typing import Any
 
 from ..describe.description import NO_VARIATION
 from ..describe.families import FAMILIES
+from ..records.columns import BASIN_KEYS
 from ..records.reading import Run, own_basins
 from .power_law import fit_power_law
 
 
 @dataclass(frozen=True)
 class _Line:
-    """log V_own = a ln N + log k at cutoff 0.1: a, log k and a / P."""
+    """The line log mean r^P = a ln N + log k at cutoff 0.1, for networks on the data that they were trained on."""
 
     slope: float
     intercept: float
@@ -33,9 +34,9 @@ _POWER_LAWS = {
 _SIZES = (60, 600, 2000, 6000, 20000, 60000)
 
 
-# Where the published results themselves do not show what the paper claims.
+# In these families the published results themselves do not show what the paper claims.
 KNOWN_EXCEPTIONS = {
-    "swiss-roll": "In the published results, too, the own minimum is often the smallest.",
+    "swiss-roll": "In the published results, too, the minimum trained on a landscape is often the smallest there.",
     "modular-data-scaling": "In the published results, too, the order breaks at middle sizes.",
     "mnist-imbalance": "In the published results, too, the order breaks from balanced to imbalanced data.",
     "cifar10-poisoning": "In the published results, too, low doses of poison tie with clean data.",
@@ -44,7 +45,7 @@ KNOWN_EXCEPTIONS = {
 
 @dataclass(frozen=True)
 class _Basin:
-    """One minimum on one landscape; all that is published of single basins is of seed 1."""
+    """The published number of one minimum on one landscape; those of single basins are all of seed 1."""
 
     family: str
     cutoff: float
@@ -88,7 +89,13 @@ _BASINS = [
 
 @dataclass(frozen=True)
 class Comparison:
-    """One published number and ours, with the decimals worth showing."""
+    """One published number beside ours.
+
+    Attributes:
+        what: what both measure.
+        published, ours: the numbers, in nats.
+        decimals: how many are worth showing.
+    """
 
     what: str
     published: float
@@ -97,11 +104,11 @@ class Comparison:
 
     @property
     def difference(self) -> float:
-        """Ours less the published one."""
+        """Our number less the published one. nats"""
         return self.ours - self.published
 
     def texts(self) -> tuple[str, str, str]:
-        """Published, ours and the difference."""
+        """The published number, ours and their difference, as text."""
         return (
             f"{self.published:,.{self.decimals}f}",
             f"{self.ours:,.{self.decimals}f}",
@@ -109,17 +116,17 @@ class Comparison:
         )
 
 
-def compare(run: Run) -> list[Comparison]:
-    """Every published number of this family that the run has a counterpart of.
+def beside_published(run: Run) -> list[Comparison]:
+    """The published numbers of this family that the run has a counterpart of, each beside ours.
 
-    With another network than the published one only slopes per parameter can be compared.
+    Where the network is not the published one, only slopes per parameter can be compared.
     """
     is_same = run.settings["network"] == _paper_settings(run)["network"]
-    return [*(_compare_basins(run) if is_same else []), *_compare_power_laws(run, is_same)]
+    return [*(_basins_beside(run) if is_same else []), *_power_laws_beside(run, is_same)]
 
 
 def deviations(run: Run) -> list[str]:
-    """What of the published protocol the run changes; empty if only chance is left to tell them apart."""
+    """The parts of the published protocol that the run changes; none if only chance tells the two apart."""
     ours, paper = run.settings, _paper_settings(run)
     words = {
         "data": "data",
@@ -133,9 +140,8 @@ def deviations(run: Run) -> list[str]:
     return changed if ours["method"] == "paper" else [*changed, "method (star, not the published grid and generators)"]
 
 
-def _compare_basins(run: Run) -> list[Comparison]:
-    columns = ["model_seed", "cutoff", "landscape_size", "model_size", "variant"]
-    ours = run.volumes.set_index(columns)["log_mean_power"]
+def _basins_beside(run: Run) -> list[Comparison]:
+    ours = run.volumes.set_index(list(BASIN_KEYS))["log_mean_power"]
     found = []
     for basin in _BASINS:
         key = (1, basin.cutoff, basin.landscape_size, basin.model_size, basin.variant)
@@ -146,7 +152,7 @@ def _compare_basins(run: Run) -> list[Comparison]:
     return found
 
 
-def _compare_power_laws(run: Run, is_same_network: bool) -> list[Comparison]:
+def _power_laws_beside(run: Run, is_same_network: bool) -> list[Comparison]:
     found = []
     own = own_basins(run.volumes[run.volumes["cutoff"] == 0.1])
     for (family, variant), published in _POWER_LAWS.items():
@@ -156,7 +162,7 @@ def _compare_power_laws(run: Run, is_same_network: bool) -> list[Comparison]:
         which = "" if variant == NO_VARIATION else f", {variant}"
         if is_same_network:
             found += [
-                Comparison(f"slope a of log V = a ln N + log k{which}", published.slope, law.slope),
+                Comparison(f"slope a of log mean r^P = a ln N + log k{which}", published.slope, law.slope),
                 Comparison(f"intercept log k{which}", published.intercept, law.intercept),
             ]
         found.append(Comparison(f"slope per parameter a / P{which}", published.per_parameter, law.per_parameter, 4))
@@ -169,7 +175,7 @@ def _paper_settings(run: Run) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Tuples as the lists that JSON makes of them."""
+    """The value with lists for tuples, as JSON returns it."""
     if isinstance(value, dict):
         return {key: _plain(part) for key, part in value.items()}
     return [_plain(part) for part in value] if isinstance(value, (list, tuple)) else value

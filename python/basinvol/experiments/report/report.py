@@ -11,17 +11,18 @@ from typing import Any, TypedDict
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
+from ..records.columns import MODEL_KEYS
 from ..records.reading import Run, basins, minimum_label, read_volumes
 from ..records.run_directory import write_atomically
 from .claims import Claim, judge
 from .figures import draw_all
-from .published import KNOWN_EXCEPTIONS, compare, deviations
+from .published import KNOWN_EXCEPTIONS, beside_published, deviations
 
 __all__ = ["read_volumes", "text_table", "write_report"]
 
 
 class _Cell(TypedDict):
-    """One number of the table of volumes."""
+    """One number in the table of volumes."""
 
     text: str
     own: bool
@@ -48,12 +49,13 @@ def write_report(path: Path) -> Path:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page = environment.from_string(template).render(
         settings=run.settings,
+        levels=", ".join(f"{level:,}" for level in run.settings["levels"]),
         config=run.config,
         command=command(run),
         summary=summary(run),
         claims=judge(run.volumes, run.settings["claims"]),
         exception=KNOWN_EXCEPTIONS.get(run.settings["name"], ""),
-        published=compare(run),
+        published=beside_published(run),
         deviations=deviations(run),
         tables=_tables(run.volumes),
         figures=draw_all(run, path / "figures"),
@@ -69,11 +71,14 @@ def write_report(path: Path) -> Path:
 
 
 def text_table(path: Path) -> str:
-    """The volumes as text: a row per landscape, a column per minimum, the own minimum in brackets; and the claims."""
+    """The volumes as text, a row per landscape and a column per minimum, and the claims below them."""
     run = Run.read(path)
     lines = []
     for table in _tables(run.volumes):
-        lines.append(f"log mean r^P in nats, cutoff {table['cutoff']:g}; [own], * largest of its row, - not a minimum")
+        lines.append(
+            f"log mean r^P in nats, cutoff {table['cutoff']:g}; [trained on that landscape], * largest of its row, "
+            "- not a minimum"
+        )
         width = max(20, *(len(label) + 4 for label in table["columns"]))
         lines.append(f"{'landscape':>12}" + "".join(f"{label:>{width}}" for label in table["columns"]))
         for size, cells in table["rows"]:
@@ -86,7 +91,7 @@ def text_table(path: Path) -> str:
     lines += [
         f"{claim.verdict:>14}: {claim.text} {claim.reason}" for claim in judge(run.volumes, run.settings["claims"])
     ]
-    for row in compare(run):
+    for row in beside_published(run):
         published, ours, difference = row.texts()
         lines.append(f"{'published':>14}: {row.what}: {published}; here {ours} ({difference})")
     return "\n".join(lines)
@@ -117,7 +122,7 @@ def command(run: Run) -> str:
 
 
 def summary(run: Run) -> list[str]:
-    """What the run says, in a few words each."""
+    """How many claims have each verdict, in a few words."""
     verdicts: dict[str, list[Claim]] = {}
     for claim in judge(run.volumes, run.settings["claims"]):
         verdicts.setdefault(claim.verdict, []).append(claim)
@@ -133,7 +138,7 @@ def _tables(volumes: pd.DataFrame) -> list[_Table]:
 
 
 def _minima(rows: pd.DataFrame) -> list[tuple[int, str]]:
-    """Size and variant of every minimum: by variant as described, then by size."""
+    """Size and variant of every minimum, in the order of the variants' description and then by size."""
     order = list(pd.unique(rows["variant"]))
     pairs = rows[["model_size", "variant"]].drop_duplicates().itertuples(index=False, name=None)
     return sorted(pairs, key=lambda pair: (order.index(pair[1]), pair[0]))
@@ -146,7 +151,7 @@ def _columns(rows: pd.DataFrame) -> list[str]:
 
 
 def _matrix(rows: pd.DataFrame) -> list[tuple[int, list[_Cell]]]:
-    """Means over seeds, the largest of each row marked."""
+    """The rows of a table: means over seeds, with the largest of each row marked."""
     keys = ["landscape_size", "model_size", "variant"]
     means = basins(rows).groupby(keys)["log_mean_power"].mean()
     inside = basins(rows).groupby(keys)["verdict"]
@@ -175,13 +180,13 @@ def _matrix(rows: pd.DataFrame) -> list[tuple[int, list[_Cell]]]:
 
 
 def _models(volumes: pd.DataFrame) -> list[dict[str, Any]]:
-    models = volumes.drop_duplicates(["model_seed", "model_size", "variant"])
+    models = volumes.drop_duplicates(list(MODEL_KEYS))
     return [{str(name): value for name, value in row.items()} for row in models.to_dict("records")]
 
 
 def _savings(run: Run) -> list[str]:
-    """What cutoffs that were added took, against what the first search took for each basin."""
-    passes = run.volumes.drop_duplicates(["model_seed", "model_level", "variant", "search_pass"])
+    """What the search at added cutoffs cost, against what the first search cost for as many basins."""
+    passes = run.volumes.drop_duplicates([*MODEL_KEYS, "search_pass"])
     spent = passes.groupby("search_pass")["evaluations"].sum() * run.settings["num_directions"]
     measured = basins(run.volumes).groupby("search_pass").size()
     found = []
@@ -191,14 +196,15 @@ def _savings(run: Run) -> list[str]:
         taken = spent[number]
         expected = spent[0] / measured.get(0, math.nan) * measured.get(number, 0)
         found.append(
-            f"Cutoffs added later ({listed}) started from brackets already known: {taken:,.0f} evaluations, where "
-            f"the first search would have taken about {expected:,.0f}; {expected - taken:,.0f} were saved."
+            f"The search at cutoffs added later ({listed}) started from known brackets and took {taken:,.0f} "
+            f"evaluations; at the rate of the first search it would have taken about {expected:,.0f}, so that "
+            f"{expected - taken:,.0f} were saved."
         )
     return found
 
 
 def _warnings(run: Run) -> list[str]:
-    """What a reader of the numbers must know first."""
+    """What a reader must know before the numbers."""
     inside, found = basins(run.volumes), []
     decided = inside[inside["max_share"] > 0.5]
     if len(decided):

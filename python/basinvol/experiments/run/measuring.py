@@ -1,4 +1,4 @@
-"""Radii of one trained model, pass by pass: the first in blocks, later ones from what earlier ones saw."""
+"""Radii of one trained model, pass by pass: the first pass works in blocks, later ones start from what is known."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ..records.run_directory import RunDirectory
 from .execution import Execution
 from .training import loss_function
 
-BLOCK = 50  # directions to a Parquet part: what a kill can cost
+BLOCK = 50  # directions in a Parquet part; a kill loses the work on one part at most
 
 
 def block_starts(experiment: Experiment) -> range:
@@ -32,10 +32,15 @@ def block_starts(experiment: Experiment) -> range:
 
 
 class Measurement:
-    """What is known of one model's radii, on disk and beyond.
+    """The search for the radii of one model, which goes on from what is on disk.
 
     Args:
+        experiment: what the model belongs to.
+        directory: of the run.
+        execution: how to run it.
         name: of the model, in file names.
+        network: the model.
+        split: the examples of its seed.
     """
 
     def __init__(
@@ -56,7 +61,7 @@ class Measurement:
         self._split = split
 
     def solver(self, cutoffs: tuple[float, ...]) -> RaySolver:
-        """Ready to search for these cutoffs, with the experiment's method."""
+        """A solver for these cutoffs, with the experiment's method."""
         experiment, execution, sizes = self.experiment, self._execution, self.experiment.landscape_sizes
         is_paper = experiment.method == "paper"
         examples = self._split.inputs[: sizes[-1]], self._split.targets[: sizes[-1]]
@@ -73,7 +78,7 @@ class Measurement:
         )
 
     def first_pass(self, solver: RaySolver) -> Radii:
-        """Radii at the cutoffs that the run began with. [L, C, D]"""
+        """The radii at the cutoffs that the run began with. [L, C, D]"""
         experiment, parts = self.experiment, []
         with self._execution.bar(experiment.num_directions, f"measure {self.name}", "dir") as bar:
             for block, start in enumerate(block_starts(experiment)):
@@ -89,7 +94,7 @@ class Measurement:
         return self._refined(solver, Radii.concatenate(parts))
 
     def _refined(self, solver: RaySolver, radii: Radii) -> Radii:
-        """The rays that decide a volume are known once all blocks are: they are a part of their own."""
+        """The radii with those that decide a volume narrowed further; they are known only when all blocks are done."""
         path = self.directory.refined_path(self.name)
         if not path.exists():
             with self.directory.timed(f"radii/{path.stem}"):
@@ -100,9 +105,14 @@ class Measurement:
         return radii.replaced(torch.tensor(rays, dtype=torch.int64), refined)
 
     def later_pass(self, number: int, solver: RaySolver, earlier: Callable[[], list[Radii]]) -> Radii:
-        """Radii at cutoffs that were added, from the brackets that earlier passes know. [L, C, D]
+        """The radii at cutoffs that were added, from the brackets that earlier passes know. [L, C, D]
 
         `num_evaluations` counts those of this pass alone.
+
+        Args:
+            number: of the pass, from 1 on.
+            solver: for the cutoffs of this pass.
+            earlier: gives the radii of all earlier passes, if they are needed.
         """
         path, cutoffs = self.directory.pass_path(self.name, number), solver.problem.cutoffs
         if not path.exists():
@@ -113,7 +123,7 @@ class Measurement:
         return read_block(path, self.experiment.landscape_sizes, cutoffs)[0]
 
     def _continued(self, solver: RaySolver, earlier: list[Radii]) -> Radii:
-        """The search, begun at what earlier passes know, where they know enough."""
+        """The radii of a search that begins at what earlier passes know, where they know enough."""
         count, kept = self.experiment.num_directions, [radii.trace for radii in earlier if radii.trace is not None]
         # Rays that were skipped as too short at one cutoff may matter at another: nothing is known of them.
         if self._execution.resolve != "all" or len(kept) < len(earlier):
@@ -134,7 +144,7 @@ class Measurement:
 
 
 def _slopes(known: Radii, cutoffs: tuple[float, ...]) -> Tensor:
-    """Slope of every ray at the nearest cutoff of an earlier pass; a quadratic's where it did not cross. [L, C, D]"""
+    """The slope of every ray at the nearest earlier cutoff; where it did not cross, that of a quadratic. [L, C, D]"""
     nearest = [min(range(len(known.cutoffs)), key=lambda c: abs(known.cutoffs[c] - cutoff)) for cutoff in cutoffs]
     slopes = torch.where(known.is_status(Status.CROSSED), known.slope, DEFAULT_SLOPE)
     return slopes[:, nearest]

@@ -1,4 +1,4 @@
-"""Losses in the plane through three minima: the paper's first figure, as records."""
+"""Losses in the plane through three minima: the records of the paper's first figure."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _MARGIN = 0.9  # of the triangle's larger extent, on every side of it
 def slice_losses(worker: Worker) -> None:
     """Writes the losses on a grid through three minima of the first seed, on the smallest and a larger landscape.
 
-    The minima are the first, the middle and the last of those with the same network. Nothing is written where there
-    are fewer than three, or `slice_points` is 0, or the file is there.
+    The minima are the first, the middle and the last of those with the same network. Nothing is written if there are
+    fewer than three, if `slice_points` is 0, or if the file exists.
     """
     path = worker.directory.slices_path(worker.experiment.seeds[0])
     if path.exists() or worker.experiment.slice_points == 0:
@@ -41,7 +41,7 @@ def slice_losses(worker: Worker) -> None:
 
 
 def _columns(worker: Worker, models: list[tuple[str, nn.Module]]) -> dict[str, list[object]]:
-    """One row for every minimum and grid point on every landscape."""
+    """The columns of the file: one row for every minimum and grid point on every landscape."""
     experiment, networks = worker.experiment, [network for _, network in models]
     split, sizes = worker.split(experiment.seeds[0]), experiment.landscape_sizes
     sizes = tuple(sorted({sizes[0], sizes[len(sizes) // 2]}))
@@ -64,7 +64,7 @@ def _columns(worker: Worker, models: list[tuple[str, nn.Module]]) -> dict[str, l
 
 
 def _three_minima(worker: Worker) -> list[tuple[str, nn.Module]]:
-    """Label and network of three models of the first seed, or fewer."""
+    """Label and network of three models of the first seed, or of fewer if there are not as many."""
     experiment, seed = worker.experiment, worker.experiment.seeds[0]
     variants = [v for v in experiment.variants() if v.network == experiment.variants()[0].network]
     found = [(level, variant) for variant in variants for level in experiment.levels]
@@ -82,7 +82,7 @@ def _three_minima(worker: Worker) -> list[tuple[str, nn.Module]]:
 
 
 def _plane(minima: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """The first minimum, two orthonormal axes [2, P], and the minima in their coordinates [3, 2]."""
+    """The first minimum [P], two orthonormal axes [2, P], and the three minima in their coordinates [3, 2]."""
     origin = minima[0]
     first, second = minima[1] - origin, minima[2] - origin
     x_axis = first / first.norm()
@@ -92,7 +92,7 @@ def _plane(minima: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _grid(corners: Tensor, points: int) -> Tensor:
-    """points x points positions on a square around the triangle, row by row. [points^2, 2]"""
+    """Positions on a square grid around the triangle, row by row. [points^2, 2]"""
     low, high = corners.min(dim=0).values, corners.max(dim=0).values
     half = (0.5 + _MARGIN) * (high - low).max()
     steps = half * torch.linspace(-1, 1, points, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Runs an experiment into a run directory: train, measure, record. The same command continues a run that was killed."""
+"""Runs an experiment into a run directory: it trains, measures and records, and continues a run that was stopped."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from .worker import TrainingRun, Worker, training_runs
 
 
 class Sweep:
-    """One experiment in one directory.
+    """The run of one experiment in one directory.
 
     Args:
         experiment: what to run. Cutoffs that a run in the directory does not have are added to it.
         out: the run directory.
-        execution: how.
+        execution: how to run it; None for the defaults.
 
     Raises:
         ValueError: the directory holds another experiment, or another process is at work in it.
@@ -38,7 +38,7 @@ class Sweep:
             self._claim()
 
     def run(self, jobs: int = 1) -> None:
-        """Everything that is not there yet, then volumes.csv.
+        """Trains and measures what is not there yet, then writes volumes.csv.
 
         Args:
             jobs: processes that train and measure; the results do not depend on it.
@@ -48,11 +48,12 @@ class Sweep:
             self.directory.remove_unfinished()
             experiment = replace(self.experiment, cutoffs=self.directory.passes()[0])
             worker, runs = Worker(experiment, self.directory, self.execution), training_runs(experiment)
-            if jobs == 1:
-                for run in runs:
+            unfinished = [run for run in runs if not worker.is_finished(run)]
+            if jobs == 1 or len(unfinished) < 2:  # a process takes seconds to start
+                for run in unfinished:
                     worker.work(run)
             else:
-                work_in_processes(worker, runs, jobs)
+                work_in_processes(worker, unfinished, jobs)
             slice_losses(worker)
             self.directory.write_volumes(self._rows(runs))
 

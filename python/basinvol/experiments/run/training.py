@@ -1,4 +1,4 @@
-"""Networks and their training as in the paper: one initialization per seed, the weights of the last epoch."""
+"""Networks and their training as in the paper: one initialization per seed, and the weights of the last epoch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CHUNK = 4096  # examples evaluated at a time: convolutions of 60,000 would take
 
 
 def build_network(network: Network, model_seed: int) -> nn.Sequential:
-    """The layers in order, in torch's default initialization after manual_seed(model_seed)."""
+    """The network in torch's default initialization after manual_seed(model_seed), layer by layer."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(model_seed)
         layers: list[nn.Module] = []
@@ -40,7 +40,7 @@ def build_network(network: Network, model_seed: int) -> nn.Sequential:
 
 
 def loss_function(name: str) -> LossFunction:
-    """The mean loss of this name."""
+    """The mean loss of this name: "cross_entropy", "bce_with_logits" or "mse"."""
     loss_fn: LossFunction = _LOSSES[name]
     return loss_fn
 
@@ -57,6 +57,11 @@ def train(
     """Trains `model` in place.
 
     Args:
+        model: the network.
+        loss_fn: loss_fn(outputs, targets) -> mean loss.
+        inputs: training examples. [N, ...]
+        targets: what the loss compares their outputs with. [N, ...]
+        training: the optimizer's settings.
         seed: of the order of batches; a full batch is taken in the order of the data.
         on_epoch: called after every epoch with its number, from 1 on.
     """
@@ -111,7 +116,8 @@ def _step(
 
 @torch.no_grad()
 def _ascend(parameters: list[nn.Parameter], training: Training) -> None:
-    """To the point of largest loss, to first order, within the radius (in units of |w| if adaptive)."""
+    """Moves the parameters to where the loss is largest, to first order, within the radius (in units of |w| if
+    adaptive)."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     scales = [p.abs() if training.is_adaptive else torch.ones_like(p) for p in parameters]
     norm = torch.stack([(scale * g).norm() for scale, g in zip(scales, gradients, strict=True)]).norm()
@@ -120,7 +126,14 @@ def _ascend(parameters: list[nn.Parameter], training: Training) -> None:
 
 
 def per_example_losses(model: nn.Module, loss: str, inputs: Tensor, targets: Tensor) -> Tensor:
-    """Loss of every example, the mean over its outputs. [N] float64"""
+    """The loss of every example, a mean over its outputs. [N] float64
+
+    Args:
+        model: the network.
+        loss: name of the loss.
+        inputs: examples. [N, ...]
+        targets: what the loss compares their outputs with. [N, ...]
+    """
     with torch.no_grad():
         chunks = zip(inputs.split(_CHUNK), targets.split(_CHUNK), strict=True)
         losses = [_LOSSES[loss](model(x), y, reduction="none").double() for x, y in chunks]
@@ -128,7 +141,13 @@ def per_example_losses(model: nn.Module, loss: str, inputs: Tensor, targets: Ten
 
 
 def accuracy(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
-    """Share of examples whose largest output is their label, or whose one logit has the sign of it."""
+    """The share of examples whose largest output is at their label, or whose single logit has the right sign.
+
+    Args:
+        model: the network.
+        inputs: examples. [N, ...]
+        targets: classes [N], one-hot rows [N, C], or one column of 0 and 1 [N, 1].
+    """
     with torch.no_grad():
         outputs = torch.cat([model(chunk) for chunk in inputs.split(_CHUNK)])
     if outputs.shape[1] == 1:

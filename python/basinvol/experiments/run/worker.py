@@ -1,30 +1,28 @@
-"""Trains and measures the models of an experiment, one training at a time; each a pure function of it."""
+"""Trains and measures the models of an experiment, one training at a time; each is a pure function of it."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from safetensors.torch import load_model, save
-from torch import Tensor, nn
+from torch import nn
 
-from ...model.parameters import ParameterSpace
-from ...search.radii import Radii, Status
-from ...trust.result import Volume
+from ...search.radii import Radii
 from ..data.examples import Split, load
 from ..describe.description import Experiment, Network, Training, Variant
 from ..records.run_directory import RunDirectory, model_name, pass_name, write_atomically
 from .execution import Execution
 from .measuring import Measurement, block_starts
-from .training import accuracy, build_network, loss_function, per_example_losses, train
+from .rows import ModelRows, data_seed
+from .training import build_network, loss_function, torch_threads, train
 
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """One training, and the variants whose weights it gives: one, or the checkpoints of it."""
+    """One training, and the variants whose weights it gives: a single one, or its checkpoints."""
 
     seed: int
     level: int
@@ -32,16 +30,16 @@ class TrainingRun:
 
     @property
     def name(self) -> str:
-        """Of the training in timings and bars."""
+        """The name under which timings and progress bars show this training."""
         return model_name(self.seed, self.level, self.variants[-1].label)
 
     def models(self) -> Iterator[tuple[str, Variant]]:
-        """Every model by name."""
+        """Every model of this training: its name in files, and its variant."""
         return ((model_name(self.seed, self.level, variant.label), variant) for variant in self.variants)
 
 
 def training_runs(experiment: Experiment) -> list[TrainingRun]:
-    """All trainings; variants that differ in the number of epochs alone share one."""
+    """All trainings of an experiment; variants that differ only in the number of epochs share one."""
     groups: dict[tuple[Network, Training], list[Variant]] = {}
     for variant in experiment.variants():
         groups.setdefault((variant.network, replace(variant.training, epochs=0)), []).append(variant)
@@ -51,7 +49,13 @@ def training_runs(experiment: Experiment) -> list[TrainingRun]:
 
 
 class Worker:
-    """Trains and measures models of one experiment in one directory."""
+    """Trains and measures models of one experiment in one directory.
+
+    Args:
+        experiment: what the models belong to.
+        directory: of the run.
+        execution: how to run it.
+    """
 
     def __init__(self, experiment: Experiment, directory: RunDirectory, execution: Execution) -> None:
         self.experiment = experiment
@@ -60,29 +64,41 @@ class Worker:
         self._loaded: tuple[int, Split] | None = None
 
     def work(self, run: TrainingRun) -> None:
-        """Everything that is not there yet of one training and its models."""
-        missing = [(name, variant) for name, variant in run.models() if not self._is_finished(name)]
+        """Trains and measures what the directory does not hold yet of one training and its models."""
+        missing = [(name, variant) for name, variant in run.models() if not self._is_measured(name)]
         if not missing:
             return
-        self._train(run)
-        for name, variant in missing:
-            self._measure(run, name, variant)
+        # Several workers with all threads each would wait for one another; one alone does as it was told.
+        with torch_threads(self.execution.num_threads):
+            self._train(run)
+            for name, variant in missing:
+                self._measure(run, name, variant)
+
+    def is_finished(self, run: TrainingRun) -> bool:
+        """Whether the directory holds everything of one training and its models."""
+        return all(self._is_measured(name) for name, _ in run.models())
 
     def split(self, seed: int) -> Split:
-        """The examples of one seed."""
+        """Loads the examples of one model seed; they are kept until another seed is asked for."""
         if self._loaded is None or self._loaded[0] != seed:
-            split = load(self.experiment, 10 + seed, self.execution.data_dir)
-            self.directory.check_data(10 + seed, split.fingerprint())
+            split = load(self.experiment, data_seed(seed), self.execution.data_dir)
+            self.directory.check_data(data_seed(seed), split.fingerprint())
             self._loaded = seed, split
         return self._loaded[1]
 
     def trained(self, seed: int, name: str, variant: Variant) -> nn.Module:
-        """A network with its weights from the directory."""
+        """Builds the network of a model and loads its weights from the directory.
+
+        Args:
+            seed: model seed.
+            name: of the model, in file names.
+            variant: its network and training.
+        """
         network = build_network(variant.network, seed)
         load_model(network, self.directory.model_path(name))
         return network.eval()
 
-    def _is_finished(self, name: str) -> bool:
+    def _is_measured(self, name: str) -> bool:
         numbers = range(len(self.directory.passes()))
         blocks = range(len(block_starts(self.experiment)))
         parts = [
@@ -113,11 +129,10 @@ class Worker:
             train(network, loss_function(experiment.loss), *examples, last.training, run.seed, on_epoch)
 
     def _measure(self, run: TrainingRun, name: str, variant: Variant) -> None:
-        """The rows of every pass."""
+        """Searches for every pass what is not there yet, and writes its rows."""
         network, split = self.trained(run.seed, name, variant), self.split(run.seed)
         measurement = Measurement(self.experiment, self.directory, self.execution, name, network, split)
-        losses = per_example_losses(network, self.experiment.loss, split.inputs, split.targets)
-        shared = self._model_columns(run, variant, network, losses)
+        model = ModelRows(self.experiment, run.seed, run.level, variant, network, split)
         passes: list[Radii] = []
         for number, cutoffs in enumerate(self.directory.passes()):
             solver = measurement.solver(cutoffs)
@@ -125,78 +140,4 @@ class Worker:
                 passes.append(measurement.first_pass(solver))
             else:
                 passes.append(measurement.later_pass(number, solver, lambda: passes))
-            radii = passes[-1]
-            found = {
-                **shared,
-                "backend": solver.choice.backend.name,
-                "search_pass": number,
-                "evaluations": float(radii.num_evaluations.double().mean()),
-            }
-            rows = [
-                {
-                    **found,
-                    "landscape_level": level,
-                    "landscape_size": size,
-                    "cutoff": cutoff,
-                    "landscape_loss": float(solver.center_losses[row]),
-                    "ends_at": _end(losses, self.experiment.base, cutoff),
-                    **self._volume_columns(radii.at(size, cutoff), measurement.space, solver.problem.scale),
-                }
-                for row, (level, size) in enumerate(self._landscapes())
-                for cutoff in cutoffs
-            ]
-            self.directory.write_rows(pass_name(name, number), rows)
-
-    def _landscapes(self) -> Iterator[tuple[int, int]]:
-        return zip(self.experiment.landscape_levels, self.experiment.landscape_sizes, strict=True)
-
-    def _model_columns(self, run: TrainingRun, variant: Variant, network: nn.Module, losses: Tensor) -> dict[str, Any]:
-        experiment, split = self.experiment, self.split(run.seed)
-        test = split.test_inputs, split.test_targets
-        size = experiment.base + run.level
-        return {
-            "experiment": experiment.name,
-            "model_seed": run.seed,
-            "data_seed": 10 + run.seed,
-            "model_level": run.level,
-            "model_size": size,
-            "variant": variant.label,
-            "num_params": sum(p.numel() for p in network.parameters()),
-            "num_directions": experiment.num_directions,
-            "train_loss": float(losses[:size].mean()),
-            "test_loss": float(per_example_losses(network, experiment.loss, *test).mean()),
-            "test_accuracy": accuracy(network, *test),
-        }
-
-    def _volume_columns(self, radii: Radii, space: ParameterSpace, scale: Tensor) -> dict[str, Any]:
-        """The volume of one row. With the published method rays that never cross are left out, if any ray crosses."""
-        any_left = not bool(radii.is_status(Status.CENSORED).all())
-        drops = self.experiment.method == "paper" and any_left
-        volume = Volume.of(radii, space, scale, on_censored="drop" if drops else "bound")
-        found = volume.diagnostics
-        return {
-            "num_crossed": int(radii.is_status(Status.CROSSED).sum()),
-            "num_censored": int(radii.is_status(Status.CENSORED).sum()),
-            "log_mean_power": volume.log_mean_power,
-            "log_volume": volume.log_volume,
-            "log_unit_ball": volume.log_unit_ball,
-            "log_det_scale": volume.log_det_scale,
-            "standard_error": volume.standard_error,
-            "lower_bound": volume.lower_bound,
-            "ess": found.ess,
-            "max_share": found.max_share,
-            "z": found.z,
-            "k_hat": found.k_hat,
-            "split_nats": found.split_nats,
-            "cutoff_slope": found.cutoff_slope,
-            "verdict": found.verdict.value,
-            "reason": found.reason,
-        }
-
-
-def _end(losses: Tensor, base: int, cutoff: float) -> int | None:
-    """The number of examples, at least the base, at which the running mean loss first exceeds the cutoff."""
-    running = losses.cumsum(0) / torch.arange(1, len(losses) + 1)
-    beyond = (running > cutoff).nonzero().reshape(-1)
-    beyond = beyond[beyond >= base - 1]
-    return int(beyond[0]) + 1 if len(beyond) else None
+            self.directory.write_rows(pass_name(name, number), model.of_pass(number, solver, passes[-1]))
