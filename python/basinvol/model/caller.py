@@ -20,7 +20,7 @@ _PREFIX = "model."
 class _Objective(nn.Module):
     """The model, and what is done with its outputs, as one module: replaced parameters are in place during both.
 
-    A loss that reads `model.parameters()`, as weight decay inside the loss does, then sees the perturbed ones.
+    A loss that reads `model.parameters()`, as weight decay inside the loss does, then sees the perturbed values.
     """
 
     def __init__(self, model: nn.Module, loss_fn: LossFunction) -> None:
@@ -43,12 +43,13 @@ class ModelCaller:
     Args:
         model: the user's module, which is never copied and never changed.
         loss_fn: loss_fn(outputs, targets) -> mean loss.
-        device: where it is evaluated; parameters and buffers that are elsewhere are copied there once.
+        device: where the model is evaluated; parameters and buffers that are elsewhere are copied there once.
     """
 
     def __init__(self, model: nn.Module, loss_fn: LossFunction, device: torch.device) -> None:
         self._model, self._device = model, device
         self._objective = _Objective(model, loss_fn)
+        # Buffers are copied even on the same device: another use of the model may update its own in place.
         self._parameters = {name: p.detach().to(device) for name, p in model.named_parameters()}
         self._buffers = {name: b.detach().to(device, copy=True) for name, b in model.named_buffers()}
         # What the first call changes is put back after every call; where that is nothing, no other call is watched.
@@ -61,20 +62,39 @@ class ModelCaller:
         return self._parameters
 
     def loss(self, named: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> Any:
-        """What the loss gives with `named` in place of parameters of these names."""
+        """The loss with `named` in place of the parameters of these names, as the loss function returns it.
+
+        Args:
+            named: tensors in place of the parameters of these names.
+            inputs: a batch of examples. [n, ...]
+            targets: their targets. [n, ...]
+        """
         return self._call(named, inputs, targets)
 
     def outputs(self, named: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> Any:
-        """What the model gives, without the loss."""
+        """The model's outputs with `named` in place of the parameters of these names, without the loss.
+
+        Args:
+            named: tensors in place of the parameters of these names.
+            inputs: a batch of examples. [n, ...]
+            targets: their targets, which are passed along and not read. [n, ...]
+        """
         return self._call(named, inputs, targets, wants_outputs=True)
 
     def loss_of_outputs(self, named: Mapping[str, Tensor], outputs: Tensor, targets: Tensor) -> Any:
-        """What the loss gives on outputs that are known."""
+        """The loss of outputs that are already known, as the loss function returns it.
+
+        Args:
+            named: tensors in place of the parameters of these names, for a loss that reads the parameters.
+            outputs: the model's outputs on a batch. [n, ...]
+            targets: the targets of that batch. [n, ...]
+        """
         return self._call(named, None, targets, outputs=outputs)
 
     @contextlib.contextmanager
     def measuring(self) -> Iterator[None]:
-        """Eval mode without gradients; flags, attributes and torch's random state are restored on the way out."""
+        """Sets eval mode without gradients; flags, attributes and torch's random state are restored on the way out."""
+        # fork_rng without a list would save the state of every GPU of the machine, and start them all.
         devices = [self._device] if self._device.type == "cuda" else []
         guard = ModuleGuard(self._model)
         with torch.no_grad(), torch.random.fork_rng(devices=devices):
@@ -94,12 +114,13 @@ class ModelCaller:
             name: buffer.clone() if known is None or name in known.buffers else buffer
             for name, buffer in self._buffers.items()
         }
+        # A change in place raises torch's version counter: the first call shows which buffers are cloned from then on.
         versions = {name: buffer._version for name, buffer in buffers.items()} if known is None else {}
         replaced = {_PREFIX + name: tensor for name, tensor in {**buffers, **self._parameters, **named}.items()}
         has_changed = False
         try:
             result = functional_call(self._objective, replaced, (inputs, targets), how)
-        finally:
+        finally:  # also after an error: the user may catch it and go on with the model
             if self._guard is not None:
                 has_changed = self._guard.restore()
         if known is None:

@@ -10,12 +10,12 @@ _CONTAINERS = (dict, list, set)
 
 
 class ModuleGuard:
-    """The attributes of a module and all its submodules, to be put back.
+    """Keeps the attributes of a module and all its submodules, to put them back.
 
-    Covered are attributes that are set, replaced or deleted, the contents of lists, dictionaries and sets that are
+    The guard covers attributes that are set, replaced or deleted, the contents of lists, dictionaries and sets that are
     attributes, and tensors that are attributes but neither parameters nor buffers and are changed in place. (Parameters
-    and buffers are never changed, because every call gets its own.) What lies deeper, such as a field of an object that
-    is an attribute, is not seen.
+    and buffers are never changed, because every call gets its own.) The guard does not see what lies deeper, such as a
+    field of an object that is an attribute.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -30,7 +30,7 @@ class ModuleGuard:
             (value, value._version, value.detach().clone())
             for _, attributes in self._attributes
             for value in attributes.values()
-            if isinstance(value, Tensor) and not value.is_inference()
+            if isinstance(value, Tensor) and not value.is_inference()  # inference tensors have no version counter
         ]
 
     def restore(self) -> bool:
@@ -50,6 +50,7 @@ class ModuleGuard:
         for position, (tensor, version, content) in enumerate(self._tensors):
             if tensor._version != version:
                 changed = True
+                # Copying back raises the version too: the new one is what the next call is compared with.
                 tensor.detach().copy_(content)
                 self._tensors[position] = tensor, tensor._version, content
         return changed
@@ -60,7 +61,7 @@ def _items(container: Any) -> list[Any]:
 
 
 def _is_same(now: list[Any], then: list[Any]) -> bool:
-    """By identity: values such as tensors have no single truth value."""
+    """Whether two lists hold the same objects; by identity, because tensors have no single truth value."""
     if len(now) != len(then):
         return False
     for a, b in zip(now, then, strict=True):
