@@ -35,7 +35,7 @@ FEWEST_WORDS = 4
 FEWEST_ARGUMENTS = 3  # besides self or cls, from which on a docstring says what each is
 
 # A first line is a sentence, or ends with the shape or the type of what is returned.
-_END = re.compile(r"(\.|\]|\b(float32|float64|int8|int64|bool)( each)?)$")
+_END = re.compile(r"(\.|(\]|\b(float32|float64|int8|int64|bool))( each)?)$")
 
 
 @dataclass(frozen=True)
