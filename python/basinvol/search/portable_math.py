@@ -40,7 +40,7 @@ def portable_exp(x: Tensor) -> Tensor:
     """Exponential of float64 values, which are clamped to [-700, 700]."""
     x = x.clamp(-_EXP_LIMIT, _EXP_LIMIT)
     power = torch.floor(x * _LOG2_E + 0.5)
-    r = (x - power * _LN_2_HIGH) - power * _LN_2_LOW  # in two parts, or the rounding of ln 2 would be times `power`
+    r = (x - power * _LN_2_HIGH) - power * _LN_2_LOW  # in two parts: the rounding of one ln 2 grows with `power`
     series = torch.ones_like(r)
     for k in range(_EXP_TERMS, 0, -1):
         series = series * r / float(k) + 1.0

@@ -116,7 +116,7 @@ class RaySearch:
         self.num_evaluations = torch.zeros(num_rays, dtype=torch.int64, device=device)
         self._grid_index = torch.zeros(num_rays, dtype=torch.int64, device=device)
 
-        # Contiguous tensors, because kernels address them as [D, T]. NaN at the center counts as outside.
+        # Not `center > cutoff`: NaN at the center counts as outside.
         outside = ~(targets.center <= targets.cutoff)
         self.status[:, outside] = Status.CENTER_OUTSIDE.code
         self.upper[:, outside] = 0.0
@@ -133,7 +133,7 @@ class RaySearch:
         self.slope, self.status = by_ray(known.slope), by_ray(known.status_code)
 
     def candidates(self, target: int, negligible: float) -> tuple[Tensor, Tensor]:
-        """Rays that may be negligible, and the radii to test them at: `negligible`, or the grid point below. [n]"""
+        """Rays that may be negligible, and where to test each: at `negligible`, or the grid point below. [n] each"""
         rays = (self.status[:, target] == RUNNING).nonzero().reshape(-1)
         radius = torch.full((len(rays),), negligible, dtype=torch.float64, device=rays.device)
         if self.settings.method == "grid":
