@@ -84,7 +84,7 @@ def estimate_volume(
         data: (inputs [N, ...], targets [N, ...]) tensors, or batches of them such as a DataLoader.
         cutoff: loss that bounds the basin, above the loss at the center.
         num_directions: D; for method="annealed" the rays that give the chains their first scale.
-        seed: of the directions and the chains.
+        seed: seed of the directions and the chains.
         scaling: "filter" (filter normalization) or "none".
         search: "interpolate", "bisect" or "grid".
         method: "star", as above; "paper", the published protocol exactly: legacy generator seeded 1..D, the grid
@@ -104,7 +104,7 @@ def estimate_volume(
             (torch, anywhere).
         device: where to evaluate; default the model's device.
         num_threads: threads of the CPU; default torch's number.
-        precision: of the products, see `find_radii`.
+        precision: precision of the products, see `find_radii`.
         on_censored: what to do with rays that never cross in Lebesgue measure: "raise", "drop" or "bound".
         measure: "lebesgue", "gaussian" with `sigma`, or "ball" with `radius`, both in units of the scale.
         sigma, radius: see `Measure`.

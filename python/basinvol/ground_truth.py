@@ -109,7 +109,7 @@ def ellipsoid(dim: int, condition: float, rotated: bool = False, seed: int = 0, 
         dim: P.
         condition: the spectrum of H is log-uniform from 1 to this.
         rotated: whether the axes are rotated at random; otherwise the coordinates are in random order.
-        seed: of the rotation or the order.
+        seed: seed of the rotation or the order.
         cutoff: c.
     """
     curvature = torch.logspace(0, math.log10(condition), dim, dtype=torch.float64)
@@ -134,7 +134,7 @@ def long_axes(dim: int, length: float, num_axes: int = 1, rotated: bool = True, 
         length: factor by which the axes are stretched.
         num_axes: k, the number of axes that are stretched.
         rotated: whether these axes point anywhere or along the first coordinates.
-        seed: of the rotation.
+        seed: seed of the rotation.
     """
     curvature = torch.ones(dim, dtype=torch.float64)
     curvature[:num_axes] = length**-2.0
@@ -302,7 +302,7 @@ def regression(dim: int, condition: float, rank: int | None = None, seed: int = 
         dim: P, the number of inputs.
         condition: the spectrum of H is log-uniform from 1 to this, on its range.
         rank: rank of the inputs X; default P.
-        seed: of the rotation of the inputs.
+        seed: seed of the rotation of the inputs.
     """
     rank = dim if rank is None else rank
     curvature = torch.logspace(0, math.log10(condition), rank, dtype=torch.float64)

@@ -108,7 +108,7 @@ def loss_profile(
         model, loss_fn, data: see `basinvol.estimate_volume`.
         num_directions: D, the number of rays.
         num_radii: R, the number of radii, evenly spaced in their logarithm.
-        seed: of the directions.
+        seed: seed of the directions.
         scaling, backend, device, num_threads: see `basinvol.estimate_volume`.
 
     Raises:

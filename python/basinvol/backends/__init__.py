@@ -27,7 +27,7 @@ _MEMBERS = ("name", "precisions", "direction_kinds", "unusable", "unsupported", 
 
 @dataclass(frozen=True)
 class Choice:
-    """The backend that runs, and the reason for which it was chosen."""
+    """The backend that runs, and the reason why it was chosen."""
 
     backend: Backend
     reason: str

@@ -168,7 +168,7 @@ def compiled_extension() -> Any:
 
 
 def unsupported_mlp(problem: RayProblem) -> str | None:
-    """The reason for which a problem is not a float32 perceptron with one of three losses, or None."""
+    """The reason why a problem is not a float32 perceptron with one of three losses, or None."""
     try:
         _read(problem)
     except Unsupported as refusal:

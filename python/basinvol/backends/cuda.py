@@ -20,7 +20,7 @@ class CudaBackend:
     direction_kinds: tuple[str, ...] = ("philox", "legacy")
 
     def unusable(self, device: torch.device) -> str | None:
-        """The reason for which it cannot run, or None; the landscape may be on the CPU or on a CUDA device."""
+        """The reason why it cannot run, or None; the landscape may be on the CPU or on a CUDA device."""
         build = compiled_extension().build_info()
         if build["cuda"] is None:
             return "this installation was built without CUDA (reinstall where nvcc is on the path)"
@@ -31,7 +31,7 @@ class CudaBackend:
         return None
 
     def unsupported(self, problem: RayProblem) -> str | None:
-        """The reason for which the problem is not a float32 perceptron with one of three losses, or None."""
+        """The reason why the problem is not a float32 perceptron with one of three losses, or None."""
         return unsupported_mlp(problem)
 
     def prepare(self, problem: RayProblem, resources: Resources) -> Engine:
@@ -47,7 +47,7 @@ class CudaEngine(CompiledEngine):
     Args:
         problem: the landscape, directions, center and scale.
         resources: the memory that it may use.
-        precision: of the products, "fp32" or "tf32x3".
+        precision: precision of the products, "fp32" or "tf32x3".
         device: number of the device.
     """
 

@@ -69,7 +69,7 @@ class Mlp:
     """A perceptron: linear layers with activations, on flat inputs.
 
     Attributes:
-        layers: from the first to the last.
+        layers: the layers, from the first to the last.
         squeezes: whether the output drops a last dimension of one.
     """
 

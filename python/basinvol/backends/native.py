@@ -19,11 +19,11 @@ class NativeBackend:
     direction_kinds: tuple[str, ...] = ("philox", "legacy")
 
     def unusable(self, device: torch.device) -> str | None:
-        """The reason for which it cannot run, or None on the CPU."""
+        """The reason why it cannot run, or None on the CPU."""
         return None if device.type == "cpu" else f"it computes on the cpu, and the landscape is on {device}"
 
     def unsupported(self, problem: RayProblem) -> str | None:
-        """The reason for which the problem is not a float32 perceptron with one of three losses, or None."""
+        """The reason why the problem is not a float32 perceptron with one of three losses, or None."""
         return unsupported_mlp(problem)
 
     def prepare(self, problem: RayProblem, resources: Resources) -> NativeEngine:

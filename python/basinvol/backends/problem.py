@@ -35,7 +35,7 @@ class RayProblem:
         scale: the positive factor of each parameter. [P]
         cutoffs: losses that bound the basin. [C]
         settings: how to search.
-        precision: of the products, one of the backend's `precisions`; None for its first.
+        precision: precision of the products, one of the backend's `precisions`; None for its first.
     """
 
     landscape: Landscape
@@ -54,7 +54,7 @@ class Resources:
     Attributes:
         num_threads: threads of the CPU.
         memory_budget: bytes for what is kept between evaluations; None for 1 GiB, or on a device most of what is free.
-        instruction_set: of the native backend; empty for the best this machine has.
+        instruction_set: instruction set of the native backend; empty for the best this machine has.
     """
 
     num_threads: int
@@ -118,11 +118,11 @@ class Backend(Protocol):
     direction_kinds: tuple[str, ...]  # of `Directions.kind` that it can make; empty for all, from their vectors
 
     def unusable(self, device: torch.device) -> str | None:
-        """The reason for which it cannot run on this device, or None."""
+        """The reason why it cannot run on this device, or None."""
         ...
 
     def unsupported(self, problem: RayProblem) -> str | None:
-        """The reason for which it cannot solve this problem, naming the layer or the setting, or None."""
+        """The reason why it cannot solve this problem, naming the layer or the setting, or None."""
         ...
 
     def prepare(self, problem: RayProblem, resources: Resources) -> Engine:

@@ -56,7 +56,7 @@ def fit_radii(features: Tensor, radius: Tensor) -> Tensor:
     for a rotated one what it leaves is noise.
 
     Args:
-        features: from `group_sums`, rows that sum to 1. [n, F]
+        features: sums from `group_sums`, whose rows sum to 1. [n, F]
         radius: boundary radius along each direction, in scaled coordinates. [n] float64
     """
     target = radius.double() ** -2.0
@@ -117,7 +117,7 @@ def hessian_diagonal(
         center: the trained parameters. [P]
         kind: "ggn" (J' H_out J, positive semidefinite) or "hessian".
         num_probes: number of random sign vectors z.
-        seed: of the signs.
+        seed: seed of the signs.
     """
     generator = torch.Generator().manual_seed(seed)
     total = torch.zeros(space.dim, dtype=torch.float64)

@@ -20,7 +20,7 @@ class Whitening:
     """The map x = mean + A y, under which the reference Gaussian of x is standard in y.
 
     Attributes:
-        mean: of the reference Gaussian. [P] float64
+        mean: mean of the reference Gaussian. [P] float64
         factor: A, as its diagonal [P] or lower triangular [P, P]. float64
     """
 
@@ -56,7 +56,7 @@ class Gibbs:
 
     Attributes:
         beta: inverse temperature, per unit of loss.
-        precision: of the Gaussian factor, in scaled coordinates; 0 for none.
+        precision: precision of the Gaussian factor, in scaled coordinates; 0 for none.
         center_loss: L0, the loss at the center.
     """
 
@@ -93,7 +93,7 @@ class Hamiltonian:
         gibbs: the target, at t = 1.
         num_leapfrog: leapfrog steps of a trajectory.
         step: leapfrog step to begin with.
-        generator: of all random numbers, on the CPU.
+        generator: generator of all random numbers, on the CPU.
 
     Attributes:
         step: leapfrog step, in units of `shape`.
@@ -125,7 +125,7 @@ class Hamiltonian:
         return Chains(x, *self.energy.with_gradients(x))
 
     def reference(self, count: int) -> Chains:
-        """As many new chains, drawn from the reference Gaussian."""
+        """New chains, `count` of them, drawn from the reference Gaussian."""
         noise = torch.randn(count, len(self.whitening.mean), generator=self._generator, dtype=torch.float64)
         return self.start(self.whitening.to_x(noise))
 

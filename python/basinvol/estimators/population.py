@@ -58,7 +58,7 @@ class Population:
         hamiltonian: the moves; its step and shape are set on the way.
         num_chains: K.
         num_groups: G, a divisor of K.
-        generator: of the random numbers of resampling, on the CPU.
+        generator: generator of the random numbers of resampling, on the CPU.
     """
 
     def __init__(self, hamiltonian: Hamiltonian, num_chains: int, num_groups: int, generator: torch.Generator) -> None:

@@ -33,12 +33,12 @@ class Task:
         scale: the positive factor of each parameter. [P]
         cutoff: loss that bounds the basin.
         num_directions: D, the number of rays of a plain estimate.
-        seed: of all random numbers, see `stage_seed`.
+        seed: seed of all random numbers, see `stage_seed`.
         measure: what is measured.
         options: how rays are searched, and where.
         on_censored: what to do with rays that never cross, see `Volume.of`.
         progress: whether to show a bar.
-        generator: of the directions, see `Directions`.
+        generator: generator of the directions, see `Directions`.
     """
 
     landscape: Landscape
@@ -141,7 +141,7 @@ class Outcome:
 
     Attributes:
         volume: the number, with its verdict.
-        radii: of all rays that were averaged, in the measure's coordinates. [D]
+        radii: radii of all rays that were averaged, in the measure's coordinates. [D]
         solver: the solver that found them.
         uniform_directions, uniform_radii: rays along uniform directions, for probes.
         details: what the method reports about itself, by name.

@@ -87,7 +87,7 @@ def start_inside(
         rays: solved rays, from which the Gaussian takes its widths and the chains their first positions.
         num_chains: K.
         num_leapfrog: leapfrog steps of a trajectory.
-        generator: of the chains' random numbers.
+        generator: generator of the chains' random numbers.
     """
     dim, directions, radius = task.space.dim, rays.directions, rays.radii.entering
     groups, count = feature_groups(task.space, "diagonal" if len(radius) >= 2 * dim else "grouped")

@@ -83,7 +83,7 @@ class Directions:
 
         Args:
             indices: which directions, each from 0 to `count` - 1.
-            dtype: of the vectors.
+            dtype: dtype of the vectors.
             device: where the vectors are made.
         """
         rows = []

@@ -28,7 +28,7 @@ class ParameterSpace:
     Attributes:
         names: parameter names in model order.
         shapes: their shapes.
-        dtypes: of the parameters themselves, to which `unflatten` converts.
+        dtypes: dtypes of the parameters themselves, to which `unflatten` converts.
         left_out: name, number of elements and reason of every parameter that is not perturbed.
         num_frozen: how many elements are perturbed although they have `requires_grad=False`.
     """

@@ -77,7 +77,7 @@ class StretchedDirections(Directions):
 
         Args:
             indices: which directions, each from 0 to `count` - 1.
-            dtype: of the vectors.
+            dtype: dtype of the vectors.
             device: where the vectors are put.
         """
         if self.stretch is None:

@@ -84,7 +84,7 @@ def examine(
         data: (inputs [N, ...], targets [N, ...]), or batches of them such as a DataLoader.
         cutoff: loss that bounds the basin.
         num_directions: D of the measurement that is forecast.
-        seed: of the directions.
+        seed: seed of the directions.
         scaling: "filter" or "none", see `ParameterSpace.scale`.
         backend: see `estimate_volume`.
 

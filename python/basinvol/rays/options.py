@@ -33,9 +33,9 @@ class SearchOptions:
         grid: coefficients for search="grid", default linspace(0, 1, 100)^2.
         backend: a name, "auto", or an object with the interface of `basinvol.backends.Backend`.
         num_threads: threads of the CPU; default torch's number.
-        precision: of the products, one of `basinvol.backends.PRECISIONS`; default the backend's first.
+        precision: precision of the products, one of `basinvol.backends.PRECISIONS`; default the backend's first.
         memory_budget: bytes that the backend may keep between evaluations; it changes no result.
-        instruction_set: of the native backend; empty for the best that this machine has.
+        instruction_set: instruction set of the native backend; empty for the best that this machine has.
 
     Raises:
         ValueError: a setting has a value that is not allowed.

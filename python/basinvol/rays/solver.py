@@ -279,8 +279,8 @@ def find_radii(
         backend: "auto", "native" (C++, on the CPU), "triton" or "cuda" (on a CUDA device), "reference" (torch,
             anywhere), one that a package registered, or an object, see `basinvol.backends.Backend`.
         num_threads: default torch's number; the result does not depend on it.
-        precision: of the products: "fp32", "tf32x3" (tensor cores, as exact) or "tf32" (proposes radii that tf32x3
-            certifies); default the backend's best that is as exact as float32.
+        precision: precision of the products: "fp32", "tf32x3" (tensor cores, as exact) or "tf32" (proposes radii that
+            tf32x3 certifies); default the backend's best that is as exact as float32.
         progress: whether to show a bar, if standard error is a terminal.
 
     Raises:

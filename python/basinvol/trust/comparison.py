@@ -55,9 +55,9 @@ class Comparison:
     """The ranking of several minima; `print` shows the ranking first.
 
     Attributes:
-        names: from the largest minimum down.
-        log_volumes, trace_predictions: in that order, in nats.
-        verdicts: in that order.
+        names: names of the minima, from the largest down.
+        log_volumes, trace_predictions: the log-volumes, and what the traces predict, in that order. nats
+        verdicts: their verdicts in that order.
         is_paired: whether all were measured along the same directions.
         stability: share of 1,000 resamples of the common directions, or of independent errors, that give this ranking.
         pairs: comparisons of neighbors in the ranking.

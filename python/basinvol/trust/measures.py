@@ -93,7 +93,7 @@ class Measure:
         It is P ln r for Lebesgue, P ln min(r, R) in a ball, and the Gaussian's log mass within r.
 
         Args:
-            radius: in scaled coordinates. [D]
+            radius: radii in scaled coordinates. [D]
             dim: P.
         """
         radius = radius.double()

@@ -98,7 +98,7 @@ class Volume:
         Args:
             radii: all rays of one level and cutoff. [D]
             space: which parameters were perturbed.
-            scale: of every parameter. [P]
+            scale: positive factor of every parameter. [P]
             on_censored: "raise" refuses rays without a crossing; "drop" leaves them out, as the paper does, which
                 removes those that dominate; "bound" lets them count with radius_max, a lower bound. In a finite measure
                 such rays count in full, whatever is chosen.
@@ -161,7 +161,7 @@ class MeasuredVolume(Volume):
     """A `Volume` with the radii behind it and how it was made.
 
     Attributes:
-        radii: of the directions that were averaged; for chains, of the rays that gave their first scale. [D]
+        radii: radii of the directions that were averaged; for chains, of the rays that gave their first scale. [D]
         cutoff, center_loss: the loss that bounds the basin, and the loss at the center.
         num_directions, seed, method, search, scaling, rtol, resolve: the settings, see `estimate_volume`.
         backend, backend_reason: the backend that ran, and why it was chosen.

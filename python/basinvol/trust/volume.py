@@ -29,7 +29,7 @@ def log_mean_power(radius: Tensor, dim: int) -> float:
     It is biased downward on the log scale, without limit where few directions dominate: see `diagnose`.
 
     Args:
-        radius: of each direction; every value must be a number, and 0 counts as an empty direction. [D] float64
+        radius: radius of each direction; every value must be a number, and 0 counts as an empty direction. [D] float64
         dim: P.
 
     Raises:

@@ -21,7 +21,7 @@ class TritonBackend:
     direction_kinds: tuple[str, ...] = ("philox", "legacy")
 
     def unusable(self, device: torch.device) -> str | None:
-        """The reason for which it cannot run, or None; for tests, Triton's interpreter is a device too."""
+        """The reason why it cannot run, or None; for tests, Triton's interpreter is a device too."""
         if importlib.util.find_spec("triton") is None:
             return "triton is not installed: pip install 'basinvol[triton]'"
         if device.type == "cuda" or os.environ.get("TRITON_INTERPRET") == "1":
@@ -31,7 +31,7 @@ class TritonBackend:
         return "it needs a CUDA device, and torch finds none on this machine"
 
     def unsupported(self, problem: RayProblem) -> str | None:
-        """The reason for which the problem is not a float32 perceptron with one of three losses, or None."""
+        """The reason why the problem is not a float32 perceptron with one of three losses, or None."""
         try:
             read_loss(problem.landscape.loss_fn, problem.landscape.targets, self._read(problem))
         except Unsupported as refusal:

@@ -71,7 +71,7 @@ class RayBlock:
             radius: radius of every direction in the block. [S] float64
             level: highest level of every direction in the block. [S] int64
             highest: the largest of these levels.
-            precision: of the products after the first layer, if not the network's.
+            precision: precision of the products after the first layer, if not the network's.
         """
         mlp = self._mlp
         level = level.clamp(min=0)

@@ -36,7 +36,7 @@ class DeviceMlp:
     Args:
         problem: the landscape, center and scale.
         mlp, loss: the perceptron and the name of the loss that were read from it.
-        precision: of all products but those that only propose, see `basin_triton.linear`.
+        precision: precision of all products but those that only propose, see `basin_triton.linear`.
     """
 
     def __init__(self, problem: RayProblem, mlp: Mlp, loss: str, precision: str) -> None:
