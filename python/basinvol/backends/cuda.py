@@ -56,7 +56,7 @@ class CudaEngine(CompiledEngine):
 
     def __init__(self, problem: RayProblem, resources: Resources, precision: str, device: int) -> None:
         extension = compiled_extension()
-        budget = resources.memory_budget or 0  # 0 stands for what is free
+        budget = resources.memory_budget or 0  # 0: what is free
         given = extension.CudaResources(device, budget, precision)
         super().__init__(problem, extension.CudaMlpRays, given)
 

@@ -133,7 +133,7 @@ def fitted_whitening(points: Tensor) -> Whitening:
 
 def _tuned(gibbs: Gibbs, task: Task, rise: float, norm: float) -> Gibbs:
     """The target with beta, and in a ball the precision, moved so that the mean loss nears the cutoff and |x|^2 R^2."""
-    # Clamped, because a window is a small sample, and of chains that have not yet come to rest.
+    # Clamped, because a window is a small sample of chains that have not settled yet.
     beta = gibbs.beta * min(max(rise / (task.cutoff - gibbs.center_loss), 0.5), 2.0)
     precision = gibbs.precision
     if task.measure.is_ball:

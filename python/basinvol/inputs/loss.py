@@ -68,7 +68,7 @@ def example_weights(loss_fn: LossFunction, targets: Tensor) -> Tensor | None:
     counts = targets != ignored
     weights = counts.double()
     if weight is not None:
-        # Labels out of range are refused elsewhere, in a sentence; here they must only not break the indexing.
+        # Labels out of range are refused elsewhere, in a sentence; here they only must not break the indexing.
         labels = torch.where(counts, targets, 0).clamp(0, len(weight) - 1)
         weights = weights * weight.detach().double().to(targets.device)[labels]
     weights = weights.reshape(len(targets), -1).sum(dim=1)

@@ -94,7 +94,7 @@ class ModelCaller:
     @contextlib.contextmanager
     def measuring(self) -> Iterator[None]:
         """Sets eval mode without gradients; flags, attributes and torch's random state are restored on the way out."""
-        # fork_rng without a list would save the state of every GPU of the machine, and start them all.
+        # fork_rng without a list would save the state of every GPU of the machine.
         devices = [self._device] if self._device.type == "cuda" else []
         guard = ModuleGuard(self._model)
         with torch.no_grad(), torch.random.fork_rng(devices=devices):

@@ -69,7 +69,6 @@ class ParameterSpace:
         parameters = {name: p for name, p in every.items() if p.is_floating_point() or p.is_complex()}
         included = set(parameters) if include is None else _matching(parameters, include, "include")
         excluded = set() if exclude is None else _matching(parameters, exclude, "exclude")
-        # The first reason that applies is the one that is reported.
         reasons = {}
         for name, p in every.items():
             if name not in parameters:
@@ -181,7 +180,7 @@ class ParameterSpace:
             if len(shape) < 2:
                 scales.append(torch.ones_like(piece))
             else:
-                rows = piece.view(shape[0], -1)  # one row for each output unit
+                rows = piece.view(shape[0], -1)
                 norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float64)
                 scales.append(norms.to(piece.dtype).expand_as(rows).reshape(-1))
         return torch.cat(scales)

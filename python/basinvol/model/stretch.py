@@ -82,7 +82,7 @@ class StretchedDirections(Directions):
         """
         if self.stretch is None:
             return super().materialize(indices, dtype, device)
-        # In float64 on the CPU: the density of the proposal is divided out for these very vectors.
+        # In float64 on the CPU: the density of the proposal is divided out for these vectors.
         moved = self.stretch.apply(super().materialize(indices, torch.float64))
         unit: Tensor = moved / torch.linalg.vector_norm(moved, dim=1, keepdim=True)
         return unit.to(dtype).to(device)

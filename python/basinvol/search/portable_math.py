@@ -44,6 +44,6 @@ def portable_exp(x: Tensor) -> Tensor:
     series = torch.ones_like(r)
     for k in range(_EXP_TERMS, 0, -1):
         series = series * r / float(k) + 1.0
-    # The power of two is written into the exponent bits, because torch.exp2 may round.
+    # The power of two is written into the exponent bits, because a library may round exp2.
     two_to_power = (power.to(torch.int64) + 1023 << 52).view(torch.float64)
     return series * two_to_power

@@ -163,7 +163,7 @@ class RaySearch:
 
     def ask(self) -> Queries | None:
         """The next evaluation of every ray that is not finished, or None when all rays are."""
-        # A ray asks for its first running target in the order of `Targets`; a scout alone keeps no ray going.
+        # A ray asks for its first running target in the order of `Targets`; a ray with only scouts left is finished.
         order = self.targets.order
         running = (self.status == RUNNING)[:, order]
         needed = running & self.targets.is_wanted[order]
