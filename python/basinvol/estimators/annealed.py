@@ -120,8 +120,8 @@ def _temperatures(population: Population, task: Task) -> tuple[list[Temperature]
     def is_at_cutoff(chains: Chains, log_weights: Tensor) -> bool:
         return float((torch.softmax(log_weights, dim=0) * chains.loss).sum()) <= task.cutoff
 
-    # The pilot heads for a beta far too large and ends where the mean loss meets the cutoff, at the share t of the way:
-    # t x beta is the target, and temperatures are shares of the way to it.
+    # The pilot anneals toward a beta far too large and ends where the mean loss meets the cutoff, at the share t of the
+    # way: t x beta is the target, and temperatures are shares of the way to it.
     schedule, t, has_arrived = population.choose_temperatures(is_at_cutoff, reshapes=True)
     gibbs = population.hamiltonian.gibbs
     population.hamiltonian.gibbs = Gibbs(t * gibbs.beta, gibbs.precision, gibbs.center_loss)
