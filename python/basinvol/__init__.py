@@ -1,4 +1,4 @@
-"""How large is the basin a network fell into?
+"""Measures how large the basin is that a network fell into.
 
 est = basinvol.estimate_volume(model, loss_fn, (inputs, targets), cutoff=0.1)
 print(est)      # verdict first, then the number, its terms, its error

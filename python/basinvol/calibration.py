@@ -1,4 +1,4 @@
-"""How far is a setting from the truth? Estimates of landscapes whose volume is known, as a table."""
+"""Estimates of landscapes whose volume is known, as a table that shows how far a setting is from the truth."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ class Calibration:
     """One case measured with one setting.
 
     Attributes:
-        truth: the true log of what was measured, infinite where the basin is. nats
-        estimate: with its verdict.
+        case: the basin whose measure is known.
+        truth: the true log of the measure, infinite where the basin is. nats
+        estimate: the estimate, with its verdict.
     """
 
     case: Case
@@ -29,21 +30,22 @@ class Calibration:
 
     @property
     def error(self) -> float:
-        """Estimate minus truth, minus infinity where the truth is infinite. nats"""
+        """The estimate minus the truth, in nats; minus infinity where the truth is infinite."""
         return self.estimate.log_volume - self.truth
 
 
 def calibrate(cases: Iterable[Case] | None = None, **settings: Any) -> list[Calibration]:
-    """Every case measured with the same settings, those of `basinvol.estimate_volume`.
+    """Measures every case with the same settings, those of `basinvol.estimate_volume`.
 
     With measure="gaussian" the cases whose mass is known are measured at the sigma at which it is known, or at `sigma`
     where it is given and known.
 
     Args:
-        cases: default `ground_truth.table()`.
+        cases: the cases to measure; default `ground_truth.table()`.
+        settings: arguments of `basinvol.estimate_volume`, by name.
 
     Raises:
-        ValueError: a bad setting, or no case whose truth is known in this measure.
+        ValueError: a setting is bad, or no case has a known truth in this measure.
     """
     settings = {"scaling": "none", "on_censored": "bound", **settings}
     is_gaussian = "gaussian" in (settings.get("measure"), settings.get("method"))
@@ -62,7 +64,7 @@ def calibrate(cases: Iterable[Case] | None = None, **settings: Any) -> list[Cali
 
 
 def calibration_table(rows: Sequence[Calibration]) -> str:
-    """case, truth, estimate, error, verdict, effective sample size and evaluations, one line each."""
+    """A table in text with case, truth, estimate, error, verdict, effective sample size and evaluations."""
     lines = [("case", "truth", "estimate", "error", "verdict", "ess", "evaluations")]
     for row in rows:
         found = row.estimate

@@ -1,4 +1,4 @@
-"""The facade: from a model, its data and a cutoff to a volume with a verdict. Wiring only."""
+"""The function that leads from a model, its data and a cutoff to a volume with a verdict; it only connects rooms."""
 
 from __future__ import annotations
 
@@ -81,17 +81,18 @@ def estimate_volume(
     Args:
         model: any module; it is not changed.
         loss_fn: loss_fn(outputs, targets) -> mean loss.
-        data: (inputs, targets) tensors, or batches of them such as a DataLoader.
+        data: (inputs [N, ...], targets [N, ...]) tensors, or batches of them such as a DataLoader.
         cutoff: loss that bounds the basin, above the loss at the center.
         num_directions: D; for method="annealed" the rays that give the chains their first scale.
-        seed: of the directions and the chains.
+        seed: seed of the directions and the chains.
         scaling: "filter" (filter normalization) or "none".
         search: "interpolate", "bisect" or "grid".
         method: "star", as above; "paper", the published protocol exactly: legacy generator seeded 1..D, the grid
             linspace(0, 1, 100)^2 rounded up, directions that never cross dropped (`search`, `seed`, `rtol` and
             `on_censored` do not apply); "preconditioned", directions stretched along soft axes, each divided by its
             density; "gaussian", the plain estimate of the mass under a Gaussian; "annealed", chains from a Gaussian to
-            the basin; "splitting", a Gaussian mass level by level; "hit-and-run", a random walk, for small P.
+            the basin; "splitting", a Gaussian mass, one loss level after the other; "hit-and-run", a random walk, for
+            small P.
         rtol: relative width of the certified brackets.
         resolve: "all", every radius; "decisive", the first 32, and of the others only those long enough to
             matter; the same volume to 1e-6 nats, with z from those 32. For methods "star" and "paper" in Lebesgue
@@ -101,28 +102,30 @@ def estimate_volume(
         include, exclude, trainable_only: which parameters are perturbed, see `ParameterSpace.of`.
         backend: "auto", "native" (C++, on the CPU), "triton" or "cuda" (on a CUDA device) or "reference"
             (torch, anywhere).
-        device: where to evaluate; default the model's.
-        num_threads: default torch's number.
-        precision: of the products, see `find_radii`.
+        device: where to evaluate; default the model's device.
+        num_threads: threads of the CPU; default torch's number.
+        precision: precision of the products, see `find_radii`.
         on_censored: what to do with rays that never cross in Lebesgue measure: "raise", "drop" or "bound".
         measure: "lebesgue", "gaussian" with `sigma`, or "ball" with `radius`, both in units of the scale.
         sigma, radius: see `Measure`.
         method_options: settings of the method, see `Options` in its module.
-        probe: look for parameters without effect, inputs of deficient rank and scale symmetries (some ten evaluations
-            and a few gradients, in torch), and before a number is called trustworthy for longer directions than were
-            sampled (at most D evaluations, and 60 gradients). Default: before a number is called trustworthy, and
-            where it is cheap, up to 10^8 examples x parameters.
+        probe: whether to look for parameters without effect, inputs of deficient rank and scale symmetries (some ten
+            evaluations and a few gradients, in torch), and, before a number is called trustworthy, for longer
+            directions than were sampled (at most D evaluations, and 60 gradients). Default: before a number is called
+            trustworthy, and where it is cheap, up to 10^8 examples x parameters.
         probe_rays: number of rays that are followed beyond their radius, nine evaluations each.
         check: a second method; where the two differ by more than their errors and 1 % of the log, the number is not
             trustworthy.
-        progress: show a bar, if standard error is a terminal.
+        progress: whether to show a bar, if standard error is a terminal.
 
     Raises:
-        ValueError: a bad argument, unusable data or model, or a cutoff not above the loss at the center.
-        BackendUnavailable: the named backend cannot do this.
-        CensoredError: rays never crossed and on_censored="raise"; carries the radii.
-        RaySearchFailed: an evaluation failed; carries the radii found so far.
+        ValueError: an argument is bad, the data or the model cannot be used, or the cutoff is not above the loss at the
+            center.
+        BackendUnavailable: the named backend cannot solve this problem.
+        CensoredError: rays never crossed and on_censored="raise"; the error carries the radii.
+        RaySearchFailed: an evaluation failed; the error carries the radii found so far.
     """
+    # Arguments are refused before the model is evaluated, which may take long.
     started = time.perf_counter()
     one_of("on_censored", on_censored, ON_CENSORED)
     chosen = find_method(method, method_options)
@@ -212,7 +215,7 @@ def _check_settings(
 
 
 def _warn_of_zero_scale(task: Task) -> None:
-    """Before the work, and not only in the verdict after it."""
+    """Warns before the work, and not only in the verdict after it."""
     zero = task.space.zero_filters(task.scale)
     if zero:
         warnings.warn(

@@ -1,4 +1,4 @@
-"""The loss against the radius, over many directions: what to choose a cutoff by."""
+"""The loss against the radius over many directions, to choose a cutoff by."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
-_NUM_PILOT = 8  # rays that tell where the loss begins to rise
-_RISE = 0.01  # of the loss at the center: where a profile begins
+_NUM_PILOT = 8  # rays that show where the loss begins to rise
+_RISE = 0.01  # a profile begins where the loss has risen by this share of the loss at the center
 _SPAN = 100.0  # a profile ends at this many times the radius it begins at
-_BAR = 24  # characters
+_BAR = 24  # width of the axis in the printed table, in characters
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class LossProfile:
     """The losses along D rays at R radii.
 
     Attributes:
-        radius: in scaled coordinates. Each ray is evaluated at this times the norm of its Gaussian vector over sqrt(P),
-            which differs from one by about 1 / sqrt(2 P). [R]
-        losses: infinity from where a ray's loss is not finite. [D, R]
+        radius: radii in scaled coordinates. Each ray is evaluated at these times the norm of its Gaussian vector over
+            sqrt(P), which differs from one by about 1 / sqrt(2 P). [R] float64
+        losses: losses at these radii; infinity from where a ray's loss is not finite. [D, R] float64
         center_loss: the loss at radius 0.
         dim: P.
-        scaling, backend: how it was measured.
+        scaling, backend: how the profile was measured.
     """
 
     radius: NDArray[np.float64]
@@ -52,7 +52,7 @@ class LossProfile:
 
     @property
     def quantiles(self) -> NDArray[np.float64]:
-        """Of the loss over the rays, at `QUANTILES`. [5, R]"""
+        """The quantiles of the loss over the rays, at `QUANTILES`. [5, R] float64"""
         return np.quantile(self.losses, QUANTILES, axis=0, method="lower")
 
     def __str__(self) -> str:
@@ -70,7 +70,7 @@ class LossProfile:
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; infinities become None."""
+        """The quantiles and settings as plain types, for JSON; infinities become None."""
         table = [[value if math.isfinite(value) else None for value in row] for row in self.quantiles.tolist()]
         return {
             "center_loss": self.center_loss,
@@ -104,11 +104,15 @@ def loss_profile(
 ) -> LossProfile:
     """The loss along random rays, from where it has risen by 1 % of the loss at the center to a hundred times as far.
 
-    Args: as `basinvol.estimate_volume`, and
-        num_radii: R, evenly spaced in their logarithm.
+    Args:
+        model, loss_fn, data: see `basinvol.estimate_volume`.
+        num_directions: D, the number of rays.
+        num_radii: R, the number of radii, evenly spaced in their logarithm.
+        seed: seed of the directions.
+        scaling, backend, device, num_threads: see `basinvol.estimate_volume`.
 
     Raises:
-        ValueError: a bad argument, or a loss that does not rise along the first rays.
+        ValueError: an argument is bad, or the loss does not rise along the first rays.
     """
     if num_radii < 2:
         raise ValueError(f"`num_radii` must be at least 2, got {num_radii}.")
@@ -145,7 +149,7 @@ def _first_radius(landscape: Landscape, directions: Directions, center: float, o
 
 
 def _bar(values: tuple[float, float, float], low: float, high: float) -> str:
-    """A span with its median, on a logarithmic axis from `low` to `high`."""
+    """A span with its median in characters, on a logarithmic axis from `low` to `high`."""
 
     def place(value: float) -> int:
         share = math.log(max(value, low) / low) / max(math.log(high / low), 1e-12) if value < math.inf else 1.0

@@ -1,4 +1,4 @@
-"""Where rays are solved: the registry of backends."""
+"""The backends that solve rays, by name, and the choice among them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MEMBERS = ("name", "precisions", "direction_kinds", "unusable", "unsupported", 
 
 @dataclass(frozen=True)
 class Choice:
-    """The backend that runs, and why it was chosen."""
+    """The backend that runs, and the reason why it was chosen."""
 
     backend: Backend
     reason: str
@@ -35,6 +35,7 @@ class Choice:
 
 def backends() -> dict[str, Backend]:
     """All backends by name, in the order in which "auto" tries them."""
+    # Imported here, so that what a backend needs is loaded only when backends are asked for.
     from .cuda import CudaBackend
     from .native import NativeBackend
     from .reference import ReferenceBackend
@@ -47,13 +48,13 @@ def choose(wanted: str | Backend, problem: RayProblem) -> Choice:
     """The backend that was asked for, or for "auto" the first that can solve the problem.
 
     Args:
-        wanted: "auto", the name of a backend of ours or of an entry point of the group "basinvol.backends", or a
+        wanted: "auto", the name of a backend of basinvol or of an entry point of the group "basinvol.backends", or a
             backend itself.
-        problem: what it has to solve.
+        problem: what the backend has to solve.
 
     Raises:
-        ValueError: unknown name, or an object that is no backend.
-        BackendUnavailable: the named backend cannot run here or cannot solve this; it never falls back.
+        ValueError: the name is unknown, or the object is not a backend.
+        BackendUnavailable: the named backend cannot run here or cannot solve this problem; it never falls back.
     """
     if wanted == "auto":
         return _first_usable(problem)
@@ -99,6 +100,7 @@ def _checked(backend: object) -> Backend:
 
 
 def _refusal(backend: Backend, problem: RayProblem) -> str | None:
+    # The device first: a backend that cannot run here need not read the model.
     refusal = backend.unusable(problem.landscape.device) or backend.unsupported(problem)
     if refusal is not None:
         return refusal

@@ -1,4 +1,4 @@
-"""A perceptron with its data inside the compiled extension, whichever of its engines computes there."""
+"""A perceptron with its data inside the compiled extension, for all of the extension's engines."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ _BRACKET_FIELDS = ("lower", "upper", "value_lower", "value_upper", "slope", "sta
 
 
 class CompiledEngine:
-    """A perceptron with its data inside the extension, on whichever device.
+    """A perceptron with its data inside the extension, on any of its devices.
 
     Args:
+        problem: the landscape, directions, center and scale.
         engine: the extension's class.
-        resources: what it may use, as that class takes it.
+        resources: what the engine may use, in the form that this class takes.
     """
 
     keeps_trace = True  # of every evaluation
@@ -46,6 +47,7 @@ class CompiledEngine:
         self.levels = tuple(sorted((*landscape.levels, *self._scouts)))
         offsets: dict[str | None, int] = dict(zip(space.names, space.offsets, strict=True))
         is_labels = loss == "cross_entropy"
+        # The extension takes arrays of both kinds, of which the loss at hand reads one.
         no_labels, no_targets = torch.empty(0, dtype=torch.int64), torch.empty((0, 0), dtype=torch.float32)
         self._engine = engine(
             layers=[
@@ -88,7 +90,7 @@ class CompiledEngine:
         return Targets.of(self.center_losses, cutoffs, self.levels, guess, rtol, self._scouts)
 
     def _on_all_levels(self, values: Tensor, name: str) -> NDArray[Any]:
-        """Values [L, C, n] of the landscape's levels as [T, n] of all; scouts are marked as finished."""
+        """Values [L, C, n] of the landscape's levels as [T, n] of all levels; scouts are marked as finished."""
         rows = [self.levels.index(level) for level in self._problem.landscape.levels]
         finished = Status.CENTER_OUTSIDE.code if name == "status_code" else 0
         everywhere = torch.full((len(self.levels), *values.shape[1:]), finished, dtype=values.dtype)
@@ -134,13 +136,13 @@ class CompiledEngine:
 
 
 def native_targets(targets: Targets) -> Any:
-    """The targets as the extension takes them."""
+    """The targets in the form that the extension takes."""
     names = ("level", "cutoff", "center", "guess_radius", "guess_slope", "rtol", "relative", "is_wanted")
     return compiled_extension().make_targets(**{name: getattr(targets, name).tolist() for name in names})
 
 
 def native_settings(settings: SearchSettings) -> Any:
-    """The settings as the extension takes them."""
+    """The settings in the form that the extension takes."""
     return compiled_extension().SearchSettings(
         method=settings.method,
         radius_max=settings.radius_max,
@@ -153,20 +155,20 @@ def _scouts(levels: tuple[int, ...]) -> tuple[int, ...]:
     scouts = []
     for smaller, level in zip((0, *levels), levels, strict=False):
         scout = level // _SCOUT_SHARE
-        if scout >= max(_MIN_SCOUT, 2 * smaller):
+        if scout >= max(_MIN_SCOUT, 2 * smaller):  # the level below already predicts as well as a scout of its size
             scouts.append(scout)
     return tuple(scouts)
 
 
 def compiled_extension() -> Any:
-    """The extension module."""
+    """The compiled extension module, loaded on first use."""
     from .. import _native  # here, after torch, so that the process has one OpenMP runtime
 
     return _native
 
 
 def unsupported_mlp(problem: RayProblem) -> str | None:
-    """Why a problem is not a perceptron with one of three losses in float32, or None."""
+    """The reason why a problem is not a float32 perceptron with one of three losses, or None."""
     try:
         _read(problem)
     except Unsupported as refusal:

@@ -10,7 +10,7 @@ from .split import devices_of, split
 
 
 class CudaBackend:
-    """The compiled kernels (csrc/cuda).
+    """The backend of the compiled CUDA kernels (csrc/cuda).
 
     Networks that fit into one thread block always compute in fp32, whatever the precision.
     """
@@ -20,7 +20,7 @@ class CudaBackend:
     direction_kinds: tuple[str, ...] = ("philox", "legacy")
 
     def unusable(self, device: torch.device) -> str | None:
-        """It needs a build with CUDA and a device; the landscape may be on the CPU or on that device."""
+        """The reason why it cannot run, or None; the landscape may be on the CPU or on a CUDA device."""
         build = compiled_extension().build_info()
         if build["cuda"] is None:
             return "this installation was built without CUDA (reinstall where nvcc is on the path)"
@@ -31,21 +31,28 @@ class CudaBackend:
         return None
 
     def unsupported(self, problem: RayProblem) -> str | None:
-        """It takes float32 perceptrons with three losses."""
+        """The reason why the problem is not a float32 perceptron with one of three losses, or None."""
         return unsupported_mlp(problem)
 
     def prepare(self, problem: RayProblem, resources: Resources) -> Engine:
-        """Copy the network and the data to every device that was asked for, multiply them, and evaluate the center."""
+        """Copies network and data to every device that is asked for, multiplies them, and evaluates the center."""
         devices = devices_of(problem.landscape.device, len(compiled_extension().build_info()["cuda_devices"]))
         precision = problem.precision or self.precisions[0]
         return split([CudaEngine(problem, resources, precision, device.index or 0) for device in devices])
 
 
 class CudaEngine(CompiledEngine):
-    """The engine on one device, by its number."""
+    """The engine of the CUDA kernels on one device.
+
+    Args:
+        problem: the landscape, directions, center and scale.
+        resources: the memory that it may use.
+        precision: precision of the products, "fp32" or "tf32x3".
+        device: number of the device.
+    """
 
     keeps_trace = False
-    step = 1024  # it divides them by memory
+    step = 1024  # the extension divides them further, by memory
 
     def __init__(self, problem: RayProblem, resources: Resources, precision: str, device: int) -> None:
         extension = compiled_extension()
@@ -55,5 +62,5 @@ class CudaEngine(CompiledEngine):
 
     @property
     def description(self) -> str:
-        """The device and the path that is taken."""
+        """The device and the path of kernels, in a few words."""
         return str(self._engine.description())

@@ -1,4 +1,4 @@
-"""Reads a module as a multilayer perceptron, or says which layer is in the way."""
+"""Reads a module as a multilayer perceptron, or names the layer that is not part of one."""
 
 from __future__ import annotations
 
@@ -43,12 +43,19 @@ _LOSS_DEFAULTS = {
 
 
 class Unsupported(ValueError):
-    """The model, loss or data is not one this backend computes; the message names the part."""
+    """A model, loss or data that the backend does not compute; the message names the part."""
 
 
 @dataclass(frozen=True)
 class LinearLayer:
-    """x -> activation(weight x + bias); the names are those of `named_parameters`, once for tied weights."""
+    """The map x -> activation(weight x + bias).
+
+    Attributes:
+        weight: the weight matrix. [outputs, inputs] float32
+        bias: the bias, or None. [outputs] float32
+        weight_name, bias_name: names in `named_parameters`, where tied weights have the first of their names.
+        activation: "identity", "relu", "tanh" or "gelu".
+    """
 
     weight: Tensor
     bias: Tensor | None
@@ -59,22 +66,27 @@ class LinearLayer:
 
 @dataclass(frozen=True)
 class Mlp:
-    """Linear layers with activations, on flat inputs; `squeezes`: the output drops a last dimension of one."""
+    """A perceptron: linear layers with activations, on flat inputs.
+
+    Attributes:
+        layers: the layers, from the first to the last.
+        squeezes: whether the output drops a last dimension of one.
+    """
 
     layers: tuple[LinearLayer, ...]
     squeezes: bool
 
     @property
     def num_outputs(self) -> int:
-        """Width of the last layer."""
+        """The width of the last layer."""
         return int(self.layers[-1].weight.shape[0])
 
 
 def read_mlp(model: nn.Module, inputs: Tensor) -> Mlp:
-    """The perceptron that `model` computes in eval mode.
+    """The perceptron that `model` computes in eval mode, for inputs of this shape and type.
 
     Raises:
-        Unsupported: it is something else.
+        Unsupported: the model is not a perceptron.
     """
     if model._forward_hooks or model._forward_pre_hooks:
         raise Unsupported("the model has a forward hook")
@@ -94,10 +106,15 @@ def read_mlp(model: nn.Module, inputs: Tensor) -> Mlp:
 
 
 def read_loss(loss_fn: Callable[[Tensor, Tensor], Tensor], targets: Tensor, mlp: Mlp) -> str:
-    """ "cross_entropy", "bce_with_logits" or "mse".
+    """The name of the loss: "cross_entropy", "bce_with_logits" or "mse".
+
+    Args:
+        loss_fn: the user's loss.
+        targets: the targets of all examples. [N, ...]
+        mlp: the perceptron whose outputs it takes.
 
     Raises:
-        Unsupported: another loss, or options or targets that change what it computes.
+        Unsupported: the loss is another one, or has options or targets that change what it computes.
     """
     name = _LOSSES.get(type(loss_fn)) if isinstance(loss_fn, nn.Module) else _LOSSES.get(loss_fn)
     if name is None:
@@ -244,6 +261,6 @@ def _is_flatten(target: Any, arguments: tuple[Any, ...]) -> bool:
 
 
 def _is_shape_query(node: fx.Node) -> bool:
-    """x.size(0), len(x), x.shape[0]: arguments of a view, not part of the chain."""
+    """Whether a node is x.size(0), len(x) or x.shape[0], the argument of a view and not part of the chain."""
     name = getattr(node.target, "__name__", node.target)
     return name in ("size", "getattr", "getitem", "len")

@@ -7,32 +7,32 @@ import torch
 from .compiled import CompiledEngine, compiled_extension, unsupported_mlp
 from .problem import RayProblem, Resources
 
-_MEMORY_BUDGET = 2**30
+_MEMORY_BUDGET = 2**30  # bytes
 _STEP_PER_THREAD = 8  # directions between two updates of the progress bar, or two chances to interrupt
 
 
 class NativeBackend:
-    """The compiled engine (csrc)."""
+    """The backend of the compiled CPU engine (csrc/cpu)."""
 
     name = "native"
     precisions: tuple[str, ...] = ("fp32",)
     direction_kinds: tuple[str, ...] = ("philox", "legacy")
 
     def unusable(self, device: torch.device) -> str | None:
-        """It runs on the CPU only."""
+        """The reason why it cannot run, or None on the CPU."""
         return None if device.type == "cpu" else f"it computes on the cpu, and the landscape is on {device}"
 
     def unsupported(self, problem: RayProblem) -> str | None:
-        """It takes float32 perceptrons with three losses."""
+        """The reason why the problem is not a float32 perceptron with one of three losses, or None."""
         return unsupported_mlp(problem)
 
     def prepare(self, problem: RayProblem, resources: Resources) -> NativeEngine:
-        """Multiply the inputs by the first layer and evaluate the center."""
+        """Multiplies the inputs by the first layer and evaluates the center."""
         return NativeEngine(problem, resources)
 
 
 class NativeEngine(CompiledEngine):
-    """The CPU engine: threads over directions."""
+    """The engine of the CPU, with threads over directions."""
 
     def __init__(self, problem: RayProblem, resources: Resources) -> None:
         extension = compiled_extension()
@@ -43,10 +43,10 @@ class NativeEngine(CompiledEngine):
 
     @property
     def description(self) -> str:
-        """The instruction set, and the share of the inputs that is stored."""
+        """The instruction set and the share of the inputs that is stored, in a few words."""
         return f"{self._engine.instruction_set()}, {self._engine.stored_share():.0%} of the inputs stored"
 
     @property
     def operations(self) -> int:
-        """Floating-point operations of all matrix products so far, for benchmarks."""
+        """The floating-point operations of all matrix products so far, for benchmarks."""
         return int(self._engine.operations())

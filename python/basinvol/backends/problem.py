@@ -1,4 +1,4 @@
-"""What every backend is given and gives back: the problem, the resources, and the protocols it fulfils."""
+"""The problem and the resources that every backend is given, and the protocols that it fulfills."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ..search.radii import Guess, Radii
 
 
 class BackendUnavailable(ValueError):
-    """A backend that was asked for by name cannot do this; the message says why and what to do."""
+    """The error for a backend that was asked for and cannot be used; the message says why and what to do."""
 
 
-# fp32: float32 products. tf32x3: tensor cores with split operands, as exact. tf32: proposes radii that the others
-# certify.
+# "fp32" is float32 products; "tf32x3" is tensor cores with split operands, which are as exact; "tf32" proposes radii
+# that the others certify.
 PRECISIONS = ("fp32", "tf32x3", "tf32")
 
 
@@ -29,9 +29,13 @@ class RayProblem:
     """Everything that determines the radii, and nothing that does not (threads, blocks, backend).
 
     Attributes:
+        landscape: the loss and its levels.
+        directions: which rays.
         center: the trained parameters. [P]
         scale: the positive factor of each parameter. [P]
-        precision: of the products, one of the backend's `precisions`; None for its first.
+        cutoffs: losses that bound the basin. [C]
+        settings: how to search.
+        precision: precision of the products, one of the backend's `precisions`; None for its first.
     """
 
     landscape: Landscape
@@ -45,12 +49,12 @@ class RayProblem:
 
 @dataclass(frozen=True)
 class Resources:
-    """What a backend may use; the radii do not depend on it.
+    """The resources that a backend may use; the radii do not depend on them.
 
     Attributes:
-        num_threads: of the CPU.
+        num_threads: threads of the CPU.
         memory_budget: bytes for what is kept between evaluations; None for 1 GiB, or on a device most of what is free.
-        instruction_set: of the native backend; empty for the best this machine has.
+        instruction_set: instruction set of the native backend; empty for the best this machine has.
     """
 
     num_threads: int
@@ -66,20 +70,21 @@ class Engine(Protocol):
 
     @property
     def description(self) -> str:
-        """What it runs with, in a few words."""
+        """The device and settings that the engine runs with, in a few words."""
         ...
 
     @property
     def step(self) -> int:
-        """How many directions are best solved by one call of `solve`."""
+        """The number of directions that are best solved by one call of `solve`."""
         ...
 
     def solve(self, indices: Sequence[int], guess: Guess, negligible: Tensor | None = None) -> Radii:
-        """The radii of these directions on all its levels. [L, C, len(indices)]
+        """The radii of these directions on all levels of the engine. [L, C, len(indices)]
 
-        A pure function of its arguments and the problem: not of threads, memory, or what was solved before.
+        They are a pure function of the arguments and the problem: not of threads, memory, or what was solved before.
 
         Args:
+            indices: which directions.
             guess: where to look first. [L, C]
             negligible: a ray outside at this radius is NEGLIGIBLE and not solved; 0 where there is no such radius.
                 [L, C] float64
@@ -87,11 +92,17 @@ class Engine(Protocol):
         ...
 
     def refine(self, indices: Sequence[int], known: Radii, rtol: float) -> Radii:
-        """Narrows the brackets of the rays whose status in `known` [L, C, n] is RUNNING to `rtol`; keeps the others."""
+        """Narrows the brackets with status RUNNING in `known` to `rtol`, and keeps the others. [L, C, len(indices)]
+
+        Args:
+            indices: which directions.
+            known: their brackets so far, on the landscape's levels. [L, C, len(indices)]
+            rtol: relative width at which a bracket is closed.
+        """
         ...
 
     def learn_order(self, indices: Sequence[int], radii: Sequence[float]) -> None:
-        """Puts the examples that lose most along these directions, at these radii, first: proofs then stop earlier."""
+        """Puts the examples with the largest losses at these radii along these directions first, for shorter proofs."""
         ...
 
 
@@ -107,13 +118,13 @@ class Backend(Protocol):
     direction_kinds: tuple[str, ...]  # of `Directions.kind` that it can make; empty for all, from their vectors
 
     def unusable(self, device: torch.device) -> str | None:
-        """Why it cannot run on this device, or None."""
+        """The reason why it cannot run on this device, or None."""
         ...
 
     def unsupported(self, problem: RayProblem) -> str | None:
-        """Why it cannot solve this problem, naming the layer or the setting, or None."""
+        """The reason why it cannot solve this problem, naming the layer or the setting, or None."""
         ...
 
     def prepare(self, problem: RayProblem, resources: Resources) -> Engine:
-        """The problem made ready: what is computed once per network."""
+        """The engine for a problem, after all that is computed once per network."""
         ...

@@ -15,7 +15,7 @@ from ..search.recording import Recording
 from ..search.targets import Targets
 from .problem import RayProblem, Resources
 
-# Directions materialized at a time: their vectors stay below this many bytes.
+# The vectors of directions that are materialized at a time stay below this many bytes.
 _BYTES_IN_FLIGHT = 512 * 2**20
 
 
@@ -27,15 +27,15 @@ class ReferenceBackend:
     direction_kinds: tuple[str, ...] = ()  # it takes their vectors
 
     def unusable(self, device: torch.device) -> str | None:
-        """It runs wherever torch does."""
+        """Returns None for every device, because it runs wherever torch does."""
         return None
 
     def unsupported(self, problem: RayProblem) -> str | None:
-        """It takes any model and any search."""
+        """Returns None for every problem, because it takes any model and any search."""
         return None
 
     def prepare(self, problem: RayProblem, resources: Resources) -> ReferenceEngine:
-        """Evaluate the center."""
+        """Evaluates the center, and returns the engine."""
         return ReferenceEngine(problem, resources.num_threads)
 
 
@@ -53,7 +53,7 @@ class ReferenceEngine:
 
     @property
     def description(self) -> str:
-        """The device."""
+        """The version of torch and the device, in a few words."""
         return f"torch {torch.__version__} on {self._problem.landscape.device}"
 
     def solve(self, indices: Sequence[int], guess: Guess, negligible: Tensor | None = None) -> Radii:
@@ -83,7 +83,7 @@ class ReferenceEngine:
         return Radii.concatenate(parts)
 
     def learn_order(self, indices: Sequence[int], radii: Sequence[float]) -> None:
-        """Nothing: a loss of the user's may be negative, and then a partial sum proves nothing."""
+        """Does nothing: a user's loss may be negative, and then a partial sum proves nothing."""
 
     def _start(self, block: Sequence[int], guess: Guess, settings: SearchSettings, rtol: float) -> RaySearch:
         problem = self._problem
@@ -92,7 +92,7 @@ class ReferenceEngine:
         return RaySearch(targets, settings, len(block), unit)
 
     def _prove(self, search: RaySearch, moves: Tensor, seen: Recording, negligible: Tensor) -> None:
-        """One evaluation of each ray where it would begin to matter; rays outside there are not solved."""
+        """Evaluates each ray once, where it would begin to matter; rays outside there are not solved."""
         targets = search.targets
         for target in targets.order.tolist():
             level = int(targets.level[target])

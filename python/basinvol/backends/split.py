@@ -31,12 +31,12 @@ class SplitEngine:
 
     @property
     def description(self) -> str:
-        """The first device's, and how many there are."""
+        """The description of the first device, and the number of devices."""
         return f"{len(self._engines)} x {self._engines[0].description}"
 
     @property
     def step(self) -> int:
-        """Directions that keep every device busy."""
+        """The number of directions that keep every device busy."""
         return sum(engine.step for engine in self._engines)
 
     def solve(self, indices: Sequence[int], guess: Guess, negligible: Tensor | None = None) -> Radii:
@@ -85,12 +85,12 @@ def on_device(problem: RayProblem, device: torch.device) -> RayProblem:
 
 
 def devices_of(device: torch.device, count: int) -> list[torch.device]:
-    """A device with a number alone; for "cuda" without one, all `count` that there are."""
-    if str(device) != "cuda" or count == 1:
+    """The devices to use: one that has a number alone, and for "cuda" without a number all `count` of them."""
+    if str(device) != "cuda" or count == 1:  # "cuda:0" names one device
         return [device]
     return [torch.device("cuda", index) for index in range(count)]
 
 
 def split(engines: Sequence[Engine]) -> Engine:
-    """One engine alone, or several that share the directions."""
+    """The engine itself if there is one, or else an engine that divides the directions among several."""
     return engines[0] if len(engines) == 1 else SplitEngine(engines)

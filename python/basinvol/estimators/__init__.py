@@ -1,4 +1,4 @@
-"""Ways to estimate a volume: one file each, and an interface that other packages can fill."""
+"""Methods to estimate a volume: one file each, and an interface that other packages can implement."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Method(Protocol):
 
     @property
     def name(self) -> str:
-        """What results call it."""
+        """The name of the method in results."""
         ...
 
     def estimate(self, task: Task) -> Outcome:
@@ -68,7 +68,7 @@ def find_method(method: str | Method, options: Mapping[str, Any] | None = None) 
         options: the method's own settings, by name.
 
     Raises:
-        ValueError: an unknown method, an object that is none, or an option that it does not have.
+        ValueError: the method is unknown, the object is not a method, or the method does not have such an option.
     """
     chosen = dict(options or {})
     if not isinstance(method, str):

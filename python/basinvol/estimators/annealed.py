@@ -1,4 +1,4 @@
-"""Chains annealed from a Gaussian to the basin, and the exact way from their free energy to a volume."""
+"""Chains annealed from a Gaussian to the basin, and the exact conversion of their free energy to a volume."""
 
 from __future__ import annotations
 
@@ -22,21 +22,24 @@ from .warm_up import Warmed, first_step, start_inside, warm_up
 
 _MOST_RAYS = 1000
 _LARGEST_BETA = 50.0  # times P / (cutoff - center loss), far beyond any basin's
-# Verdict: spread of ln Z over groups, growth of the reference in the last window, and the acceptance of moves.
+# The verdict's limits: spread of ln Z over groups in nats, growth of the reference Gaussian in the last window in nats,
+# acceptance of moves, and how many standard errors chains that should agree may differ.
 _MAX_SPREAD, _MAX_GROWTH, _MIN_ACCEPTANCE, _MAX_ORIGIN_Z = 1.0, 2.0, 0.3, 5.0
 
 
 @dataclass(frozen=True)
 class Options:
-    """How many chains, and how long.
+    """How many chains there are, and how long they run.
 
     Attributes:
         num_chains: K, in `num_groups` independent populations whose spread is the error.
-        num_leapfrog: steps of a trajectory.
-        num_windows: of the warm-up, where there is one, each of `window` moves of all chains at the target; after each
-            the Gaussian reference is fitted anew.
+        num_groups: G, the number of these populations.
+        num_leapfrog: leapfrog steps of a trajectory.
+        num_windows: windows of the warm-up, where there is one, each of `window` moves of all chains at the target;
+            after each window the reference Gaussian is fitted anew.
+        window: moves in a window.
         num_final: moves at the target at the end, all of which convert energy to volume.
-        refine: temperatures of the production run for each of the pilot's.
+        refine: temperatures of the production run for each temperature of the pilot.
     """
 
     num_chains: int = 64
@@ -59,19 +62,19 @@ class Options:
 
 
 def estimate(task: Task, options: Options) -> Outcome:
-    """log V = log Z(beta) + log E_beta[exp(beta (L - L0)) 1{L <= cutoff}], with Z(beta) from annealed chains.
+    """The volume log V = log Z(beta) + log E_beta[exp(beta (L - L0)) 1{L <= cutoff}], with Z(beta) from chains.
 
     Z(beta) is the integral of exp(-beta (L - L0)) over the measure, and beta is such that the mean loss is the cutoff.
-    Under a Gaussian measure chains start in the measure itself; otherwise a warm-up fits a Gaussian reference. A pilot
+    Under a Gaussian measure chains start in the measure itself; otherwise a warm-up fits a reference Gaussian. A pilot
     chooses temperatures and steps; then, with all of them fixed, a population is reweighted, resampled and moved by
     Hamiltonian Monte Carlo from one temperature to the next. Sources: Neal 2001 (annealed importance sampling); Del
     Moral, Doucet and Jasra 2006 (with resampling), whose estimate of Z is unbiased.
 
-    What is measured is {L <= cutoff} wherever chains reach it, not only what is visible from the center: at least what
-    the rays measure. Bias: on the log scale too low by about half the variance of ln Z, which the groups show; and
-    without limit where chains do not mix, for example between basins, which no diagnostic excludes. In Lebesgue measure
-    a basin with directions without end has no answer: the chains drift, and the verdict says so. Cost: K chains x
-    (windows + 2 x temperatures) x leapfrog steps x 3 evaluations.
+    The chains measure {L <= cutoff} wherever they reach it, not only what is visible from the center: at least what
+    the rays measure. Bias: on the log scale the number is too low by about half the variance of ln Z, which the groups
+    show; and it is wrong without limit where chains do not mix, for example between basins, which no diagnostic
+    excludes. In Lebesgue measure a basin with unbounded directions has no answer: the chains drift, and the verdict
+    says so. Cost: K chains x (windows + 2 x temperatures) x leapfrog steps x 3 evaluations.
     """
     rays = task.uniform_rays(_MOST_RAYS)
     center_loss = rays.center_loss
@@ -100,7 +103,7 @@ def estimate(task: Task, options: Options) -> Outcome:
 def _from_measure(
     task: Task, energy: BatchedLoss, options: Options, center_loss: float, generator: torch.Generator
 ) -> Hamiltonian:
-    """Under a Gaussian the measure itself is the reference: its chains have the width of every free direction."""
+    """Moves that start in the Gaussian measure itself, which has the width of every free direction."""
     variance, dim = task.measure.variance, task.space.dim
     whitening = Whitening(
         torch.zeros(dim, dtype=torch.float64), torch.full((dim,), math.sqrt(variance), dtype=torch.float64)
@@ -110,7 +113,7 @@ def _from_measure(
 
 
 def _temperatures(population: Population, task: Task) -> tuple[list[Temperature], bool]:
-    """The schedule, and whether it came to its end: from the measure, beta, where the mean loss is the cutoff."""
+    """The schedule, and whether it reached its end; under a Gaussian measure it also finds beta."""
     if not task.measure.is_gaussian:
         schedule, _, has_arrived = population.choose_temperatures()
         return schedule, has_arrived
@@ -118,6 +121,8 @@ def _temperatures(population: Population, task: Task) -> tuple[list[Temperature]
     def is_at_cutoff(chains: Chains, log_weights: Tensor) -> bool:
         return float((torch.softmax(log_weights, dim=0) * chains.loss).sum()) <= task.cutoff
 
+    # The pilot anneals toward a beta far too large and ends where the mean loss meets the cutoff, at the share t of the
+    # way: t x beta is the target, and temperatures are shares of the way to it.
     schedule, t, has_arrived = population.choose_temperatures(is_at_cutoff, reshapes=True)
     gibbs = population.hamiltonian.gibbs
     population.hamiltonian.gibbs = Gibbs(t * gibbs.beta, gibbs.precision, gibbs.center_loss)
@@ -125,7 +130,7 @@ def _temperatures(population: Population, task: Task) -> tuple[list[Temperature]
 
 
 def _log_reference(task: Task, whitening: Whitening) -> float:
-    """ln of the integral of exp(-|y|^2/2) over x, or over the Gaussian measure."""
+    """The log of the integral of exp(-|y|^2/2) over x, or over the Gaussian measure."""
     log_integral = 0.5 * task.space.dim * math.log(2.0 * math.pi) + whitening.log_det
     if not task.measure.is_gaussian:
         return log_integral
@@ -140,7 +145,8 @@ def _evidence(
     conversion: Conversion,
     warmed: Warmed | None,
 ) -> dict[str, Any]:
-    """What the chains say about themselves."""
+    """The diagnostics of the chains by name, as results show them."""
+    # Annealed chains must agree with warmed-up ones or, where there are none, with themselves some moves earlier.
     if warmed is None:
         origin = _distance(conversion.first, conversion.last.loss, annealed.log_chain)
     else:
@@ -175,10 +181,11 @@ def _judge(
         return Verdict.INVALID, "chains ended at a loss that is not finite, or none near the cutoff."
     if not has_arrived:
         return Verdict.LOWER_BOUND, "the annealing ended before it came to the basin."
+    # The widths of P coordinates fitted to K chains scatter, and with them the log of their product by sqrt(P / K).
     if growth > _MAX_GROWTH + 2.0 * math.sqrt(dim / options.num_chains):
         return Verdict.LOWER_BOUND, (
             f"the chains were still spreading, by {growth:.1f} nats in the last window; raise `num_windows`, "
-            "or choose a finite measure if the basin has directions without end."
+            "or choose a finite measure if the basin has unbounded directions."
         )
     if spread > _MAX_SPREAD:
         return Verdict.LOWER_BOUND, (
@@ -199,7 +206,7 @@ def _judge(
 
 
 def _distance(first: Tensor, second: Tensor, log_weights: Tensor) -> float:
-    """Difference of the means of a plain and a weighted sample, in standard errors."""
+    """The difference of the means of a plain and a weighted sample, in standard errors."""
     share = log_weights.exp()
     mean = float((share * second).sum())
     variance = float((share.square() * (second - mean) ** 2).sum()) + float(first.var()) / len(first)

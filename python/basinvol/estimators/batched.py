@@ -14,18 +14,20 @@ from ..model.parameters import ParameterSpace
 
 _Result = TypeVar("_Result")
 
-_MOST_ROWS = 65_536  # examples x points in one pass
+_MOST_ROWS = 65_536  # examples x points in one pass, which bounds the activations that are held at a time
 
 
 class BatchedLoss:
-    """Mean loss on the largest level at center + S x, for rows x.
+    """The mean loss on the largest level at center + S x, for many points x at once.
 
-    Evaluated by torch.func.vmap over the points; models that vmap refuses are evaluated one point at a time.
+    The points are evaluated together by torch.func.vmap; models that vmap refuses are evaluated one point at a time.
+    The landscape counts every evaluation, a gradient as three.
 
     Args:
-        center, scale: of the parameters. [P]
-
-    Every evaluation is counted by the landscape, a gradient as three.
+        landscape: the loss.
+        space: which parameters are perturbed.
+        center: the trained parameters. [P]
+        scale: the positive factor of each parameter, the diagonal of S. [P]
     """
 
     def __init__(self, landscape: Landscape, space: ParameterSpace, center: Tensor, scale: Tensor) -> None:
@@ -58,11 +60,11 @@ class BatchedLoss:
         return torch.stack(found).cpu() if found else torch.empty(0, dtype=torch.float64)
 
     def _unless_refused(self, run: Callable[[], _Result]) -> _Result | None:
-        """What `run` gives, or None for a model that vmap refuses, which is asked once."""
+        """The result of `run`, or None for a model that vmap refuses, which is tried once."""
         if self._is_batched:
             try:
                 return run()
-            except RuntimeError:  # what is wrong with the model itself comes up again, one point at a time
+            except RuntimeError:  # an error of the model itself is raised again when points go one at a time
                 self._is_batched = False
         return None
 
@@ -89,7 +91,7 @@ class BatchedLoss:
         return losses, gradients
 
     def _passes(self, num_points: int) -> Iterator[tuple[int, int, slice]]:
-        """First and last row, and the points, of every pass."""
+        """The first row, the end of the rows, and the points of every pass."""
         count = self._landscape.num_examples
         rows = min(count, _MOST_ROWS)
         step = max(1, _MOST_ROWS // rows)

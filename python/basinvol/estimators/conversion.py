@@ -15,12 +15,17 @@ from .mixing import LEAST_MOVES, rank_normalized_r_hat, watched
 from .population import Annealed, effective_size
 
 _MIN_CONVERTED = 20.0  # effective samples near the cutoff, below which their density is smoothed
-_LOOKS, _WAYPOINTS = 5, 8  # last moves, and parts of the way, at which it is seen what is visible from the center
+_LOOKS, _WAYPOINTS = 5, 8  # last moves that are tested for what is visible from the center, and parts of each way
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What bounds the set: the loss, and |x| in a ball."""
+    """The bounds of the set that is measured.
+
+    Attributes:
+        cutoff: largest loss inside.
+        radius: largest |x| inside, in scaled coordinates; infinite unless the measure is a ball.
+    """
 
     cutoff: float
     radius: float
@@ -28,16 +33,16 @@ class Limits:
 
 @dataclass(frozen=True)
 class Conversion:
-    """ln E[exp(beta (L - L0) + ...) 1{inside}] over chains at the target.
+    """The estimate of ln E[exp(beta (L - L0) + ...) 1{inside}] over chains at the target.
 
     Attributes:
-        log_mean: that.
-        error: of it. nats
+        log_mean: the estimate. nats
+        error: its standard error. nats
         num_samples: effective number of samples behind it.
-        is_smoothed: it comes from a normal density of the loss at the cutoff, for want of samples there.
+        is_smoothed: whether it comes from a normal density of the loss, because samples near the cutoff are too few.
         visible: share of the measure whose straight way to the center is inside: what rays could see of it.
-        r_hat: the largest of the chains' statistics, NaN for fewer than four moves.
-        first, last: the chains' losses after the first move [K], and the chains after the last.
+        r_hat: largest R-hat of the chains' statistics, NaN for fewer than eight moves.
+        first, last: the chains' losses after the first move [K], and the chains after the last move.
     """
 
     log_mean: float
@@ -53,7 +58,15 @@ class Conversion:
 def convert(
     hamiltonian: Hamiltonian, energy: BatchedLoss, annealed: Annealed, limits: Limits, num_moves: int
 ) -> Conversion:
-    """Moves the chains on at the target, where every state counts."""
+    """Moves the chains on at the target, where every state counts, and converts their energy to a measure.
+
+    Args:
+        hamiltonian: the moves, with the target.
+        energy: the loss at many points.
+        annealed: the chains at the target, with their weights.
+        limits: the bounds of the set.
+        num_moves: M, moves of every chain.
+    """
     chains, log_chain = annealed.chains, annealed.log_chain
     losses, norms, seen, statistics = [], [], [], []
     for move in range(num_moves):
@@ -80,7 +93,7 @@ def convert(
 
 
 def _log_terms(gibbs: Gibbs, limits: Limits, loss: Tensor, norm: Tensor) -> Tensor:
-    """What undoes the Gibbs measure, at samples inside; a Gaussian's own density stays. [M, K]"""
+    """The log of what undoes the Gibbs measure, at samples inside; a Gaussian's own density stays. [M, K]"""
     log_values = gibbs.beta * (loss - gibbs.center_loss)
     inside = loss <= limits.cutoff
     if math.isfinite(limits.radius):
@@ -102,6 +115,7 @@ def _smoothed(gibbs: Gibbs, cutoff: float, loss: Tensor, log_chain: Tensor) -> t
     weights = log_chain.exp() / len(loss)
     mean = float((weights * loss).sum())
     deviation = math.sqrt(float((weights * (loss - mean) ** 2).sum()))
+    # Below the cutoff ln p(E) + beta E is nearly linear: the integral is the value at the cutoff over the slope there.
     z = (cutoff - mean) / deviation
     slope = gibbs.beta - z / deviation
     if slope <= 0.0:

@@ -1,4 +1,4 @@
-"""How stiff a basin is along its coordinates, from radii, gradients, second derivatives or an optimizer's state.
+"""Curvatures of a basin along its coordinates, from radii, gradients, second derivatives or an optimizer's state.
 
 A curvature g is in units of the basin: the model is the ellipsoid {sum g_i x_i^2 <= 1}, with x in scaled coordinates.
 It only shapes a proposal, whose density is divided out exactly: a wrong g costs precision, never correctness.
@@ -14,17 +14,17 @@ from torch import Tensor, nn
 from ..model.landscape import GRADIENT_COST, Landscape
 from ..model.parameters import ParameterSpace
 
-# Curvatures below this share of the mean are taken as that: what is flatter is decided by the measure, not by the fit.
+# Smaller curvatures are set to this share of the mean: the measure decides what is flatter, not the fit.
 _FLOOR = 1e-6
 _PENALTIES = torch.logspace(-12, 3, 46, dtype=torch.float64)  # of the ridge, relative to the mean eigenvalue
 _CHUNK = 8192  # examples per forward pass of a Hessian-vector product
 
 
 def feature_groups(space: ParameterSpace, grouping: str) -> tuple[Tensor, int]:
-    """Which group each parameter belongs to [P], and their number.
+    """The group that each parameter belongs to [P], and the number of groups.
 
-    "diagonal": every parameter is its own; "grouped": the rows (output units) of a tensor of rank two or more, and
-    every other tensor as a whole.
+    With "diagonal" every parameter is its own group; with "grouped" the groups are the rows (output units) of a tensor
+    of rank two or more, and every other tensor as a whole.
     """
     if grouping == "diagonal":
         return torch.arange(space.dim), space.dim
@@ -37,7 +37,13 @@ def feature_groups(space: ParameterSpace, grouping: str) -> tuple[Tensor, int]:
 
 
 def group_sums(squares: Tensor, groups: Tensor, count: int) -> Tensor:
-    """Sums of u_i^2 over each group. [n, P] -> [n, count]"""
+    """The sums of u_i^2 over each group. [n, count]
+
+    Args:
+        squares: u_i^2 of n vectors. [n, P]
+        groups: the group of each parameter. [P] int64
+        count: number of groups.
+    """
     return torch.zeros((len(squares), count), dtype=squares.dtype).index_add_(1, groups, squares)
 
 
@@ -50,8 +56,8 @@ def fit_radii(features: Tensor, radius: Tensor) -> Tensor:
     for a rotated one what it leaves is noise.
 
     Args:
-        features: from `group_sums`, rows that sum to 1. [n, F]
-        radius: [n] float64
+        features: sums from `group_sums`, whose rows sum to 1. [n, F]
+        radius: boundary radius along each direction, in scaled coordinates. [n] float64
     """
     target = radius.double() ** -2.0
     mean = target.mean()
@@ -61,6 +67,7 @@ def fit_radii(features: Tensor, radius: Tensor) -> Tensor:
     projected = vectors.T @ (features.T @ (target - mean))
     total = float(((target - mean) ** 2).sum())
     best = (math.inf, torch.zeros_like(values), 0.0)
+    # One eigendecomposition serves every penalty of the ridge.
     for penalty in (_PENALTIES * values.mean()).tolist():
         damped = values + penalty
         coefficients = torch.where(damped > 0, projected / damped, 0.0)
@@ -78,13 +85,14 @@ def fit_radii(features: Tensor, radius: Tensor) -> Tensor:
 
 
 def fit_secants(points: Tensor, gradients: Tensor, rise: float) -> tuple[Tensor, Tensor]:
-    """Curvatures and axes of the quadratic whose gradients are closest to those at some points. [P], [P, P]
+    """The curvatures and axes of the quadratic whose gradients are closest to those at some points. [P], [P, P]
 
-    H = (sum g x') (sum x x')^-1, symmetrized: exact for a quadratic once there are P points, rotated or not.
+    The estimate H = (sum g x') (sum x x')^-1, symmetrized, is exact for a quadratic once there are P points, rotated or
+    not.
 
     Args:
-        points: offsets from the center on the boundary, in scaled coordinates. [n, P]
-        gradients: of the loss there, in scaled coordinates. [n, P]
+        points: offsets from the center to the boundary, in scaled coordinates. [n, P]
+        gradients: gradients of the loss at these points, in scaled coordinates. [n, P]
         rise: cutoff minus the loss at the center.
     """
     gram, cross = points.T @ points, points.T @ gradients
@@ -97,14 +105,19 @@ def fit_secants(points: Tensor, gradients: Tensor, rise: float) -> tuple[Tensor,
 def hessian_diagonal(
     landscape: Landscape, space: ParameterSpace, center: Tensor, kind: str = "ggn", num_probes: int = 32, seed: int = 0
 ) -> Tensor:
-    """Diagonal of the loss's Hessian or generalized Gauss-Newton matrix at the center, by Hutchinson's estimator. [P]
+    """The diagonal of the loss's Hessian or generalized Gauss-Newton matrix at the center, by Hutchinson's method. [P]
 
-    mean of z * (Hz) over random signs z (Bekas, Kokiopoulou and Saad 2007): unbiased, with a relative error of about
-    sqrt(off-diagonal sum of squares / num_probes) / diagonal. Each probe costs about six evaluations of the loss. Only
-    the curvature at the center is seen: a basin with a flat bottom and steep walls has none.
+    The mean of z * (Hz) over random signs z (Bekas, Kokiopoulou and Saad 2007) is unbiased, with a relative error of
+    about sqrt(off-diagonal sum of squares / num_probes) / diagonal. Each probe costs about six evaluations of the loss.
+    Only the curvature at the center is seen: a basin with a flat bottom and steep walls has none.
 
     Args:
+        landscape: the loss.
+        space: which parameters are perturbed.
+        center: the trained parameters. [P]
         kind: "ggn" (J' H_out J, positive semidefinite) or "hessian".
+        num_probes: number of random sign vectors z.
+        seed: seed of the signs.
     """
     generator = torch.Generator().manual_seed(seed)
     total = torch.zeros(space.dim, dtype=torch.float64)
@@ -116,7 +129,7 @@ def hessian_diagonal(
 
 
 def _curvature_product(landscape: Landscape, space: ParameterSpace, center: Tensor, v: Tensor, kind: str) -> Tensor:
-    """Hv of one kind, by differentiating twice in reverse mode, which every operation of torch has."""
+    """The product Hv for one kind of H, by reverse mode twice, which every operation of torch has."""
     product = torch.zeros_like(center)
     times = _times_ggn if kind == "ggn" else _times_hessian
     for first in range(0, landscape.num_examples, _CHUNK):
@@ -133,7 +146,7 @@ def _times_hessian(landscape: Landscape, space: ParameterSpace, center: Tensor, 
 
 
 def _times_ggn(landscape: Landscape, space: ParameterSpace, center: Tensor, v: Tensor, rows: range) -> Tensor:
-    """J' H_out J v, with J of the outputs and H_out the second derivative of the loss in them."""
+    """The product J' H_out J v, with J of the outputs and H_out the second derivative of the loss in them."""
     at = center.detach().requires_grad_()
     outputs = landscape.outputs_at(space.unflatten(at), rows.start, rows.stop)
     u = torch.zeros_like(outputs, requires_grad=True)
@@ -145,13 +158,13 @@ def _times_ggn(landscape: Landscape, space: ParameterSpace, center: Tensor, v: T
 
 
 def _slope_product(loss: Tensor, at: Tensor, v: Tensor) -> Tensor:
-    """Second derivative of a loss in `at`, times a vector."""
+    """The second derivative of a loss in `at`, times a vector."""
     slope = _gradient(loss, at, torch.ones_like(loss), create_graph=True)
     return _gradient((slope * v).sum(), at, None)
 
 
 def _gradient(of: Tensor, at: Tensor, along: Tensor | None, **graph: bool) -> Tensor:
-    """Of `of`, weighted by `along`, with respect to `at`; zeros where it does not depend on it."""
+    """The gradient of `of`, weighted by `along`, with respect to `at`; zeros where `of` does not depend on `at`."""
     if not of.requires_grad:
         return torch.zeros_like(at)
     found = torch.autograd.grad(of, at, along, allow_unused=True, **graph)[0]
@@ -164,6 +177,11 @@ def adam_curvature(optimizer: torch.optim.Optimizer, model: nn.Module, space: Pa
     The squared gradients of an example estimate the diagonal of the Fisher matrix, which for a likelihood is the
     Gauss-Newton one (Kingma and Ba 2015, section 2); with full batches near a minimum they are mostly noise, so this is
     the cheapest of the fits and the worst.
+
+    Args:
+        optimizer: Adam or AdamW, after at least one step.
+        model: the module that it trained.
+        space: which parameters are perturbed.
 
     Raises:
         ValueError: the optimizer holds no such state for a parameter of the space.
@@ -180,7 +198,15 @@ def adam_curvature(optimizer: torch.optim.Optimizer, model: nn.Module, space: Pa
 def as_curvature(diagonal: Tensor, scale: Tensor, radius: Tensor) -> Tensor:
     """Second derivatives in parameters as a curvature of the basin, in scaled coordinates. [P]
 
-    Its level is set so that the mean of 1/r^2 along uniform directions is what the radii [n] say.
+    The factor is set so that the mean of 1/r^2 along uniform directions is that of the radii.
+
+    Args:
+        diagonal: second derivatives of the loss, up to a factor. [P]
+        scale: the positive factor of each parameter. [P]
+        radius: boundary radii along uniform directions, in scaled coordinates. [n]
+
+    Raises:
+        ValueError: no second derivative is positive.
     """
     curvature = diagonal.double().cpu().clamp(min=0.0) * scale.double().cpu() ** 2
     mean = float(curvature.mean())

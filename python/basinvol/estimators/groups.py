@@ -23,13 +23,17 @@ from .task import Task
 def volume_of_groups(
     task: Task, log_groups: Tensor, verdict: Verdict, reason: str, shift: float = 0.0, shift_error: float = 0.0
 ) -> Volume:
-    """The mean over groups, with the verdict that their method came to.
+    """The volume from the mean over groups, with the verdict of their method.
 
     Args:
+        task: what was measured.
         log_groups: log of the measure in scaled coordinates, from each group. [G] float64
-        shift: added to the log of their mean, with its own error. nats
+        verdict, reason: the verdict of the method; parameters of scale 0 make it `invalid`.
+        shift: a term that is added to the log of their mean. nats
+        shift_error: its standard error. nats
     """
     dim = task.space.dim
+    # The mean is over the measures and not over their logs, which on average lie too low.
     log_number = log_mean_exp(log_groups) + shift
     if not task.measure.is_gaussian:
         log_number -= log_unit_ball(dim)

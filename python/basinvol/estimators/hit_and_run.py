@@ -1,4 +1,4 @@
-"""A random walk through the basin, in growing balls: the reference for few parameters."""
+"""A random walk through the basin, in growing balls: the method to check others by where parameters are few."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from .stages import Stage
 from .task import Outcome, Task
 
 MOST_PARAMETERS = 60
-_INNER = 0.9  # of the shortest ray: the first ball, in which points are drawn directly
+_INNER = 0.9  # radius of the first ball, in which points are drawn directly, as a share of the shortest ray
 _GROWTH = 2.0  # largest ratio of volumes of a star body in two successive balls
 _EMPTY_SHELLS = 3  # in a row, and the basin is taken to end
-_MOST_DOUBLINGS = 12  # of the radius: a basin that long is taken to have no end
-_MOST_SHRINKS = 200
-_MAX_SPREAD = 0.5
+_MOST_DOUBLINGS = 12  # of the radius: a basin that long is taken to be unbounded
+_MOST_SHRINKS = 200  # tries of one draw; a walker that finds no point inside stays where it is
+_MAX_SPREAD = 0.5  # nats, over groups
 
 
 @dataclass(frozen=True)
 class Options:
-    """How far to walk.
+    """How many walkers there are, and how far they walk.
 
     Attributes:
-        num_walkers: in `num_groups` independent groups whose spread is the error.
-        num_steps: of every walker in every ball; the first third is not counted. Default 20 + P.
+        num_walkers: K, in `num_groups` independent groups whose spread is the error.
+        num_groups: G, the number of these groups.
+        num_steps: steps of every walker in every ball; the first third is not counted. Default 20 + P.
     """
 
     num_walkers: int = 256
@@ -47,14 +48,14 @@ class Options:
 
 
 def estimate(task: Task, options: Options) -> Outcome:
-    """log V as a product of ratios of the volumes of the basin in growing balls around the center.
+    """The volume as a product of ratios of the volumes of the basin in growing balls around the center.
 
     In each ball walkers sample the basin uniformly: along a random line the next point is uniform in the basin within
     the ball's chord, found by shrinking (Neal 2003, section 4), which is exact whatever the shape. The share of points
     in the ball before gives the ratio (Dyer, Frieze and Kannan 1991; hit-and-run, Smith 1984). Lines follow the
     covariance of the ball before. A Gaussian mass weights the points of each shell by the density.
 
-    What is measured is {loss <= cutoff} in the balls wherever walkers get, not only what is visible from the center.
+    The walkers measure {loss <= cutoff} in the balls wherever they get, not only what is visible from the center.
     Bias: small while walkers mix; basins that only meet through a bottleneck are missed. Cost: walkers x balls (about
     P log2 of the ratio of the longest to the shortest extent) x steps x about 5 evaluations, so at most 60 parameters.
     """
@@ -81,9 +82,10 @@ class _Walk:
     """Walkers in growing balls.
 
     Attributes:
-        has_ended: the last balls added nothing, or the measure ends there.
-        r_hat: of the walkers in the last ball.
-        growth: of the log-volume from earlier to later samples, over all balls. [G] nats
+        num_phases: balls after the first.
+        has_ended: whether the last balls added nothing, or the measure ends there.
+        r_hat: largest R-hat of the walkers' statistics in the last ball.
+        growth: growth of the log-volume from earlier to later samples, over all balls. [G] nats
     """
 
     def __init__(self, task: Task, options: Options, center: Tensor, inner: float) -> None:
@@ -97,18 +99,19 @@ class _Walk:
         self._steps = options.num_steps or 20 + task.space.dim
 
     def run(self) -> Tensor:
-        """Log of the measure, from each group. [G] float64"""
+        """The log of the measure, from each group. [G] float64"""
         dim, measure = self.task.space.dim, self.task.measure
         reach = measure.radius_max(dim)
         x, log_volume = self._first_ball()
         log_parts = [self._shell(x[None], 0.0, log_volume)]
         empty = 0
         while self._radius < reach and self.num_phases < _MOST_DOUBLINGS * dim and empty < _EMPTY_SHELLS:
+            # A star-shaped body at most doubles its volume from ball to ball, so that every ratio is well measured.
             before, self._radius = self._radius, min(self._radius * _GROWTH ** (1.0 / dim), reach)
             samples = []
             for step in range(self._steps):
                 x = self._step(x)
-                if step >= self._steps // 3:
+                if step >= self._steps // 3:  # the first third lets walkers spread from the ball before
                     samples.append(x)
             points = torch.stack(samples)
             self.r_hat = self._r_hat(points)
@@ -135,7 +138,7 @@ class _Walk:
         return (1.0 - shares[0]).log() - (1.0 - shares[1]).log()
 
     def verdict(self, log_volumes: Tensor) -> tuple[Verdict, str]:
-        """From the groups, and from where the walk ended."""
+        """The verdict and its reason, from the spread of the groups and from where the walk ended."""
         spread = float(log_volumes.std())
         if not self.has_ended:
             return Verdict.CENSORED, (
@@ -153,7 +156,7 @@ class _Walk:
         return Verdict.TRUSTWORTHY, f"{len(log_volumes)} groups of walkers agree within {spread:.2f} nats."
 
     def _first_ball(self) -> tuple[Tensor, Tensor]:
-        """Points drawn uniformly in the first ball until every walker is inside, and the log-volume. [K, P], [G]"""
+        """Points [K, P] drawn in the first ball until every walker is inside, and the log-volume of each group. [G]"""
         dim, count = self.task.space.dim, self.options.num_walkers
         draws, hits = torch.zeros(count, dtype=torch.float64), torch.zeros(count, dtype=torch.float64)
         x = torch.zeros((count, dim), dtype=torch.float64)
@@ -162,6 +165,7 @@ class _Walk:
             length = torch.rand((count, 1), generator=self._generator, dtype=torch.float64) ** (1.0 / dim)
             drawn = self._radius * length * noise / torch.linalg.vector_norm(noise, dim=1, keepdim=True)
             inside = self._is_inside(drawn)
+            # The first point inside is uniform in the basin; later draws only count how large that part of the ball is.
             x = torch.where((inside & (hits == 0))[:, None], drawn, x)
             draws += 1.0
             hits += inside
@@ -171,7 +175,7 @@ class _Walk:
         return x, share.log() + log_unit_ball(dim) + dim * math.log(self._radius)
 
     def _shell(self, points: Tensor, before: float, log_volume: Tensor) -> Tensor:
-        """Log of the measure of the basin between two balls, from points [M, K, P] uniform in the outer one. [G]"""
+        """The log of the measure between two balls, from points [M, K, P] uniform in the outer one. [G]"""
         norm = torch.linalg.vector_norm(points, dim=2)
         log_values = torch.zeros_like(norm)
         if self.task.measure.is_gaussian:
@@ -182,10 +186,11 @@ class _Walk:
         return torch.logsumexp(grouped, dim=1) - math.log(grouped.shape[1]) + log_volume
 
     def _step(self, x: Tensor) -> Tensor:
-        """Every walker along a random line, uniform in the part of the ball's chord that is in the basin."""
+        """Moves every walker along a random line, to a uniform point of the chord's part that is in the basin."""
         line = torch.randn(x.shape, generator=self._generator, dtype=torch.float64) @ self._shape.T
         line = line / torch.linalg.vector_norm(line, dim=1, keepdim=True)
         along = (x * line).sum(dim=1)
+        # The chord's half length; rounding may take a walker slightly outside of the ball.
         half = (along.square() + self._radius**2 - x.square().sum(dim=1)).clamp(min=0.0).sqrt()
         low, high = -along - half, -along + half
         moved, waiting = x.clone(), torch.arange(len(x))
@@ -197,6 +202,7 @@ class _Walk:
             moved[waiting[inside]] = tried[inside]
             outside = waiting[~inside]
             t = t[~inside]
+            # The interval shrinks toward the walker, at t = 0, which is inside.
             low[outside] = torch.where(t < 0, t, low[outside])
             high[outside] = torch.where(t < 0, high[outside], t)
             waiting = outside
@@ -208,7 +214,7 @@ class _Walk:
         return self.energy.losses(x) <= self.task.cutoff
 
     def _by_group(self, values: Tensor) -> Tensor:
-        """[M, K] to [G, M K / G]."""
+        """Values [M, K] of M steps, sorted by group. [G, M K / G]"""
         groups = self.options.num_groups
         return values.reshape(len(values), groups, -1).transpose(0, 1).reshape(groups, -1)
 

@@ -1,4 +1,4 @@
-"""The published protocol, exactly: its directions, its grid, and what it does with rays that never cross."""
+"""The published protocol, exactly: its directions, its grid, and its treatment of rays that never cross."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def published(options: SearchOptions) -> SearchOptions:
 
 
 def estimate(task: Task, options: Options) -> Outcome:
-    """ln((1/D) sum r^P) as Fan, Sandlund and Ko (2025) compute it, so that published numbers can be checked.
+    """The number ln((1/D) sum r^P) as Fan, Sandlund and Ko (2025) compute it, to check published numbers.
 
-    Bias: that of the plain estimate, and beside it upward from rounding to the grid and downward from directions that
-    never cross, which are dropped; see `star`. `search`, `seed`, `rtol` and `on_censored` do not apply.
+    Bias: that of the plain estimate, see `star`; in addition, rounding to the grid biases it upward, and dropping the
+    directions that never cross biases it downward. `search`, `seed`, `rtol` and `on_censored` do not apply.
     """
     as_published = dataclasses.replace(task, options=published(task.options), generator=GENERATOR, on_censored="drop")
     return star.estimate(as_published, options)

@@ -1,4 +1,4 @@
-"""A population of chains carried from a Gaussian reference to a Gibbs measure, temperature by temperature."""
+"""A population of chains carried from a reference Gaussian to a Gibbs measure, temperature by temperature."""
 
 from __future__ import annotations
 
@@ -15,14 +15,19 @@ from .hamiltonian import Chains, Hamiltonian
 # Conditional effective sample size between two temperatures of the pilot (Zhou, Johansen and Aston 2016).
 _CONDITIONAL_ESS = 0.9
 _MOST_TEMPERATURES = 2000
-_BISECTIONS = 60
+_BISECTIONS = 60  # more than float64 resolves between two temperatures
 _RESHAPE = 1.5  # ratio of temperatures between two fits of the chains' extent
-_RESAMPLE = 0.5  # share of the chains: below that effective number they are resampled
+_RESAMPLE = 0.5  # chains are resampled when their effective number falls below this share of them
 
 
 @dataclass(frozen=True)
 class Temperature:
-    """A share t of the way from the reference to the basin, and how chains move there."""
+    """A point on the way from the reference Gaussian to the basin, and how chains move there.
+
+    Attributes:
+        t: share of the way, from 0 to 1.
+        step, shape: see `Hamiltonian`.
+    """
 
     t: float
     step: float
@@ -31,12 +36,13 @@ class Temperature:
 
 @dataclass(frozen=True)
 class Annealed:
-    """Chains at the end of the way.
+    """Chains at the end of the annealing.
 
     Attributes:
-        log_z: ln of the ratio of the target's integral to the reference's, from each group. [G]
-        log_chain: log weight of each chain in the average over all groups; they sum to 1. [K]
-        acceptance: smallest over the temperatures.
+        chains: the K chains at the target.
+        log_z: log of the ratio of the target's integral to that of the reference Gaussian, from each group. [G] float64
+        log_chain: log weight of each chain in the average over all groups; the weights sum to 1. [K] float64
+        acceptance: smallest acceptance over the temperatures.
     """
 
     chains: Chains
@@ -46,7 +52,14 @@ class Annealed:
 
 
 class Population:
-    """`num_chains` chains in `num_groups` independent groups, moved by `hamiltonian`."""
+    """Independent groups of chains that are annealed together.
+
+    Args:
+        hamiltonian: the moves; its step and shape are set on the way.
+        num_chains: K.
+        num_groups: G, a divisor of K.
+        generator: generator of the random numbers of resampling, on the CPU.
+    """
 
     def __init__(self, hamiltonian: Hamiltonian, num_chains: int, num_groups: int, generator: torch.Generator) -> None:
         self.hamiltonian = hamiltonian
@@ -59,11 +72,11 @@ class Population:
         """A first annealing that keeps the conditional effective sample size; it tunes the steps too.
 
         Args:
-            is_there: ends it, given the chains and their log weights [K].
-            reshapes: the momenta follow the extent of the chains.
+            is_there: says whether to end, given the chains and their log weights [K]; by default it ends at the target.
+            reshapes: whether the momenta follow the extent of the chains.
 
         Returns:
-            The temperatures, where they end, and whether that is the goal.
+            The temperatures, the share of the way at which they end, and whether that is the goal.
         """
         hamiltonian, t, shaped = self.hamiltonian, 0.0, 0.0
         chains = hamiltonian.reference(self._count)
@@ -86,7 +99,7 @@ class Population:
         return schedule, t, t >= 1.0 if is_there is None else is_there(chains, log_weights)
 
     def anneal(self, schedule: Sequence[Temperature]) -> Annealed:
-        """The run that counts: everything is fixed, so that the estimate of Z is unbiased."""
+        """Runs the annealing that counts, with all temperatures and steps fixed, so that Z is unbiased."""
         hamiltonian, size = self.hamiltonian, self._count // self._groups
         chains = hamiltonian.reference(self._count)
         log_weights = torch.zeros((self._groups, size), dtype=torch.float64)
@@ -98,6 +111,7 @@ class Population:
             t, hamiltonian.step, hamiltonian.shape = temperature.t, temperature.step, temperature.shape
             index = torch.arange(self._count).reshape(self._groups, size).clone()
             for group in range(self._groups):
+                # Within its group only, so that groups stay independent and their spread is an error.
                 if effective_size(log_weights[group]) < _RESAMPLE * size:
                     log_z[group] += log_mean_exp(log_weights[group])
                     index[group] = group * size + self._resampled(log_weights[group])
@@ -116,10 +130,10 @@ class Population:
             middle = 0.5 * (low + high)
             enough = self._conditional_ess(chains, log_weights, t, middle) >= _CONDITIONAL_ESS
             low, high = (middle, high) if enough else (low, middle)
-        return max(low, t * (1.0 + 1e-6), 1e-15)
+        return max(low, t * (1.0 + 1e-6), 1e-15)  # always some progress, or the schedule would never end
 
     def _increment(self, chains: Chains, t: float, goal: float) -> Tensor:
-        """Log of the ratio of densities between two temperatures. [K]"""
+        """The log of the ratio of densities between two temperatures. [K]"""
         before, after = self.hamiltonian.potential(chains, t), self.hamiltonian.potential(chains, goal)
         return torch.where(torch.isfinite(before), before - after, -math.inf)
 
@@ -130,15 +144,15 @@ class Population:
         return float((2.0 * first - second).exp())
 
     def _resampled(self, log_weights: Tensor) -> Tensor:
-        """Systematic resampling: positions in proportion to the weights. [K]"""
+        """Positions of chains in proportion to their weights, by systematic resampling. [K]"""
         count = len(log_weights)
         edges = torch.softmax(log_weights, dim=0).cumsum(0)
         comb = (torch.arange(count) + torch.rand((), generator=self._generator, dtype=torch.float64)) / count
-        return torch.searchsorted(edges, comb).clamp(max=count - 1)
+        return torch.searchsorted(edges, comb).clamp(max=count - 1)  # rounding may leave the last edge below 1
 
 
 def refined(schedule: Sequence[Temperature], parts: int) -> list[Temperature]:
-    """Every step of a schedule in so many equal parts."""
+    """The schedule with every step divided into `parts` equal parts."""
     before, fine = 0.0, []
     for temperature in schedule:
         steps = [before + (temperature.t - before) * (i + 1) / parts for i in range(parts)]
@@ -148,7 +162,7 @@ def refined(schedule: Sequence[Temperature], parts: int) -> list[Temperature]:
 
 
 def effective_size(log_weights: Tensor) -> float:
-    """(sum w)^2 / sum w^2; 0 if no weight is finite."""
+    """The effective number of weights, (sum w)^2 / sum w^2; 0 if no weight is finite."""
     if not bool(torch.isfinite(log_weights.max())):
         return 0.0
     return 1.0 / float(torch.softmax(log_weights, dim=0).square().sum())

@@ -23,14 +23,14 @@ from .tilt import Tilt
 FITS = ("auto", "diagonal", "grouped", "gradients", "secant", "ggn", "hessian")
 _MOST_DIAGONAL = 2000  # parameters: one coefficient each, and twice as many rays
 _MOST_SECANT = 2000  # parameters: a dense matrix
-_MOST_AXIS_VALUES = 2**25  # of all axes together
+_MOST_AXIS_VALUES = 2**25  # numbers in all axes together, 256 MiB in float64
 _MOST_ROUNDS = 100
 _FIT_RTOL = 1e-6  # a fit to P coefficients asks more of a radius than an average does
 
 
 @dataclass(frozen=True)
 class Options:
-    """How the proposal is fitted.
+    """How the proposal is fitted, and how much of it stays uniform.
 
     Attributes:
         fit: "diagonal" or "grouped" (rows of weights), by regression of 1/r^2 on the pilot's squared coordinates;
@@ -41,7 +41,8 @@ class Options:
             `adam_curvature`. [P]
         num_pilot: rays of each round of the fit; default 2 for each coefficient, between 200 and 4,000, and for
             "secant" 1.5 for each parameter.
-        rounds: of "diagonal", "grouped" and "gradients"; every round corrects the one before in its coordinates.
+        rounds: number of rounds of "diagonal", "grouped" and "gradients"; every round corrects the one before in its
+            coordinates.
         defensive: share of the final rays that stay uniform; the largest weight is then at most 1/defensive times that
             of the plain estimate.
     """
@@ -65,15 +66,18 @@ class Options:
 
 
 def estimate(task: Task, options: Options) -> Outcome:
-    """log E_q[w(r(v)) / q(v)], with v from a mixture of uniform directions and an angular central Gaussian.
+    """The volume from log E_q[w(r(v)) / q(v)], with v from a mixture of uniform and stretched directions.
 
-    The Gaussian's axes are those of the ellipsoid that was fitted to a pilot, and of independent directions, so that
-    the estimate is unbiased whatever the fit.
+    The stretched directions have the density of an angular central Gaussian.
 
-    Bias: on the log scale too low where the fit misses the shape: an error of 0.05 in the logs of 1,000 semi-axes costs
-    0.1 nats, 0.2 costs 9; the mixture bounds the harm, and k-hat tells. Bodies that are no ellipsoid (|w|^4, a spike)
-    stay out of reach in many dimensions. Cost: the pilot, and five evaluations a direction. Source: importance sampling
-    with a defensive component (Hesterberg 1995; Owen and Zhou 2000), the density of Tyler (1987).
+    The Gaussian's axes are those of an ellipsoid that is fitted to a pilot. The pilot's directions are independent of
+    the final ones, so that the estimate is unbiased whatever the fit.
+
+    Bias: on the log scale the number is too low where the fit misses the shape: an error of 0.05 in the logs of 1,000
+    semi-axes costs 0.1 nats, 0.2 costs 9; the mixture bounds the harm, and k-hat shows it. Bodies that are not
+    ellipsoids (|w|^4, a spike) stay out of reach in many dimensions. Cost: the pilot, and five evaluations a direction.
+    Source: importance sampling with a defensive component (Hesterberg 1995; Owen and Zhou 2000), the density of Tyler
+    (1987).
     """
     if task.options.search == "grid":
         raise ValueError("method='preconditioned' needs exact radii; use search='interpolate' or 'bisect'.")
@@ -90,6 +94,7 @@ def estimate(task: Task, options: Options) -> Outcome:
 
     radii = Radii.concatenate([plain, found])
     log_density = stretch.log_density(torch.cat([log_norm, found_norm]))
+    # Each ray is divided by the density of the whole mixture, whichever part it came from.
     log_mixture = torch.logaddexp(torch.tensor(math.log(share)), log_density + math.log1p(-share))
     is_stretched = torch.arange(len(radii)) >= num_uniform
     volume = Volume.of(radii, task.space, task.scale, task.on_censored, task.measure, -log_mixture, is_stretched)
@@ -103,7 +108,7 @@ def estimate(task: Task, options: Options) -> Outcome:
 
 
 class _Fit:
-    """Finds the stretch, and remembers the first pilot and what it all cost."""
+    """Finds the stretch, and keeps the first pilot, the number of rays and the spread of the axes."""
 
     def __init__(self, task: Task, options: Options) -> None:
         self.task, self.options = task, options
@@ -152,7 +157,7 @@ class _Fit:
         return Stretch.along_coordinates(self._lengths(curvature))
 
     def _regress(self, groups: Tensor, num_groups: int, count: int, radius: Tensor) -> Tensor:
-        """Curvature by regression, corrected round by round in the coordinates of the round before. [P]"""
+        """The curvature by regression, corrected round by round in the coordinates of the round before. [P]"""
         directions, curvature = self.pilot_directions, torch.ones(len(groups), dtype=torch.float64)
         for round_ in range(self.options.rounds):
             if round_ > 0:
@@ -196,7 +201,7 @@ class _Fit:
         return stretch
 
     def _gradient(self, center: Tensor, point: Tensor, scale: Tensor) -> Tensor:
-        """Of the loss, in scaled coordinates, at an offset from the center in scaled coordinates. [P]"""
+        """The gradient of the loss at an offset from the center, both in scaled coordinates. [P]"""
         moved = center + (point * scale).to(center)
         named = self.task.landscape.gradient(self.task.space.unflatten(moved))[1]
         return torch.cat([named[name].reshape(-1) for name in self.task.space.names]).double().cpu() * scale
@@ -204,7 +209,7 @@ class _Fit:
     def _lengths(self, curvature: Tensor) -> Tensor:
         """Semi-axes with geometric mean 1. [P]"""
         log_lengths = -0.5 * Tilt.of(curvature, self.task.measure).precision(curvature).log()
-        log_lengths = log_lengths - log_lengths.mean()
+        log_lengths = log_lengths - log_lengths.mean()  # only ratios matter: a common factor changes no direction
         self.log_axis_spread = float(log_lengths.std())
         return log_lengths.exp()
 

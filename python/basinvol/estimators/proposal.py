@@ -22,8 +22,8 @@ def solve_stretched(task: Task, num_stretched: int, stretch: Stretch) -> tuple[R
 
     Args:
         task: the basin.
-        num_stretched: D.
-        stretch: B.
+        num_stretched: D, the number of directions.
+        stretch: the map B.
     """
     if stretch.is_diagonal:
         along = task.directions(num_stretched, Stage.STRETCHED)
@@ -52,6 +52,6 @@ def scaled_radii(radii: Radii, factor: Tensor) -> Radii:
 
 
 def log_norms(vectors: Tensor) -> Tensor:
-    """ln |v| of every row. [n]"""
+    """The log of the norm of every row, ln |v|. [n]"""
     norms: Tensor = torch.linalg.vector_norm(vectors, dim=1)
     return norms.log()

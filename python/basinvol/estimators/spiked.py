@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 _FLOOR = 1e-6  # of the bulk curvature
-_HELD_OUT = 3  # one gradient of three measures the axes that the others found
+_HELD_OUT = 3  # one gradient of three measures the axes that the other two found
 
 
 @dataclass(frozen=True)
@@ -16,9 +16,9 @@ class Spiked:
     """The matrix `bulk` I + axes diag(values - bulk) axes'.
 
     Attributes:
-        bulk: its value perpendicular to the axes.
-        axes: orthonormal. [P, k] float64
-        values: along the axes. [k] float64
+        bulk: eigenvalue perpendicular to the axes.
+        axes: orthonormal columns. [P, k] float64
+        values: eigenvalues along the axes. [k] float64
     """
 
     bulk: float
@@ -26,7 +26,7 @@ class Spiked:
     values: Tensor
 
     def spectrum(self) -> Tensor:
-        """All eigenvalues, those of the axes first. [P]"""
+        """The eigenvalues of the matrix, those of the axes first. [P]"""
         dim, count = self.axes.shape
         return torch.cat([self.values, torch.full((dim - count,), self.bulk, dtype=torch.float64)])
 
@@ -35,16 +35,16 @@ def fit_normals(points: Tensor, gradients: Tensor) -> Spiked:
     """The curvature G of the ellipsoid {y'Gy <= 1} with stiff axes among the normals of its boundary.
 
     At a boundary point y the scaled normal h = g / (g.y) is Gy, whatever the slope of the loss. For y uniform in
-    direction, E[hh' P / |y|^2] = G^2: the axes are those of a part of the normals, and the others, which know nothing
-    of that choice, measure G^2 along them without bias. What remains of the mean of 1/|y|^2, the trace of G over P, is
-    the bulk.
+    direction, E[hh' P / |y|^2] = G^2: the axes are those of a part of the normals, and the others, which are
+    independent of that choice, measure G^2 along them without bias. What remains of the mean of 1/|y|^2, the trace of G
+    over P, is the bulk.
 
     Args:
-        points: on the boundary. [n, P]
-        gradients: of the loss there, in the same coordinates. [n, P]
+        points: points on the boundary. [n, P]
+        gradients: gradients of the loss there, in the same coordinates. [n, P]
     """
     slope = (gradients * points).sum(dim=1)
-    outward = slope > 0
+    outward = slope > 0  # elsewhere the loss falls along the ray, as in no ellipsoid
     points, gradients, slope = points[outward], gradients[outward], slope[outward]
     dim, norms = points.shape[1], torch.linalg.vector_norm(points, dim=1)
     normals = gradients / (slope * norms)[:, None]
@@ -58,7 +58,7 @@ def fit_normals(points: Tensor, gradients: Tensor) -> Spiked:
 
 
 def undo_stretch(found: Spiked, precision: Spiked) -> Spiked:
-    """A curvature found in coordinates y = (precision / bulk)^(1/2) x, in coordinates x."""
+    """The curvature in coordinates x that was found in coordinates y = (precision / bulk)^(1/2) x."""
     relative = precision.values / precision.bulk
     root = found.axes + precision.axes @ ((relative.sqrt() - 1.0)[:, None] * (precision.axes.T @ found.axes))
     weights = torch.cat([found.bulk * (relative - 1.0), found.values - found.bulk])

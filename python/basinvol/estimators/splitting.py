@@ -14,20 +14,21 @@ from .groups import volume_of_groups
 from .stages import Stage
 from .task import Outcome, Task
 
-_MOST_RAYS = 100
+_MOST_RAYS = 100  # they give the center and what probes need; the chains do the rest
 _MOST_LEVELS = 2000
-_MOST_SHRINKS = 100
-_MAX_SPREAD = 1.0
+_MOST_SHRINKS = 100  # tries of one move; a chain that finds no point below the loss level stays where it is
+_MAX_SPREAD = 1.0  # nats, over groups
 
 
 @dataclass(frozen=True)
 class Options:
-    """How many chains, and how long.
+    """How many chains there are, and how long they run.
 
     Attributes:
-        num_chains: in `num_groups` independent populations whose spread is the error.
-        num_moves: of every chain at every level.
-        share: of the chains below the next level; levels are chosen by all chains together.
+        num_chains: K, in `num_groups` independent populations whose spread is the error.
+        num_groups: G, the number of these populations.
+        num_moves: moves of every chain at every loss level.
+        share: share of the chains that is below the next loss level; all chains together choose the loss levels.
     """
 
     num_chains: int = 128
@@ -48,15 +49,17 @@ class Options:
 
 
 def estimate(task: Task, options: Options) -> Outcome:
-    """log P(L <= cutoff) = sum of log P(L <= c_(i+1) | L <= c_i), for a point of N(center, sigma^2 S^2).
+    """The mass log P(L <= cutoff) = sum of log P(L <= c_(i+1) | L <= c_i), for a point of N(center, sigma^2 S^2).
 
-    Chains start in the Gaussian; at every level those below it are copied over the others and moved by elliptical slice
-    sampling within the level (Murray, Adams and MacKay 2010), which needs no step and no gradient and whose acceptance
-    does not fall with the dimension. Sources: Kahn and Harris 1951; Au and Beck 2001 (subset simulation).
+    Chains start in the Gaussian; at every loss level c_i the chains below it are copied over the others and moved by
+    elliptical slice sampling below that loss level (Murray, Adams and MacKay 2010), which needs no step and no gradient
+    and whose acceptance does not fall with the dimension. Sources: Kahn and Harris 1951; Au and Beck 2001 (subset
+    simulation).
 
-    What is measured is {L <= cutoff} wherever chains get, as by method="annealed", by other means: the two confirm each
-    other. Bias: of order levels / chains from levels chosen by the chains themselves, and without limit, to either
-    side, where chains do not mix. Cost: chains x levels x moves x about five evaluations; ln 2 nats to a level.
+    The chains measure {L <= cutoff} wherever they get, as those of method="annealed" do by other means: the two confirm
+    each other. Bias: of order loss levels / chains, because the chains themselves choose the loss levels, and without
+    limit, to either side, where chains do not mix. Cost: chains x loss levels x moves x about five evaluations; a loss
+    level is ln 2 nats.
     """
     if not task.measure.is_gaussian:
         raise ValueError(f"method='splitting' measures a Gaussian mass, got measure={task.measure.name!r}.")
@@ -73,7 +76,7 @@ def estimate(task: Task, options: Options) -> Outcome:
 
 
 class _Splitting:
-    """Chains on their way down; `last_level` is where they are."""
+    """Chains on their way down; `last_level` is the loss level that they have reached."""
 
     def __init__(self, task: Task, options: Options, center: Tensor) -> None:
         self.task, self.options = task, options
@@ -82,7 +85,7 @@ class _Splitting:
         self._generator = task.generator_of(Stage.SPLITTING)
 
     def run(self) -> Tensor:
-        """Log of the mass from each group. [G] float64"""
+        """The log of the mass from each group. [G] float64"""
         options, cutoff = self.options, self.task.cutoff
         x = self._noise(options.num_chains)
         loss = _finite(self.energy.losses(x))
@@ -92,6 +95,7 @@ class _Splitting:
             below = (loss <= level).reshape(options.num_groups, -1)
             log_mass = log_mass + below.double().mean(dim=1).log()
             self.num_levels += 1
+            # The loss does not fall any more, or a group has no chain left to copy.
             if not level < self.last_level or not bool(below.any(dim=1).all()):
                 break
             self.last_level = level
@@ -103,7 +107,7 @@ class _Splitting:
         return log_mass
 
     def _survivors(self, below: Tensor) -> Tensor:
-        """Positions of chains below the level, one for each place; the others are replaced at random. [K]"""
+        """Positions of chains below the loss level, one for each place; the others are replaced at random. [K]"""
         size, parts = below.shape[1], []
         for group, inside in enumerate(below):
             alive = inside.nonzero().reshape(-1)
@@ -112,7 +116,7 @@ class _Splitting:
         return torch.cat(parts)
 
     def _move(self, x: Tensor, loss: Tensor, level: float) -> tuple[Tensor, Tensor]:
-        """Every chain along a random ellipse through it, uniform in the part of a shrinking arc below the level."""
+        """Moves every chain along a random ellipse through it, to a point of a shrinking arc below the loss level."""
         ellipse = self._noise(len(x))
         angle = 2.0 * math.pi * torch.rand(len(x), generator=self._generator, dtype=torch.float64)
         low, high = angle - 2.0 * math.pi, angle.clone()
@@ -146,7 +150,7 @@ def _verdict(task: Task, log_masses: Tensor, run: _Splitting) -> tuple[Verdict, 
             f"independent groups of chains spread by {spread:.1f} nats; raise `num_moves` or `num_chains`."
         )
     return Verdict.TRUSTWORTHY, (
-        f"{len(log_masses)} groups of chains agree within {spread:.2f} nats on {run.num_levels} levels."
+        f"{len(log_masses)} groups of chains agree within {spread:.2f} nats on {run.num_levels} loss levels."
     )
 
 

@@ -11,7 +11,7 @@ _ROUNDS_APART = 2**16  # more than there are stages, so that a round of one stag
 
 
 class Stage(enum.IntEnum):
-    """What random numbers are drawn for. The values are part of what a seed means: do not change them."""
+    """The purposes for which random numbers are drawn. The values are part of what a seed means: do not change them."""
 
     RAYS = 0  # the directions of a plain estimate, the ones that `Directions(space, count, seed)` gives
     PILOT = 1  # to which the proposal of "preconditioned" is fitted, round by round
@@ -28,8 +28,8 @@ def stage_seed(seed: int, stage: Stage, round_: int = 0) -> int:
     """The seed of one round of one stage, between 0 and 2^64 - 1; `seed` itself for the rays.
 
     Args:
-        seed: of the estimate.
-        stage: what for.
-        round_: from 0 on, below 2^40.
+        seed: seed of the estimate.
+        stage: what the random numbers are for.
+        round_: number of the round, from 0 on and below 2^40.
     """
     return seed if stage is Stage.RAYS and round_ == 0 else (seed + (stage + round_ * _ROUNDS_APART) * _STEP) % _SEEDS

@@ -14,12 +14,14 @@ class Options:
 
 
 def estimate(task: Task, options: Options) -> Outcome:
-    """log E_u[w(r(u))] over uniform directions, with w(r) = r^P for a volume (Huang et al. 2020; Fan, Sandlund and Ko
-    2025) and the Gaussian's mass within r for a mass (Scherlis and Belrose 2025).
+    """The volume from log E_u[w(r(u))] over uniform directions u.
 
-    Bias: unbiased for the measure of the part of the basin that is visible from the center; on the log scale too low,
-    without limit, unless exp(KL) directions are used, where KL ~ (P/2) ln(arithmetic / geometric mean of the squared
-    semi-axes) for an ellipsoid (Chatterjee and Diaconis 2018). Cost: about five evaluations a direction.
+    The weight w(r) is r^P for a volume (Huang et al. 2020; Fan, Sandlund and Ko 2025), and the Gaussian's mass within r
+    for a mass (Scherlis and Belrose 2025).
+
+    Bias: none for the measure of the part of the basin that is visible from the center; on the log scale the number is
+    too low, without limit, unless exp(KL) directions are used, where KL ~ (P/2) ln(arithmetic / geometric mean of the
+    squared semi-axes) for an ellipsoid (Chatterjee and Diaconis 2018). Cost: about five evaluations a direction.
     """
     rays = task.uniform_rays(progress=task.progress)
     volume = Volume.of(rays.radii, task.space, task.scale, task.on_censored, task.measure)

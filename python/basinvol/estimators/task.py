@@ -1,4 +1,4 @@
-"""What every method is given, and what it gives back."""
+"""The task that every method is given, and the outcome that it returns."""
 
 from __future__ import annotations
 
@@ -30,14 +30,15 @@ class Task:
     Attributes:
         landscape: the loss; it counts every evaluation.
         space: which parameters are perturbed.
-        scale: of every parameter. [P]
+        scale: the positive factor of each parameter. [P]
         cutoff: loss that bounds the basin.
-        num_directions, seed: of the rays.
+        num_directions: D, the number of rays of a plain estimate.
+        seed: seed of all random numbers, see `stage_seed`.
         measure: what is measured.
-        options: of the search.
-        on_censored: what to do with rays that never cross.
-        progress: show a bar.
-        generator: of the directions, see `Directions`.
+        options: how rays are searched, and where.
+        on_censored: what to do with rays that never cross, see `Volume.of`.
+        progress: whether to show a bar.
+        generator: generator of the directions, see `Directions`.
     """
 
     landscape: Landscape
@@ -53,24 +54,37 @@ class Task:
     generator: str = "philox"
 
     def directions(self, count: int, stage: Stage = Stage.RAYS, round_: int = 0) -> Directions:
-        """Directions of one round of one stage, independent of those of all others."""
+        """The directions of one round of one stage, independent of those of all others.
+
+        Args:
+            count: number of directions.
+            stage: what they are for.
+            round_: number of the round, from 0 on.
+        """
         return Directions(self.space, count, stage_seed(self.seed, stage, round_), generator=self.generator)
 
     def stretched(self, count: int, stretch: Stretch, stage: Stage, round_: int = 0) -> StretchedDirections:
-        """The same, stretched along axes."""
+        """The directions of one round of one stage, stretched along axes.
+
+        Args:
+            count: number of directions.
+            stretch: the map that stretches them.
+            stage: what they are for.
+            round_: number of the round, from 0 on.
+        """
         return StretchedDirections(self.space, count, stage_seed(self.seed, stage, round_), stretch=stretch)
 
     def generator_of(self, stage: Stage) -> torch.Generator:
-        """Torch's generator of one stage, on the CPU."""
+        """A torch generator for one stage, on the CPU."""
         return torch.Generator().manual_seed(stage_seed(self.seed, stage) % 2**63)
 
     def solver(self, directions: Directions, stretch: Tensor | None = None, rtol: float | None = None) -> RaySolver:
-        """Ready to find the radii along directions whose coordinates are stretched by positive factors [P].
+        """A solver for directions whose coordinates are stretched by positive factors.
 
         Args:
-            directions: which.
-            stretch: positive factors of the coordinates. [P]
-            rtol: instead of that of the options.
+            directions: which directions.
+            stretch: positive factors of the coordinates; default 1. [P]
+            rtol: relative width of the brackets, instead of that of the options.
 
         Raises:
             ValueError: the loss at the center is not below the cutoff.
@@ -90,11 +104,11 @@ class Task:
         return solver
 
     def uniform_rays(self, most: int | None = None, progress: bool = False) -> UniformRays:
-        """Solved rays of a plain estimate with this seed.
+        """The solved rays of a plain estimate with this seed.
 
         Args:
-            most: fewer than `num_directions` where a method needs no more.
-            progress: show a bar.
+            most: most rays, where a method needs fewer than `num_directions`.
+            progress: whether to show a bar.
         """
         count = self.num_directions if most is None else min(self.num_directions, most)
         directions = self.directions(count)
@@ -104,7 +118,7 @@ class Task:
 
 @dataclass(frozen=True)
 class UniformRays:
-    """Directions, the solver that has them, and their radii. [D]"""
+    """The rays of a plain estimate: their directions, the solver that has them, and their radii. [D]"""
 
     directions: Directions
     solver: RaySolver
@@ -117,7 +131,7 @@ class UniformRays:
 
     @property
     def center(self) -> Tensor:
-        """The trained parameters. [P]"""
+        """The trained parameters as one vector. [P]"""
         return self.solver.problem.center
 
 
@@ -126,10 +140,13 @@ class Outcome:
     """A volume, the rays behind it and the solver that found them.
 
     Attributes:
-        radii: of all rays that were averaged, in the measure's coordinates. [D]
+        volume: the number, with its verdict.
+        radii: radii of all rays that were averaged, in the measure's coordinates. [D]
+        solver: the solver that found them.
         uniform_directions, uniform_radii: rays along uniform directions, for probes.
-        details: what the method says about itself.
-        beyond_star: the method measures the whole set {loss <= cutoff}, not only what is visible from the center.
+        details: what the method reports about itself, by name.
+        beyond_star: whether the method measures the whole set {loss <= cutoff}, not only what is visible from the
+            center.
     """
 
     volume: Volume
@@ -144,7 +161,7 @@ class Outcome:
     def of_rays(
         cls, volume: Volume, rays: UniformRays, details: Mapping[str, Any] | None = None, beyond_star: bool = False
     ) -> Outcome:
-        """A volume beside the uniform rays that it was measured with, or that a method began with.
+        """The outcome of a method whose rays are uniform: those that it averages, or those that it begins with.
 
         Args:
             volume: the number, with its verdict.

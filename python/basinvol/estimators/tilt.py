@@ -14,22 +14,27 @@ _BISECTIONS = 200
 
 @dataclass(frozen=True)
 class Tilt:
-    """Precisions base + tau g of a Gaussian, for curvatures g of the ellipsoid {sum g x^2 <= 1}."""
+    """A Gaussian with precisions base + tau g, for curvatures g of the ellipsoid {sum g x^2 <= 1}.
+
+    Attributes:
+        base: precision of the measure itself.
+        tau: factor of the curvatures.
+    """
 
     base: float
     tau: float
 
     def precision(self, curvature: Tensor) -> Tensor:
-        """[P] float64"""
+        """The precisions of the Gaussian, for these curvatures. [P] float64"""
         return self.base + self.tau * curvature
 
     @classmethod
     def of(cls, curvature: Tensor, measure: Measure) -> Tilt:
         """The Gaussian of largest entropy relative to the measure whose mean is inside the basin.
 
-        base is 1/sigma^2 under a Gaussian measure, else 0 or, in a ball, large enough for E |x|^2 <= R^2; tau is the
-        smallest for which E sum g x^2 <= 1. In many dimensions the points of a basin lie near its boundary, and this
-        Gaussian has its mass there.
+        The base is 1/sigma^2 under a Gaussian measure, else 0 or, in a ball, large enough for E |x|^2 <= R^2; tau is
+        the smallest for which E sum g x^2 <= 1. In many dimensions the points of a basin lie near its boundary, and
+        this Gaussian has its mass there.
         """
         if measure.is_gaussian:
             return _with_base(curvature, 1.0 / measure.variance)
@@ -47,7 +52,7 @@ class Tilt:
 
 def _with_base(curvature: Tensor, base: float) -> Tilt:
     """The smallest tau for which sum g / (base + tau g) <= 1."""
-    count = float(len(curvature))
+    count = float(len(curvature))  # the answer for base = 0, where each of the P terms is 1 / tau
     if base == 0.0:
         return Tilt(0.0, count)
     if float((curvature / base).sum()) <= 1.0:

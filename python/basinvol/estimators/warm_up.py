@@ -1,4 +1,4 @@
-"""A Gaussian reference and a temperature for chains that start inside a basin."""
+"""A reference Gaussian and a temperature for chains that start inside a basin."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .hamiltonian import Chains, Gibbs, Hamiltonian, Whitening
 from .task import Task, UniformRays, in_chunks
 from .tilt import Tilt
 
-_MOST_DENSE, _POINTS_EACH = 300, 5  # parameters, and points for each, for a reference with all correlations
-_LAST_WINDOW = 3  # times as long as the others
-_START = 0.9  # of the radius: where chains begin
+_MOST_DENSE, _POINTS_EACH = 300, 5  # most parameters, and fewest points for each, to fit all correlations
+_LAST_WINDOW = 3  # the last window is this many times as long as the others
+_START = 0.9  # chains begin at this share of the radius, inside
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,10 @@ class Warmed:
     """Chains at the target, and how they move.
 
     Attributes:
-        hamiltonian: with the reference fitted to them.
-        growth: ln of the ratio of the reference's volumes after the last two windows. nats
-        yardstick: variances of the window before the last, which was fitted to other points. [P]
+        hamiltonian: the moves, with the reference Gaussian fitted to the chains.
+        chains: the K chains.
+        growth: log of the ratio of the reference Gaussian's volumes after the last two windows. nats
+        yardstick: variances of the window before the last, which was fitted to other points. [P] float64
     """
 
     hamiltonian: Hamiltonian
@@ -35,12 +36,21 @@ class Warmed:
     yardstick: Tensor
 
     def statistics(self, chains: Chains) -> tuple[Tensor, Tensor]:
-        """Loss and size of every chain. [K] each"""
+        """The loss and the size, in units of the yardstick, of every chain. [K] each"""
         return chains.loss, (chains.x.square() / self.yardstick).sum(dim=1)
 
 
 def warm_up(task: Task, start: tuple[Hamiltonian, Chains], num_windows: int, window: int) -> Warmed:
-    """Windows of moves at the target; after each, the reference, beta and the step fit what the chains did."""
+    """Moves the chains at the target in windows; after each, the reference Gaussian is fitted to them.
+
+    Beta is tuned too, but for the last window, and the step adapts with every move.
+
+    Args:
+        task: the basin.
+        start: moves, and chains inside the basin, from `start_inside`.
+        num_windows: number of windows.
+        window: moves in a window; the last window is three times as long.
+    """
     hamiltonian, chains = start
     yardstick = variance = torch.full((task.space.dim,), math.nan, dtype=torch.float64)
     for number in range(num_windows):
@@ -48,7 +58,7 @@ def warm_up(task: Task, start: tuple[Hamiltonian, Chains], num_windows: int, win
         samples = []
         for move in range(window * (_LAST_WINDOW if is_last else 1)):
             chains = hamiltonian.move(chains, 1.0, adapts=True)
-            if move >= window // 2:
+            if move >= window // 2:  # before that, chains still remember where they started
                 samples.append(chains)
         points = torch.stack([sample.x for sample in samples])
         rise = float(torch.stack([sample.loss for sample in samples]).mean()) - hamiltonian.gibbs.center_loss
@@ -74,10 +84,10 @@ def start_inside(
     Args:
         task: the basin.
         energy: its loss at many points.
-        rays: solved rays, from which the Gaussian takes its widths and the chains their first places.
+        rays: solved rays, from which the Gaussian takes its widths and the chains their first positions.
         num_chains: K.
-        num_leapfrog: steps of a trajectory.
-        generator: of the chains.
+        num_leapfrog: leapfrog steps of a trajectory.
+        generator: generator of the chains' random numbers.
     """
     dim, directions, radius = task.space.dim, rays.directions, rays.radii.entering
     groups, count = feature_groups(task.space, "diagonal" if len(radius) >= 2 * dim else "grouped")
@@ -94,7 +104,7 @@ def start_inside(
     hamiltonian = Hamiltonian(energy, whitening, gibbs, num_leapfrog, first_step(dim), generator)
     rows = torch.arange(num_chains) % len(radius)
     vectors = directions.materialize(rows.tolist(), torch.float64)
-    # Points farther than the Gaussian has mass are no start.
+    # Chains do not start farther out than the Gaussian has mass.
     reach = torch.minimum(radius[rows].clamp(max=math.sqrt(limit)), (1.0 / precision).sum().sqrt())
     return hamiltonian, hamiltonian.start(_START * reach[:, None] * vectors)
 
@@ -112,16 +122,18 @@ def fitted_whitening(points: Tensor) -> Whitening:
     floor = 1e-12 * variance.mean()
     if dim > _MOST_DENSE or count < _POINTS_EACH * dim:
         return Whitening(mean, (variance + floor).sqrt())
+    # Shrunk toward the diagonal, as a covariance from few points exaggerates its own extremes.
     shrink = dim / (count + dim)
     covariance = (1.0 - shrink) * torch.cov(flat.T) + torch.diag(shrink * variance + floor)
     factor, failed = torch.linalg.cholesky_ex(covariance)
-    if bool(failed):  # chains that drift without end span more than float64 resolves
+    if bool(failed):  # chains that drift along unbounded directions span more than float64 resolves
         return Whitening(mean, (variance + floor).sqrt())
     return Whitening(mean, factor)
 
 
 def _tuned(gibbs: Gibbs, task: Task, rise: float, norm: float) -> Gibbs:
-    """beta, and in a ball the precision, moved so that the mean loss comes to the cutoff and |x|^2 to R^2."""
+    """The target with beta, and in a ball the precision, moved so that the mean loss nears the cutoff and |x|^2 R^2."""
+    # Clamped, because a window is a small sample of chains that have not settled yet.
     beta = gibbs.beta * min(max(rise / (task.cutoff - gibbs.center_loss), 0.5), 2.0)
     precision = gibbs.precision
     if task.measure.is_ball:

@@ -1,1 +1,1 @@
-"""Figures of single results, in one style. Arrays come in, matplotlib figures go out."""
+"""Figures of single results, in one style, from arrays to matplotlib figures."""

@@ -12,16 +12,16 @@ from .style import COLORS, house_style
 
 
 def plot_weights(radius: NDArray[np.float64], dim: int, scaling: str, title: str) -> Figure:
-    """The radii as a histogram, and how much of the sum of r^P the largest directions hold.
+    """A figure of the radii as a histogram, and of the share of the sum of r^P that the largest directions hold.
 
     Args:
-        radius: positive radii. [n]
+        radius: positive radii, in scaled coordinates. [n]
         dim: P.
-        scaling: of the coordinates, for the axis.
-        title: over both panels.
+        scaling: name of the scaling, for the axis.
+        title: title over both panels.
     """
     log_weights = np.sort(dim * np.log(radius))[::-1]
-    weights = np.exp(log_weights - log_weights[0])
+    weights = np.exp(log_weights - log_weights[0])  # relative to the largest, as r^P itself overflows
     share = weights.cumsum() / weights.sum()
     with house_style():
         figure = Figure(figsize=(7.0, 2.8), layout="constrained")

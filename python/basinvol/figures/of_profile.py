@@ -16,13 +16,13 @@ def plot_quantiles(
     scaling: str,
     num_directions: int,
 ) -> Figure:
-    """The loss against the radius: median, quartiles, 5 % and 95 % over directions.
+    """A figure of the loss against the radius: median, quartiles, 5 % and 95 % over directions.
 
     Args:
-        radius: [R]
-        quantiles: of the loss, from the lowest to the highest. [5, R]
+        radius: radii, in scaled coordinates. [R]
+        quantiles: quantiles of the loss, from the lowest to the highest. [5, R]
         center_loss: the loss at radius 0.
-        scaling: of the coordinates, for the axis.
+        scaling: name of the scaling, for the axis.
         num_directions: D, for the title.
     """
     low, quarter, median, three_quarters, high = quantiles

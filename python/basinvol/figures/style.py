@@ -1,4 +1,4 @@
-"""One style for every figure."""
+"""The common style of all figures."""
 
 from __future__ import annotations
 
@@ -30,6 +30,6 @@ _STYLE: dict[Any, Any] = {
 
 @contextmanager
 def house_style() -> Iterator[None]:
-    """Matplotlib settings of every figure of ours."""
+    """Applies the matplotlib settings of all figures within the block."""
     with matplotlib.rc_context(_STYLE):
         yield

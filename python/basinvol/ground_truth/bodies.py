@@ -20,14 +20,28 @@ _GRID = 20_001  # points of one-dimensional quadratures
 
 
 def ball(dim: int, radius: float = 1.0, sigmas: Sequence[float] = ()) -> Case:
-    """|w| <= R: log omega_P + P ln R; under a Gaussian, the chi distribution."""
+    """The ball |w| <= R, with log-volume log omega_P + P ln R and, under a Gaussian, the chi distribution's mass.
+
+    Args:
+        dim: P.
+        radius: R.
+        sigmas: standard deviations for which the Gaussian mass is computed.
+    """
     case = gauge_case("ball", lambda w: w.square().sum(), dim, radius**2, log_unit_ball(dim) + dim * math.log(radius))
     masses = {sigma: float(log_chi_cdf(torch.tensor([radius / sigma]), dim)) for sigma in sigmas}
     return dataclasses.replace(case, log_masses=masses)
 
 
 def ellipsoid(dim: int, condition: float, rotated: bool = False, seed: int = 0, cutoff: float = 0.5) -> Case:
-    """w'Hw/2 <= c, log-uniform spectrum from 1 to `condition`: log omega_P + (P/2) ln 2c - (1/2) ln det H."""
+    """The ellipsoid w'Hw/2 <= c, with log-volume log omega_P + (P/2) ln 2c - (1/2) ln det H.
+
+    Args:
+        dim: P.
+        condition: the spectrum of H is log-uniform from 1 to this.
+        rotated: whether the axes are rotated at random; otherwise the coordinates are in random order.
+        seed: seed of the rotation or the order.
+        cutoff: c.
+    """
     curvature = torch.logspace(0, math.log10(condition), dim, dtype=torch.float64)
     truth = log_unit_ball(dim) + 0.5 * dim * math.log(2 * cutoff) - 0.5 * float(curvature.log().sum())
     if not rotated:
@@ -43,7 +57,15 @@ def ellipsoid(dim: int, condition: float, rotated: bool = False, seed: int = 0, 
 
 
 def long_axes(dim: int, length: float, num_axes: int = 1, rotated: bool = True, seed: int = 0) -> Case:
-    """A unit ball stretched `length` times along few axes, which may point anywhere: log omega_P + k ln length."""
+    """The unit ball stretched along few axes, with log-volume log omega_P + k ln length.
+
+    Args:
+        dim: P.
+        length: factor by which the axes are stretched.
+        num_axes: k, the number of axes that are stretched.
+        rotated: whether these axes point anywhere or along the first coordinates.
+        seed: seed of the rotation.
+    """
     curvature = torch.ones(dim, dtype=torch.float64)
     curvature[:num_axes] = length**-2.0
     truth = log_unit_ball(dim) + num_axes * math.log(length)
@@ -53,9 +75,15 @@ def long_axes(dim: int, length: float, num_axes: int = 1, rotated: bool = True, 
 
 
 def two_scales(dim: int, condition: float, sigma: float, cutoff: float = 0.5) -> Case:
-    """An ellipsoid with curvature 1 on half of the axes and `condition` on the others; its Gaussian mass by quadrature.
+    """An ellipsoid with two curvatures, whose Gaussian mass is found by quadrature.
 
-    The mass is that of chi^2_k + condition chi^2_(P-k) below 2c/sigma^2, one integral over the first.
+    The mass is that of chi^2_k + condition chi^2_(P-k) below 2c/sigma^2, with k = P/2, one integral over the first.
+
+    Args:
+        dim: P.
+        condition: curvature on half of the axes; on the others it is 1.
+        sigma: standard deviation of the Gaussian.
+        cutoff: c.
     """
     num_soft = dim // 2
     curvature = torch.ones(dim, dtype=torch.float64)
@@ -82,7 +110,13 @@ def two_scales(dim: int, condition: float, sigma: float, cutoff: float = 0.5) ->
 
 
 def lp_ball(dim: int, p: float, radius: float = 1.0) -> Case:
-    """sum |w|^p <= R^p: P ln(2 Gamma(1 + 1/p)) - ln Gamma(1 + P/p) + P ln R; p = 1 is spiky, infinite p a cube."""
+    """The ball sum |w|^p <= R^p, with log-volume P ln(2 Gamma(1 + 1/p)) - ln Gamma(1 + P/p) + P ln R.
+
+    Args:
+        dim: P.
+        p: the exponent; the body is spiky for p = 1, and a cube for infinite p.
+        radius: R.
+    """
     if math.isinf(p):
         return gauge_case("cube", lambda w: w.abs().amax(), dim, radius, dim * math.log(2 * radius))
     case = mixed([p] * dim, [1.0] * dim, cutoff=radius**p)
@@ -90,7 +124,15 @@ def lp_ball(dim: int, p: float, radius: float = 1.0) -> Case:
 
 
 def mixed(exponents: Sequence[float], scales: Sequence[float], cutoff: float = 1.0) -> Case:
-    """sum |w_i/s_i|^p_i <= c: sum ln(2 s_i Gamma(1 + 1/p_i)) - ln Gamma(1 + sum 1/p_i) + (sum 1/p_i) ln c."""
+    """The body sum |w_i/s_i|^p_i <= c, with another exponent and scale for every coordinate.
+
+    Its log-volume is sum ln(2 s_i Gamma(1 + 1/p_i)) - ln Gamma(1 + sum 1/p_i) + (sum 1/p_i) ln c.
+
+    Args:
+        exponents: p_i. [P]
+        scales: s_i. [P]
+        cutoff: c.
+    """
     dim, total = len(exponents), sum(1 / p for p in exponents)
     truth = sum(math.log(2 * s) + math.lgamma(1 + 1 / p) for s, p in zip(scales, exponents, strict=True))
     truth += total * math.log(cutoff) - math.lgamma(1 + total)
@@ -101,7 +143,7 @@ def mixed(exponents: Sequence[float], scales: Sequence[float], cutoff: float = 1
 
 
 def star(amplitude: float = 0.5, waves: int = 5) -> Case:
-    """r = 1 + a cos(k t) in the plane: ln(pi (1 + a^2/2))."""
+    """The star r <= 1 + amplitude cos(waves t) in the plane, with log-volume ln(pi (1 + amplitude^2/2))."""
 
     def gauge(w: Tensor) -> Tensor:
         value: Tensor = torch.linalg.vector_norm(w) / (1.0 + amplitude * torch.cos(waves * torch.atan2(w[1], w[0])))
@@ -111,9 +153,15 @@ def star(amplitude: float = 0.5, waves: int = 5) -> Case:
 
 
 def needle(dim: int, length: float, width: float, along: str = "axis") -> Case:
-    """The unit ball and a thin ellipsoid through it, along a coordinate axis or the diagonal; volume by quadrature.
+    """The unit ball and a thin ellipsoid through it, whose volume is found by quadrature.
 
     Rays see the needle in a cone of angle `width`: few or none of them, though it may hold most of the volume.
+
+    Args:
+        dim: P.
+        length: long semi-axis of the ellipsoid.
+        width: all its other semi-axes, below 1.
+        along: "axis" for the first coordinate, or "diagonal".
     """
     axis = torch.zeros(dim, dtype=torch.float64)
     axis[0] = 1.0
@@ -136,7 +184,14 @@ def needle(dim: int, length: float, width: float, along: str = "axis") -> Case:
 
 
 def with_dead_parameters(dim: int, num_dead: int, condition: float = 1.0, sigmas: Sequence[float] = ()) -> Case:
-    """An ellipsoid in all but a few parameters that change nothing: the Lebesgue volume is infinite, a mass is not."""
+    """An ellipsoid in all but a few parameters that change nothing: the Lebesgue volume is infinite, a mass is not.
+
+    Args:
+        dim: P.
+        num_dead: parameters that change nothing, the first ones.
+        condition: the spectrum of the others is log-uniform from 1 to this.
+        sigmas: standard deviations for which the Gaussian mass is computed; it is known for a condition of 1.
+    """
     curvature = torch.logspace(0, math.log10(condition), dim - num_dead, dtype=torch.float64)
     name = f"ellipsoid and {num_dead} dead parameters"
     case = gauge_case(name, lambda w: (curvature * w[num_dead:].square()).sum(), dim, 1.0, math.inf)
@@ -145,21 +200,40 @@ def with_dead_parameters(dim: int, num_dead: int, condition: float = 1.0, sigmas
 
 
 def half_space(dim: int, distance: float = 1.0, sigmas: Sequence[float] = ()) -> Case:
-    """w_1 <= d: infinite; under a Gaussian Phi(d / sigma)."""
+    """The half-space w_1 <= d, with infinite volume and Gaussian mass Phi(d / sigma).
+
+    Args:
+        dim: P.
+        distance: d.
+        sigmas: standard deviations for which the Gaussian mass is computed.
+    """
     case = gauge_case("half-space", lambda w: w[0], dim, distance, math.inf)
     masses = {sigma: math.log(0.5 * math.erfc(-distance / sigma / math.sqrt(2))) for sigma in sigmas}
     return dataclasses.replace(case, log_masses=masses)
 
 
 def slab(dim: int, half_width: float = 1.0, sigmas: Sequence[float] = ()) -> Case:
-    """|w_1| <= d: infinite; under a Gaussian erf(d / sigma sqrt 2)."""
+    """The slab |w_1| <= d, with infinite volume and Gaussian mass erf(d / (sigma sqrt 2)).
+
+    Args:
+        dim: P.
+        half_width: d.
+        sigmas: standard deviations for which the Gaussian mass is computed.
+    """
     case = gauge_case("slab", lambda w: w[0].abs(), dim, half_width, math.inf)
     masses = {sigma: math.log(math.erf(half_width / sigma / math.sqrt(2))) for sigma in sigmas}
     return dataclasses.replace(case, log_masses=masses)
 
 
 def regression(dim: int, condition: float, rank: int | None = None, seed: int = 0) -> Case:
-    """Least squares by a linear layer without bias: a quadratic with H = 2X'X/N; infinite if X has deficient rank."""
+    """Least squares by a linear layer without bias: a quadratic with H = 2X'X/N, infinite if X has deficient rank.
+
+    Args:
+        dim: P, the number of inputs.
+        condition: the spectrum of H is log-uniform from 1 to this, on its range.
+        rank: rank of the inputs X; default P.
+        seed: seed of the rotation of the inputs.
+    """
     rank = dim if rank is None else rank
     curvature = torch.logspace(0, math.log10(condition), rank, dtype=torch.float64)
     inputs = (curvature * rank / 2).sqrt()[:, None] * rotation(dim, seed)[:rank]

@@ -12,7 +12,12 @@ from ..model.landscape import LossFunction
 
 
 class Gauge(nn.Module):
-    """{w in R^P: gauge(w) <= cutoff} as a model: every example's output is the gauge at the parameters."""
+    """The set {w in R^P: gauge(w) <= cutoff} as a model: every example's output is the gauge at the parameters.
+
+    Args:
+        gauge: a function of the parameter vector [P] that returns a scalar.
+        dim: P.
+    """
 
     def __init__(self, gauge: Callable[[Tensor], Tensor], dim: int) -> None:
         super().__init__()
@@ -20,7 +25,7 @@ class Gauge(nn.Module):
         self.gauge = gauge
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """The gauge, once for every example. [n]"""
+        """The gauge at the parameters, once for every example. [n] float64"""
         return self.gauge(self.w).expand(len(inputs))
 
 
@@ -34,8 +39,8 @@ class Case:
     """A basin whose measure is known.
 
     Attributes:
-        name: of the body, with its dimension.
-        make: builds (model, loss_fn, data), at the center.
+        name: name of the body, with its dimension.
+        make: builds (model, loss_fn, data), with the model at the center.
         cutoff: loss that bounds the basin.
         dim: P.
         log_volume: true log of the Lebesgue volume with scaling="none", infinite where the basin is. nats
@@ -50,12 +55,20 @@ class Case:
     log_masses: dict[float, float] = field(default_factory=dict)
 
     def task(self) -> tuple[nn.Module, LossFunction, tuple[Tensor, Tensor]]:
-        """(model, loss_fn, data), newly built."""
+        """The arguments (model, loss_fn, data) of `estimate_volume`, newly built."""
         return self.make()
 
 
 def gauge_case(name: str, gauge: Callable[[Tensor], Tensor], dim: int, cutoff: float, log_volume: float) -> Case:
-    """A case from a function of the parameter vector [P] whose sublevel set has a known volume."""
+    """A case from a function of the parameter vector whose sublevel set has a known volume.
+
+    Args:
+        name: name of the body, without its dimension.
+        gauge: a function of the parameter vector [P] that returns a scalar.
+        dim: P.
+        cutoff: value of the gauge that bounds the body.
+        log_volume: true log of the body's volume. nats
+    """
 
     def make() -> tuple[nn.Module, LossFunction, tuple[Tensor, Tensor]]:
         return Gauge(gauge, dim), mean_output, (torch.zeros(1, 1, dtype=torch.float64), torch.zeros(1))

@@ -1,1 +1,1 @@
-"""What a user hands over, taken or refused in one sentence that says what to do."""
+"""The arguments of users, taken or refused in one sentence that says what to do."""

@@ -10,10 +10,16 @@ from typing import SupportsFloat, SupportsIndex, cast
 def one_of(name: str, value: object, allowed: Iterable[object]) -> None:
     """Refuses a value that is not one of those allowed.
 
+    Args:
+        name: name of the argument, for the message.
+        value: the value to check.
+        allowed: the values that are allowed.
+
     Raises:
-        ValueError: it is not.
+        ValueError: the value is not one of them.
     """
     choices = list(allowed)
+    # Types are compared first: 1 == True, and the comparison of an array has no single truth value.
     if not any(type(value) is type(choice) and value == choice for choice in choices):
         raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}.")
 
@@ -22,12 +28,12 @@ def whole_number(name: str, value: object, least: int | None = None) -> int:
     """The value as an int; 8.0, "2" and True are refused.
 
     Args:
-        name: of the argument, for the message.
-        value: what came.
+        name: name of the argument, for the message.
+        value: the value to check.
         least: the smallest value allowed; None for any.
 
     Raises:
-        ValueError: it is not a whole number, or too small.
+        ValueError: the value is not a whole number, or is too small.
     """
     try:
         if isinstance(value, bool):
@@ -44,7 +50,7 @@ def real_number(name: str, value: object) -> float:
     """The value as a float; lists, strings and tensors of several elements are refused.
 
     Raises:
-        ValueError: it is not one number. NaN is one, for the caller to judge.
+        ValueError: the value is not one number. NaN counts as a number; callers decide about it.
     """
     try:
         if isinstance(value, (str, bytes, bool)):

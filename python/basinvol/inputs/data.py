@@ -1,4 +1,4 @@
-"""Data as users have them, read once into two tensors."""
+"""Data in the forms that users have them, read into two tensors."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-_READ_BATCH = 512  # examples of a Dataset at a time
+_READ_BATCH = 512  # examples of a Dataset that are read at a time
 
 
 def read_data(data: Any) -> tuple[Tensor, Tensor]:
     """Inputs [N, ...] and targets [N, ...], in the order of the data.
 
-    Taken are (inputs, targets) as tensors or NumPy arrays, a map-style Dataset, a DataLoader, and any other iterable of
-    such batches. What can be read twice is read twice: a landscape is one function, and shuffling or augmentation would
-    make it another on every reading. Random states are left as they were.
+    The data may be (inputs, targets) as tensors or NumPy arrays, a map-style Dataset, a DataLoader, or any other
+    iterable of such batches. Data that can be read twice are read twice: a landscape is one function, and shuffling or
+    augmentation would make it another on every reading. Random states are left as they were.
 
     Raises:
-        ValueError: it is none of these, empty, inconsistent, NaN or infinite, or other values come on a second pass.
+        ValueError: the data have none of these forms, are empty or inconsistent, hold NaN or infinity, or give other
+            values on a second pass.
     """
     inputs, targets = _pair(data) if _is_pair(data) else _read_batches(data)
     if inputs.ndim == 0 or targets.ndim == 0 or len(inputs) != len(targets):
@@ -52,7 +53,7 @@ def _pair(batch: Any) -> tuple[Tensor, Tensor]:
 
 
 def _as_tensor(part: Tensor | np.ndarray[Any, Any]) -> Tensor:
-    """A tensor; NumPy's float64, which is only its default, becomes torch's default type."""
+    """The array as a tensor; float64, which is only NumPy's default, becomes torch's default type."""
     if isinstance(part, Tensor):
         return part
     try:
@@ -73,7 +74,7 @@ def _read_batches(data: Any) -> tuple[Tensor, Tensor]:
         batches = [_checked(batch) for batch in data]
         if not batches:
             raise ValueError("`data` is empty: a loss needs at least one example.")
-        is_one_pass = iter(data) is data
+        is_one_pass = iter(data) is data  # a generator is its own iterator, and is used up
         if not is_one_pass and not _is_same(batches, data):
             raise ValueError(
                 "`data` gives other values on a second pass, by shuffling or augmentation, and a loss on it is another "
@@ -111,7 +112,7 @@ def _is_same(batches: list[tuple[Tensor, Tensor]], data: Iterable[Any]) -> bool:
 
 @contextlib.contextmanager
 def _random_states() -> Iterator[None]:
-    """Loaders draw seeds and transforms draw numbers: both leave the user's random states as they were."""
+    """Restores the user's random states, from which loaders draw seeds and transforms draw numbers."""
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  (the state that users share)
     try:
         with torch.random.fork_rng(devices=[]):

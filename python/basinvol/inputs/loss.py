@@ -1,4 +1,4 @@
-"""The loss as a user has it, and how much each example weighs in its mean."""
+"""The user's loss function, and the weight of each example in its mean."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _IGNORED = -100  # torch's default for labels that do not count
 
 
 def read_loss(loss_fn: object) -> LossFunction:
-    """The loss, once it is known that it can be called with outputs and targets.
+    """The loss function, once it is known that it can be called with outputs and targets.
 
     Raises:
-        ValueError: it cannot, or it says itself that it is no mean.
+        ValueError: it cannot be called so, or its own `reduction` says that it is not a mean.
     """
     if isinstance(loss_fn, type):
         raise ValueError(f"`loss_fn` is the class {loss_fn.__name__} and not an instance; pass {loss_fn.__name__}().")
@@ -43,15 +43,15 @@ def read_loss(loss_fn: object) -> LossFunction:
 
 
 def is_class_loss(loss_fn: LossFunction) -> bool:
-    """Whether it is torch's cross-entropy or negative log-likelihood, whose targets may be labels."""
+    """Whether the loss is torch's cross-entropy or negative log-likelihood, whose targets may be labels."""
     return _kind(_unbound(loss_fn)[0]) is not None
 
 
 def example_weights(loss_fn: LossFunction, targets: Tensor) -> Tensor | None:
-    """How much each example counts in the mean of torch's class losses; None where all count the same. [N] float64
+    """The weight of each example in the mean of torch's class losses; None where all weigh the same. [N] float64
 
-    A label's class weight, 0 for a label that is ignored, summed over the positions of an example: the mean of a batch
-    is divided by their sum, and so must the mean of several batches be.
+    It is a label's class weight, 0 for a label that is ignored, summed over the positions of an example: torch divides
+    the mean of a batch by their sum, and so must the mean of several batches be.
 
     Args:
         loss_fn: the loss.
@@ -68,6 +68,7 @@ def example_weights(loss_fn: LossFunction, targets: Tensor) -> Tensor | None:
     counts = targets != ignored
     weights = counts.double()
     if weight is not None:
+        # Labels out of range are refused elsewhere, in a sentence; here they only must not break the indexing.
         labels = torch.where(counts, targets, 0).clamp(0, len(weight) - 1)
         weights = weights * weight.detach().double().to(targets.device)[labels]
     weights = weights.reshape(len(targets), -1).sum(dim=1)
@@ -77,7 +78,7 @@ def example_weights(loss_fn: LossFunction, targets: Tensor) -> Tensor | None:
 
 
 def ignored_label(loss_fn: LossFunction) -> int:
-    """The label that torch's class losses skip."""
+    """The label that torch's class losses ignore."""
     function, options = _unbound(loss_fn)
     return int(options.get("ignore_index", getattr(function, "ignore_index", _IGNORED)))
 

@@ -1,4 +1,4 @@
-"""The model as a user has it, and the module that is measured."""
+"""The user's model, and the module inside it that is measured."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ def read_model(model: object) -> nn.Module:
     """The module whose parameters are measured: inside DataParallel and torch.compile, the module that they wrap.
 
     Raises:
-        ValueError: it is no module, or one whose parameters cannot be replaced: scripted, lazy, or without values.
+        ValueError: the model is not a module, or its parameters cannot be replaced: it is scripted, lazy, or on the
+            meta device.
     """
     if not isinstance(model, nn.Module):
         raise ValueError(f"`model` must be a torch.nn.Module, got {_describe(model)}.")

@@ -25,11 +25,12 @@ class ModelCaller:
     Args:
         model: the user's module, which is never copied and never changed.
         loss_fn: loss_fn(outputs, targets) -> mean loss.
-        device: where it is evaluated; parameters and buffers that are elsewhere are copied there once.
+        device: where the model is evaluated; parameters and buffers that are elsewhere are copied there once.
     """
 
     def __init__(self, model: nn.Module, loss_fn: LossFunction, device: torch.device) -> None:
         self._model, self._loss_fn, self._device = model, loss_fn, device
+        # Buffers are copied even on the same device: another use of the model may update its own in place.
         self._parameters = {name: p.detach().to(device) for name, p in model.named_parameters()}
         self._buffers = {name: b.detach().to(device, copy=True) for name, b in model.named_buffers()}
         self._places = _places(model)
@@ -43,20 +44,33 @@ class ModelCaller:
         return self._parameters
 
     def loss(self, named: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> Any:
-        """What the loss gives with `named` in place of parameters of these names."""
+        """The loss with `named` in place of the parameters of these names, as the loss function returns it.
+
+        Args:
+            named: tensors in place of the parameters of these names.
+            inputs: a batch of examples. [n, ...]
+            targets: their targets. [n, ...]
+        """
         return self._call(named, lambda: self._loss_fn(self._model(inputs), targets))
 
     def outputs(self, named: Mapping[str, Tensor], inputs: Tensor) -> Any:
-        """What the model gives, without the loss."""
+        """The model's outputs on inputs [n, ...], with `named` in place of the parameters of these names."""
         return self._call(named, lambda: self._model(inputs))
 
     def loss_of_outputs(self, named: Mapping[str, Tensor], outputs: Tensor, targets: Tensor) -> Any:
-        """What the loss gives on outputs that are known."""
+        """The loss of outputs that are already known, as the loss function returns it.
+
+        Args:
+            named: tensors in place of the parameters of these names, for a loss that reads the parameters.
+            outputs: the model's outputs on a batch. [n, ...]
+            targets: the targets of that batch. [n, ...]
+        """
         return self._call(named, lambda: self._loss_fn(outputs, targets))
 
     @contextlib.contextmanager
     def measuring(self) -> Iterator[None]:
-        """Eval mode without gradients; flags, attributes and torch's random state are restored on the way out."""
+        """Sets eval mode without gradients; flags, attributes and torch's random state are restored on the way out."""
+        # fork_rng without a list would save the state of every GPU of the machine.
         devices = [self._device] if self._device.type == "cuda" else []
         guard = ModuleGuard(self._model)
         with torch.no_grad(), torch.random.fork_rng(devices=devices):
@@ -76,12 +90,13 @@ class ModelCaller:
             name: buffer.clone() if known is None or name in known.buffers else buffer
             for name, buffer in self._buffers.items()
         }
+        # A change in place raises torch's version counter: the first call shows which buffers are cloned from then on.
         versions = {name: buffer._version for name, buffer in buffers.items()} if known is None else {}
         has_changed = False
         try:
             with _replaced(self._places, {**buffers, **self._parameters, **named}):
                 result = work()
-        finally:
+        finally:  # also after an error: the user may catch it and go on with the model
             if self._guard is not None:
                 has_changed = self._guard.restore()
         if known is None:

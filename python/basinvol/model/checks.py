@@ -18,13 +18,13 @@ _DETERMINISM_RTOL = 1e-6
 _MEAN_RTOL = 1e-4
 # Rounding of a loss, in units of the last place of its outputs: a network that fits exactly has no other loss.
 _ROUNDING = 8.0
-_MOST_ROWS = 512  # examples that the questions are asked of
-_SHRINKING = 0.7  # of the weights, for a network that has a loss
+_MOST_ROWS = 512  # examples that are used by the checks on a part of the data
+_SHRINKING = 0.7  # factor on the weights that gives a network that fits exactly a loss again
 _SEED = 0
 
 
 class Checked(Protocol):
-    """What is asked: a `Landscape`, before it is handed out."""
+    """The part of a `Landscape` that the checks use, before it is handed to the user."""
 
     model: nn.Module
     loss_fn: LossFunction
@@ -50,11 +50,11 @@ class Checked(Protocol):
 
 
 def check_center(landscape: Checked) -> None:
-    """Refuses what cannot be measured.
+    """Refuses a model, loss or data that cannot be measured.
 
     Raises:
-        ValueError: NaN in the parameters, a model or loss that fails on the data, shapes that torch would broadcast,
-            labels that are no classes, a loss that is random, or one that is no mean over examples.
+        ValueError: the parameters hold NaN, the model or loss fails on the data, torch would broadcast the shapes,
+            labels are not classes, or the loss is random or not a mean over examples.
     """
     for name, p in landscape.center.items():
         if p.is_floating_point() and not bool(torch.isfinite(p).all()):
@@ -70,6 +70,7 @@ def check_center(landscape: Checked) -> None:
             _check_labels(landscape, outputs)
         loss = _check_loss(landscape, outputs, count)
         floor = _floor(outputs)
+        # Where one pass sees all of the data, the loss at hand is the first of the two evaluations that are compared.
         is_whole = landscape.levels == (count,)
         _check_determinism(landscape, loss.double().reshape(1) if is_whole else landscape.evaluate(), floor)
         if count > 1:
@@ -102,6 +103,7 @@ def _check_loss(landscape: Checked, outputs: Any, count: int) -> Tensor:
         try:
             loss = landscape.loss_of_outputs({}, outputs, 0, count)
         except ValueError as error:
+            # The landscape's own refusal already says what to do.
             if str(error).startswith("`loss_fn` must return"):
                 raise
             raise ValueError(f"`loss_fn` fails on {got}{_loss_advice(landscape, outputs)}: {error}") from error
@@ -121,7 +123,7 @@ def _check_loss(landscape: Checked, outputs: Any, count: int) -> Tensor:
 
 
 def _broadcasts(landscape: Checked, outputs: Any, loss: Tensor, count: int) -> bool:
-    """Whether outputs [n, 1] and targets [n] are compared all with all: without the 1 the loss is another."""
+    """Whether outputs [n, 1] and targets [n] are compared all with all: the loss changes if the 1 is dropped."""
     targets = landscape.targets[:count]
     if not isinstance(outputs, Tensor) or count < 2 or not targets.is_floating_point():
         return False
@@ -186,22 +188,22 @@ def _check_determinism(landscape: Checked, first: Tensor, floor: float) -> None:
 
 
 def _is_same(first: Tensor, second: Tensor, floor: float) -> bool:
-    """Sums in another order, on a GPU, move a loss of 0 as well."""
+    """Whether two evaluations agree; sums in another order, on a GPU, move a loss of 0 as well."""
     return torch.allclose(first, second, rtol=_DETERMINISM_RTOL, atol=1e-3 * floor, equal_nan=True)
 
 
 def _check_mean(landscape: Checked, at_center: float, count: int, floor: float) -> None:
-    """Levels and batches are averaged, which is right only for a mean over examples.
+    """Refuses a loss that is not a mean over examples, because levels and batches are averaged as if it were.
 
-    A network that fits its data has no loss to ask, so the question is then asked of one whose weights are smaller.
+    A network that fits its data has a loss of 0, which tells nothing: the check is then repeated with smaller weights.
     """
     half = (count + 1) // 2
     weights = [landscape.weight(0, half), landscape.weight(half, count)]
-    if not all(weight > 0 for weight in weights):
+    if not all(weight > 0 for weight in weights):  # every target of a half is ignored: that half has no mean
         return
 
     def compare(named: Mapping[str, Tensor], whole: float) -> bool:
-        """Whether the losses were large enough to tell."""
+        """Compares the whole with its halves, and returns whether the losses were large enough to tell."""
         left, right = (float(landscape.loss_at(named, first, last)) for first, last in ((0, half), (half, count)))
         summed = (left * weights[0] + right * weights[1]) / sum(weights)
         largest = max(abs(whole), abs(left), abs(right))
@@ -219,7 +221,7 @@ def _check_mean(landscape: Checked, at_center: float, count: int, floor: float) 
 
 
 def _floor(outputs: Any) -> float:
-    """What rounding of the outputs alone may move a loss by."""
+    """By how much rounding of the outputs alone may move a loss."""
     if not isinstance(outputs, Tensor) or not outputs.is_floating_point() or outputs.numel() == 0:
         return _ROUNDING * torch.finfo(torch.float32).eps
     largest = float(outputs.abs().nan_to_num(nan=0.0, posinf=0.0).max())
@@ -227,7 +229,7 @@ def _floor(outputs: Any) -> float:
 
 
 def _suspects(model: nn.Module) -> str:
-    """Layers that draw or mix examples in eval mode too; torch's own dropout does not."""
+    """Names layers that draw random numbers or mix examples in eval mode too; torch's own dropout does not."""
     modules = list(model.named_modules())
     dropout = [
         name

@@ -13,12 +13,12 @@ from .parameters import ParameterSpace
 from .philox import philox_normals
 
 GENERATORS = ("philox", "legacy")
-_MAX_INDEX = 2**32
+_MAX_INDEX = 2**32  # the direction is one 32-bit word of the generator's counter
 
 
 @dataclass(frozen=True)
 class Directions:
-    """`count` unit vectors, uniform on the sphere of the chosen (scaled) coordinates.
+    """A set of `count` unit vectors, uniform on the sphere of the chosen (scaled) coordinates.
 
     Direction i is a function of `seed` and i only: the same on every backend, device, block size and machine, and the
     first 100 of 500 are the 100 of 100. A perturbed network is center + radius x scale x direction.
@@ -32,8 +32,8 @@ class Directions:
 
     Args:
         space: the coordinates.
-        count: D, number of directions.
-        seed: 0 <= seed < 2^64.
+        count: D, the number of directions, at most 2^32.
+        seed: the seed, at least 0 and below 2^64.
         generator: "philox", the library's own; "legacy", the published protocol of Fan, Sandlund and Ko (2025):
             direction i is drawn from torch's generator after `manual_seed(i + 1)`, tensor by tensor in model order,
             and `seed` is not used.
@@ -63,6 +63,7 @@ class Directions:
         if not 0 <= index < self.count:
             raise ValueError(f"direction index {index} is not between 0 and {self.count - 1}.")
         if self.generator == "legacy":
+            # Drawn on the CPU whatever the device: torch's generators differ between devices.
             legacy = torch.Generator().manual_seed(index + 1)
             draws = [
                 torch.randn(shape, generator=legacy, dtype=torch.float32).reshape(-1) for shape in self.space.shapes
@@ -78,10 +79,17 @@ class Directions:
     def materialize(
         self, indices: Iterable[int], dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> Tensor:
-        """The directions as vectors of unit norm. [len(indices), P]"""
+        """The directions as vectors of unit norm. [len(indices), P]
+
+        Args:
+            indices: which directions, each from 0 to `count` - 1.
+            dtype: dtype of the vectors.
+            device: where the vectors are made.
+        """
         rows = []
         for index in indices:
             normals = self.normals(index, device)
+            # In float64: a relative error e of the norm would move every radius by e, and log V by P e nats.
             rows.append((normals.double() / _norm(normals)).to(dtype))
         return torch.stack(rows) if rows else torch.empty((0, self.space.dim), dtype=dtype, device=device)
 

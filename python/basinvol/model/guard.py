@@ -11,12 +11,12 @@ _CONTAINERS = (dict, list, set)
 
 
 class ModuleGuard:
-    """The attributes of a module and all its submodules, to be put back.
+    """Keeps the attributes of a module and all its submodules, to put them back.
 
-    Covered are attributes that are set, replaced or deleted, the contents of lists, dictionaries and sets that are
+    The guard covers attributes that are set, replaced or deleted, the contents of lists, dictionaries and sets that are
     attributes, and tensors that are attributes but neither parameters nor buffers and are changed in place. (Parameters
-    and buffers are never changed, because every call gets its own.) What lies deeper, such as a field of an object that
-    is an attribute, is not seen.
+    and buffers are never changed, because every call gets its own.) The guard does not see what lies deeper, such as a
+    field of an object that is an attribute.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -56,6 +56,7 @@ class ModuleGuard:
         for position, (tensor, version, values) in enumerate(self._tensors):
             if tensor._version != version:
                 changed = True
+                # Copying back raises the version too: the new one is what the next call is compared with.
                 tensor.detach().copy_(values)
                 self._tensors[position] = tensor, tensor._version, values
         return changed

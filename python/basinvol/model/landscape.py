@@ -18,33 +18,36 @@ from .checks import check_center
 
 __all__ = ["GRADIENT_COST", "Landscape", "LossFunction"]
 
-GRADIENT_COST = 3  # evaluations of the loss that a gradient costs
+GRADIENT_COST = 3  # evaluations of the loss that a gradient counts as
 
 
 class Landscape:
     """Mean loss over nested prefixes ("levels") of one ordered data set.
 
-    Everything that calls the model goes through `loss_at` and `outputs_at`. The model is called in eval mode with other
-    tensors in place of its parameters and buffers, also while the loss runs, so that a loss may read the parameters.
+    Every call of the model goes through `loss_at` and `outputs_at`. The model is called in eval mode with other tensors
+    in place of its parameters and buffers, also while the loss runs, so that a loss may read the parameters.
     Parameters, buffers, attributes that forward() sets, training flags and torch's random state are left as they were.
 
     Args:
-        model: any module that maps a batch of inputs [n, ...] to outputs [n, ...]. DataParallel and torch.compile are
-            looked through.
+        model: any module that maps a batch of inputs [n, ...] to outputs [n, ...]. Of a model inside DataParallel or
+            torch.compile, the wrapped module is measured.
         loss_fn: loss_fn(outputs, targets) -> mean loss over the batch, a scalar. Class weights and ignored labels of
             torch's class losses are taken into account when batches are averaged.
         data: (inputs [N, ...], targets [N, ...]) as tensors or NumPy arrays, or a Dataset, DataLoader or other iterable
             of such batches, which is read once for its values and once more to see that it gives the same ones.
         levels: increasing numbers of examples, each a prefix of the data; default [N].
         device: where to evaluate; default the device of the model's first parameter.
-        batch_size: most examples per forward pass of the reference backend; memory only, not the result.
+        batch_size: most examples per forward pass of the reference backend; it limits memory and changes no result.
 
     Attributes:
-        num_evaluations: of the loss, by everything that was measured on this landscape; a gradient counts as three.
+        levels: numbers of examples, increasing. [L]
+        inputs, targets: the examples of the largest level, on the device. [N, ...] each
+        num_evaluations: evaluations of the loss by everything that was measured on this landscape; a gradient counts
+            as three.
 
     Raises:
-        ValueError: a model, loss or data that cannot be measured, in one sentence that says why; a loss that is not a
-            mean over examples or that differs between two evaluations of the same parameters; bad levels or device.
+        ValueError: the model, loss or data cannot be measured; the loss is not a mean over examples, or differs between
+            two evaluations of the same parameters; or levels or device are bad. The message says which in one sentence.
     """
 
     def __init__(
@@ -83,22 +86,23 @@ class Landscape:
         """Mean loss on each of the first `num_levels` levels, summed in float64 in data order. [num_levels] float64
 
         Args:
-            parameters: named tensors that replace the model's; the others, and all by default, are the model's own.
-            num_levels: from the smallest level on; default all.
+            parameters: named tensors that replace the model's; all others are the model's own.
+            num_levels: how many levels, from the smallest on; default all.
         """
         self.count(1)
         with self.measuring():
             return self.evaluate(parameters, num_levels)
 
     def evaluate(self, parameters: Mapping[str, Tensor] | None = None, num_levels: int | None = None) -> Tensor:
-        """As `losses`, for a caller that holds `measuring()` around many evaluations and counts them itself."""
+        """Does as `losses`, for a caller that holds `measuring()` around many evaluations and counts them itself."""
+        # One running sum for all levels: an example is evaluated once, however many levels hold it.
         replaced = parameters or {}
         means, total, weight, start = [], torch.zeros((), dtype=torch.float64, device=self.device), 0.0, 0
         for stop in self.levels[:num_levels]:
             for first in range(start, stop, self.batch_size):
                 last = min(first + self.batch_size, stop)
                 part = self.weight(first, last)
-                if part > 0:
+                if part > 0:  # the mean of a batch in which no target counts is 0/0
                     total = total + self.loss_at(replaced, first, last).double() * part
                     weight += part
             means.append(total / weight)
@@ -106,9 +110,10 @@ class Landscape:
         return torch.stack(means)
 
     def gradient(self, parameters: Mapping[str, Tensor]) -> tuple[float, dict[str, Tensor]]:
-        """Mean loss on the largest level, and its gradient with respect to the named tensors. Counts as three.
+        """Mean loss on the largest level, and its gradient with respect to the named tensors.
 
-        Parameters that the loss does not depend on have a gradient of zeros. Batches are summed in data order.
+        A gradient counts as three evaluations. Parameters that the loss does not depend on have a gradient of zeros.
+        Batches are summed in data order.
         """
         self.count(GRADIENT_COST)
         leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
@@ -128,37 +133,50 @@ class Landscape:
         return total, gradients
 
     def loss_at(self, named: Mapping[str, Tensor], first: int, last: int) -> Tensor:
-        """Mean loss of examples `first` to `last` - 1; not counted, and may be differentiated or batched. []
+        """Mean loss of examples `first` to `last` - 1, a scalar. []
+
+        The call is not counted, and it may be differentiated or batched by `torch.func.vmap`.
 
         Args:
             named: tensors in place of the parameters of these names.
-            first, last: rows of the data.
+            first, last: the rows of the data, without `last`.
         """
         loss = self._caller.loss(named, self.inputs[first:last], self.targets[first:last])
         return _as_scalar(loss)
 
     def outputs_at(self, named: Mapping[str, Tensor], first: int, last: int) -> Any:
-        """Outputs of the model on examples `first` to `last` - 1, as `loss_at`. [last - first, ...]"""
+        """Outputs of the model on examples `first` to `last` - 1. [last - first, ...]
+
+        Args:
+            named: tensors in place of the parameters of these names.
+            first, last: the rows of the data, without `last`.
+        """
         return self._caller.outputs(named, self.inputs[first:last])
 
     def loss_of_outputs(self, named: Mapping[str, Tensor], outputs: Tensor, first: int, last: int) -> Tensor:
-        """Mean loss of examples `first` to `last` - 1 from outputs that are given, as `loss_at`. []"""
+        """Mean loss of examples `first` to `last` - 1 from outputs that are given, a scalar. []
+
+        Args:
+            named: tensors in place of the parameters of these names, for a loss that reads the parameters.
+            outputs: the model's outputs on these examples. [last - first, ...]
+            first, last: the rows of the data, without `last`.
+        """
         return _as_scalar(self._caller.loss_of_outputs(named, outputs, self.targets[first:last]))
 
     def measuring(self) -> contextlib.AbstractContextManager[None]:
-        """Eval mode without gradients, for many calls; the model and torch's random state are restored at its end."""
+        """Sets eval mode without gradients for many calls; restores the model and torch's random state at the end."""
         return self._caller.measuring()
 
     def count(self, evaluations: int) -> None:
-        """Books evaluations of the loss that were made elsewhere, by an engine or in a batch."""
+        """Adds evaluations of the loss that were made elsewhere, by an engine or in a batch, to the count."""
         self.num_evaluations += evaluations
 
     def weight(self, first: int, last: int) -> float:
-        """What the mean of examples `first` to `last` - 1 counts for in a mean of several batches."""
+        """The weight of the mean of examples `first` to `last` - 1 in a mean of several batches."""
         return float(last - first) if self._weights is None else float(self._weights[first:last].sum())
 
     def share(self, first: int, last: int) -> float:
-        """The same as a share of all examples."""
+        """The weight of examples `first` to `last` - 1 as a share of that of all examples."""
         return self.weight(first, last) / self.weight(0, self.num_examples)
 
 

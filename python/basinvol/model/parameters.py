@@ -15,12 +15,12 @@ from ..inputs.module import read_model
 
 SCALINGS = ("filter", "none")
 _HALF = (torch.float16, torch.bfloat16)
-_MOST_NAMES = 3  # of parameters that are left out for one reason, in a sentence
+_MOST_NAMES = 3  # parameters that a sentence names of those left out for one reason
 
 
 @dataclass(frozen=True)
 class ParameterSpace:
-    """Which parameters are perturbed, and where each lies in the flat vector [P].
+    """Says which parameters are perturbed, and where each lies in the flat vector [P].
 
     Tied parameters are one entry, under the first of their names. The space holds names and shapes only: it never
     keeps or changes a model.
@@ -28,10 +28,9 @@ class ParameterSpace:
     Attributes:
         names: parameter names in model order.
         shapes: their shapes.
-        dtype: of the flat vector, float32 or float64 (float64 when any parameter is).
-        dtypes: of the parameters themselves, to which `unflatten` converts.
+        dtypes: dtypes of the parameters themselves, to which `unflatten` converts.
         left_out: name, number of elements and reason of every parameter that is not perturbed.
-        num_frozen: elements that are perturbed although they have `requires_grad=False`.
+        num_frozen: how many elements are perturbed although they have `requires_grad=False`.
     """
 
     names: tuple[str, ...]
@@ -57,9 +56,10 @@ class ParameterSpace:
         "18 of 23 are perturbed; left out: 0.bias (3), 2.bias (2): exclude='*.bias'"
 
         Args:
-            include: glob or globs on parameter names; only what matches one is kept.
-            exclude: glob or globs; what matches one is dropped.
-            trainable_only: drop parameters with `requires_grad=False`.
+            model: the module; only the names, shapes and dtypes of its parameters are read.
+            include: glob or globs on parameter names; only parameters that match one are kept.
+            exclude: glob or globs on parameter names; parameters that match one are left out.
+            trainable_only: whether to leave out parameters with `requires_grad=False`.
 
         Raises:
             ValueError: nothing is left to perturb, a glob matches no parameter, or a parameter is complex or in half
@@ -142,7 +142,7 @@ class ParameterSpace:
 
     @property
     def dtype(self) -> torch.dtype:
-        """float64 when any parameter is, else float32."""
+        """The dtype of the flat vector: float64 when any parameter is, else float32."""
         return torch.float64 if torch.float64 in self.dtypes else torch.float32
 
     def flatten(self, model: nn.Module) -> Tensor:
@@ -154,7 +154,7 @@ class ParameterSpace:
         return torch.cat([parameters[name].detach().to(self.dtype).reshape(-1) for name in self.names])
 
     def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
-        """The named tensors of a flat vector [P]: views of it wherever the dtype allows."""
+        """The named tensors of a flat vector [P], which are views of it wherever the dtype allows."""
         if vector.shape != (self.dim,):
             raise ValueError(f"`vector` must have shape [{self.dim}], got {list(vector.shape)}.")
         pieces = torch.split(vector, list(self.sizes))
@@ -166,9 +166,10 @@ class ParameterSpace:
     def scale(self, model: nn.Module, scaling: str = "filter") -> Tensor:
         """The positive factor of every parameter, the diagonal of S. [P]
 
-        "filter" (Li et al. 2018, as used by Fan, Sandlund and Ko 2025): for a tensor of rank two or more the norm of
-        the weights of its own output unit (first dimension), one for biases and other tensors of rank one. A filter of
-        zeros has scale 0 and is not perturbed; see `zero_filters`. "none": one everywhere.
+        With "filter" (Li et al. 2018, as used by Fan, Sandlund and Ko 2025) it is, for a tensor of rank two or more,
+        the norm of the weights of the parameter's own output unit (first dimension), and one for biases and other
+        tensors of rank one. A filter of zeros has scale 0 and is not perturbed; see `zero_filters`. With "none" it is
+        one everywhere.
         """
         one_of("scaling", scaling, SCALINGS)
         center = self.flatten(model)
@@ -185,7 +186,7 @@ class ParameterSpace:
         return torch.cat(scales)
 
     def zero_filters(self, scale: Tensor) -> dict[str, int]:
-        """Parameters with elements of scale 0, and how many: the directions cannot move those."""
+        """Parameters with elements of scale 0, which directions cannot move, and how many elements each has."""
         counts = [int((piece == 0).sum()) for piece in torch.split(scale, list(self.sizes))]
         return {name: count for name, count in zip(self.names, counts, strict=True) if count}
 

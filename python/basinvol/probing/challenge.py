@@ -1,4 +1,4 @@
-"""Attempts to break a number before it is called trustworthy, and a look beyond the radius of some rays."""
+"""Attempts to refute a number before it is called trustworthy, and losses beyond the radius of some rays."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ from .strata import measure_cone
 # The basin is tried this many times farther than the longest ray that was sampled: a single axis that long would add
 # a nat or more that the sample did not see.
 _BEYOND = math.e
-_NUM_FAILURES = 2
-_DESCENT_STEPS = 30
+_NUM_FAILURES = 2  # descents that find nothing more, after which no other is tried
+_DESCENT_STEPS = 30  # gradients of one descent
 _CONVERGED = 0.01  # slope on the sphere, as a share of the loss per radian
 _MOST_AXES = 16
-_LONGEST = 1e9  # times the typical radius
-_NUM_RAYS = 128
+_LONGEST = 1e9  # times the typical radius: farther out no axis is followed
+_NUM_RAYS = 128  # rays that are sent along the axes that were found
 # A proposal along the axes that were found may raise the number by this much, in nats, before it is doubted.
 _RAISE = 0.7
 # A candidate is worth a look if it reaches this many times farther than every sampled ray.
 _FARTHER = 1.02
+# Shares of the radius at which the loss along a ray is looked at.
 _INSIDE = (0.25, 0.5, 0.75)
 _OUTSIDE = (1.05, 1.25, 1.5, 2.0, 3.0, 5.0)
 # A fall of the loss before the radius smaller than this share of the way to the cutoff is rounding.
@@ -48,7 +49,7 @@ def find_missed(task: Task, prober: Prober, directions: Directions, radii: Radii
         task: the basin.
         prober: some of the rays.
         directions, radii: uniform rays. [D]
-        number: the estimate of log E[w(r)] that is challenged. nats
+        number: the estimate of log E[w(r)] that is tested. nats
     """
     return _missed_along_axes(task, prober, directions, radii, number) or _missed_in_cones(task, prober, number)
 
@@ -99,10 +100,15 @@ def _missed_in_cones(task: Task, prober: Prober, number: float) -> str:
 
 
 def find_longer(prober: Prober, most: int) -> list[tuple[str, Tensor]]:
-    """Directions, by name, that are still inside far beyond every ray of the prober. unit vectors [P]
+    """Directions, as names and unit vectors [P], that are still inside far beyond every ray of the prober.
 
-    Tried are both ends of every coordinate axis, while they are fewer than `most`, the diagonal of every tensor, the
-    center's own direction, and the lowest loss that gradient descent on a sphere finds from the longest rays.
+    The directions that are tried are both ends of every coordinate axis, if these are at most `most`, the diagonal of
+    every tensor, the center's own direction, and the lowest loss that gradient descent on a sphere finds from the
+    longest rays.
+
+    Args:
+        prober: the landscape with some of its rays.
+        most: most evaluations to spend on coordinate axes.
     """
     distance = _BEYOND * float(prober.radius.max())
     dim = prober.space.dim
@@ -132,12 +138,13 @@ def find_longer(prober: Prober, most: int) -> list[tuple[str, Tensor]]:
 
 
 def _independent(vectors: list[Tensor], lengths: list[float]) -> tuple[list[int], Tensor]:
-    """Which of these unit vectors, from the longest down, are far from the span of the others, and a basis. [P, k]"""
+    """The unit vectors, from the longest down, that are far from the span of those before, and a basis. [P, k]"""
     order: list[int] = []
     basis: list[Tensor] = []
     for i in sorted(range(len(vectors)), key=lambda i: -lengths[i]):
         rest = vectors[i] - sum(((vectors[i] @ axis) * axis for axis in basis), torch.zeros_like(vectors[i]))
         norm = torch.linalg.vector_norm(rest)
+        # More than 30 degrees from the span: what is closer is taken for the same axis.
         if float(norm) > 0.5 and len(order) < min(_MOST_AXES, len(rest)):
             order.append(i)
             basis.append(rest / norm)
@@ -151,7 +158,7 @@ def _indicator(prober: Prober, part: slice) -> Tensor:
 
 
 def _length(prober: Prober, unit: Tensor, reach: float) -> float:
-    """How far a direction stays inside, by doubling; within a factor of two, at most `reach`."""
+    """The length to which a direction stays inside, by doubling, within a factor of two and at most `reach`."""
     length = _BEYOND * float(prober.radius.max())
     while length < reach:
         if not prober.loss(prober.center + 2.0 * length * prober.scale * unit) <= prober.cutoff:
@@ -161,7 +168,7 @@ def _length(prober: Prober, unit: Tensor, reach: float) -> float:
 
 
 def _descend(prober: Prober, direction: Tensor, distance: float, known: Tensor | None) -> Tensor | None:
-    """Where gradient descent on a sphere, perpendicular to `known` [P, k], comes below the cutoff, or None. [P]
+    """The unit vector at which descent on a sphere, perpendicular to `known` [P, k], is below the cutoff, or None. [P]
 
     The steps are those of Barzilai and Borwein (1988).
     """
@@ -191,7 +198,7 @@ def _descend(prober: Prober, direction: Tensor, distance: float, known: Tensor |
             curvature = float(moved @ turned)
             step = float(moved @ moved) / curvature if curvature > 0 else 2.0 * step
         before = (v, slope)
-        v = v - min(step, 1.0 / size) * slope
+        v = v - min(step, 1.0 / size) * slope  # at most one radian, or a step could leave the neighborhood
         v = v / float(torch.linalg.vector_norm(v))
     return best
 
@@ -199,7 +206,7 @@ def _descend(prober: Prober, direction: Tensor, distance: float, known: Tensor |
 def _estimate_along(
     task: Task, prober: Prober, directions: Directions, radii: Radii, stretch: Stretch
 ) -> tuple[float, float]:
-    """log E[w(r)] from uniform rays and others along the stretch, weighted as one mixture, and its error. nats"""
+    """The estimate of log E[w(r)] from uniform and stretched rays, weighted as one mixture, and its error, in nats."""
     dim, measure = task.space.dim, task.measure
     along = task.stretched(_NUM_RAYS, stretch, Stage.CHALLENGE)
     options = SearchOptions(
@@ -221,24 +228,29 @@ def _estimate_along(
 
 
 def _relative_error(halves: list[Tensor]) -> float:
-    """Standard error of the mean of two means of weights exp(.), by the delta method."""
+    """The standard error of the mean of two means of weights exp(.), by the delta method."""
     variances = [float(half.exp().var()) / len(half) for half in halves]
     return 0.5 * math.sqrt(sum(variances))
 
 
 @dataclass(frozen=True)
 class BeyondRays:
-    """Shares of the probed rays that enter the basin again beyond their radius, and along which the loss falls."""
+    """Properties of the loss along the probed rays.
+
+    Attributes:
+        reentrant: share of the rays that enter the basin again beyond their radius.
+        non_monotone: share of the rays along which the loss falls by more than rounding before their radius.
+    """
 
     reentrant: float
     non_monotone: float
 
 
 def look_along(prober: Prober, most: int) -> BeyondRays:
-    """Evaluates the loss at three radii inside and six outside (up to 5 times the radius) on at most so many rays.
+    """Evaluates the loss at three points inside and six outside (up to 5 times the radius) on at most `most` rays.
 
-    Costs nine evaluations a ray. A first crossing is the boundary of the star-shaped part; a ray that enters again has
-    more of the basin behind it, which no number here counts.
+    The cost is nine evaluations a ray. A first crossing is the boundary of the star-shaped part; a ray that enters
+    again has more of the basin behind it, which no number here counts.
     """
     reentrant = falls = 0
     for ray, radius in enumerate(prober.radius[:most].tolist()):

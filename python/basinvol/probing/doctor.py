@@ -1,4 +1,4 @@
-"""What stands between a model and a number one can trust, before the number is measured."""
+"""Checks of a model, its loss and its basin before a volume is measured."""
 
 from __future__ import annotations
 
@@ -22,17 +22,23 @@ from ..trust.diagnostics import diagnose
 from .challenge import look_along
 from .policy import prober_of
 
-_NUM_RAYS = 32
-_FOLLOWED = 16
+_NUM_RAYS = 32  # rays that are solved
+_FOLLOWED = 16  # rays that are followed beyond their radius
 # A cutoff this close to the loss at the center makes the excess, and not the basin, what is measured.
 _CLOSE = 0.5
-# Below this share of the way to the cutoff the noise of float32 sums moves no radius that matters.
+# Noise of float32 sums below this share of the way to the cutoff moves no radius that matters.
 _MAX_NOISE = 1e-3
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor's: `state` is "ok", "note" or "problem"."""
+    """One line of the report.
+
+    Attributes:
+        topic: what was looked at.
+        state: "ok", "note" or "problem".
+        sentence: what was found.
+    """
 
     topic: str
     state: str
@@ -68,12 +74,22 @@ def examine(
 
     They are: determinism of the loss in eval mode, dropout and batch normalization, tied and frozen parameters, the
     loss at the center against the cutoff, the noise of the loss in the parameters' precision, monotone and re-entrant
-    rays, directions without end, and a forecast of cost and verdict for `num_directions`.
+    rays, unbounded directions, and a forecast of cost and verdict for `num_directions`.
 
-    Costs about 500 evaluations of the loss. The model is not changed.
+    The cost is about 500 evaluations of the loss. The model is not changed.
+
+    Args:
+        model: any module.
+        loss_fn: loss_fn(outputs, targets) -> mean loss.
+        data: (inputs [N, ...], targets [N, ...]), or batches of them such as a DataLoader.
+        cutoff: loss that bounds the basin.
+        num_directions: D of the measurement that is forecast.
+        seed: seed of the directions.
+        scaling: "filter" or "none", see `ParameterSpace.scale`.
+        backend: see `estimate_volume`.
 
     Raises:
-        ValueError: a bad argument, or data that cannot be read.
+        ValueError: an argument is bad.
     """
     findings = [*_modules(model), *_parameters(model)]
     try:
@@ -176,7 +192,7 @@ def _center(loss: float, cutoff: float) -> Finding:
 
 
 def _noise(landscape: Landscape, loss: float, cutoff: float) -> Finding:
-    """The loss against itself with the examples in reverse order: rounding of sums, and of batches."""
+    """Compares the loss with that of the examples in reverse order, which differs by rounding alone."""
     backwards = Landscape(
         landscape.model,
         landscape.loss_fn,
@@ -229,7 +245,7 @@ def _forecast(radii: Radii, dim: int, num_directions: int, seconds: float, direc
         return findings
     deviation = float((dim * crossed.log()).std())
     z = deviation / math.sqrt(2.0 * math.log(max(num_directions, 2)))
-    # For normal log weights of deviation s, exp(s^2) directions are worth one.
+    # For normal log weights of standard deviation s, exp(s^2) directions are worth one.
     needed = deviation**2 / math.log(10.0)
     used = torch.ones(count, dtype=torch.bool)
     now = diagnose(radii, used, radii.entering, dim).verdict

@@ -1,4 +1,4 @@
-"""Which probes run before a number is handed out, and what they do to its verdict."""
+"""Rules that say which probes run before a number is returned, and how they change its verdict."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .probes import Prober, Unbounded
 # thirty of them would take longer than the rays of a perceptron, and say nothing that changes a `lower bound`.
 _CHEAP_PRODUCTS = 1e8
 
-# Rays whose vectors the probes hold: enough to find the longest among, small beside the estimate.
+# Rays whose vectors the probes hold: enough to find long ones among them, and small beside the estimate.
 _PROBED_RAYS = 64
 _PROBED_BYTES = 64 * 2**20
 
@@ -28,8 +28,9 @@ def probed(task: Task, outcome: Outcome, probe: bool | None, probe_rays: int) ->
 
     Args:
         task: what was measured.
-        outcome: what came out.
-        probe: look for unbounded and longer directions; None for where it is cheap or the number would be trusted.
+        outcome: the number, with the rays behind it.
+        probe: whether to look for unbounded and longer directions; None to do so where it is cheap or the number would
+            be trusted.
         probe_rays: number of rays that are followed beyond their radius.
     """
     found = outcome.volume.diagnostics
@@ -52,6 +53,7 @@ def probed(task: Task, outcome: Outcome, probe: bool | None, probe_rays: int) ->
             Verdict.CENSORED,
             f"the Lebesgue volume is infinite, because {unbounded.sentences[0]}; use measure='gaussian' or 'ball'.",
         )
+    # Last, and only for numbers that are still trusted: it costs the most, and can only take that verdict away.
     if probe and found.verdict is Verdict.TRUSTWORTHY and len(prober.radius):
         number = outcome.volume.log_mean_power
         missed = find_missed(task, prober, outcome.uniform_directions, outcome.uniform_radii, number)
@@ -61,18 +63,19 @@ def probed(task: Task, outcome: Outcome, probe: bool | None, probe_rays: int) ->
 
 
 def checked(volume: Volume, found: Diagnostics, task: Task, method: Method) -> Diagnostics:
-    """The diagnostics after a second method; both errors and 1 % of the log are allowed between the two.
+    """The diagnostics after a second method; the two may differ by three errors and 1 % of the log.
 
     Args:
-        volume: from the first method.
+        volume: the volume from the first method.
         found: its diagnostics so far.
         task: what was measured.
-        method: the second one.
+        method: the second method.
     """
     spent = task.landscape.num_evaluations
     other = method.estimate(task).volume
     difference = other.log_volume - volume.log_volume
     errors = [part.standard_error for part in (volume, other)]
+    # NaN, an unknown error, differs from itself and allows nothing.
     allowed = _AGREEMENT_ERRORS * sum(error**2 for error in errors if error == error) ** 0.5
     allowed += _AGREEMENT_SHARE * abs(volume.log_volume)
     sentence = f"method {method.name} gives {other.log_volume:,.2f} nats, {difference:+,.2f} from this one"
@@ -87,7 +90,7 @@ def prober_of(task: Task, outcome: Outcome, count: int) -> Prober:
 
     Args:
         task: what was measured.
-        outcome: what came out.
+        outcome: the number, with the rays behind it.
         count: most rays.
     """
     directions, radii = outcome.uniform_directions, outcome.uniform_radii

@@ -1,6 +1,6 @@
-"""Questions that random directions do not answer: what has no effect, what is unbounded, what lies beyond a radius.
+"""Probes for what random directions do not show: parameters without effect, unbounded directions, symmetries.
 
-Every probe is an evaluation of the loss somewhere else than on the way to a radius; the landscape counts them.
+Every probe evaluates the loss elsewhere than on the way to a radius; the landscape counts these evaluations.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..model.parameters import ParameterSpace
 _FAR = 1000.0
 # Rounding may change the loss by this share of the way to the cutoff.
 _SAME = 1e-3
-_NUM_GRADIENTS = 3
+_NUM_GRADIENTS = 3  # points, the center included, at which dead parameters must have a gradient of zero
 _MOST_DOUBLINGS, _CROSSING_RTOL = 30, 0.01  # of a search along a single direction
 # Eigenvalues of a layer's Gram matrix below this share of the largest are rounding of float32 inputs.
 _RANK_RTOL = 1e-11
@@ -29,29 +29,31 @@ _MAX_COLUMNS = 4096  # eigenvalues of a larger Gram matrix take longer than the 
 
 @dataclass(frozen=True)
 class Unbounded:
-    """What was found to change nothing.
+    """Unbounded directions and symmetries that were found.
 
     Attributes:
         sentences: one for each finding.
-        is_star_infinite: the part of the basin that is visible from the center has infinite Lebesgue volume.
+        is_star_infinite: whether the part of the basin that is visible from the center has infinite Lebesgue volume.
     """
 
     sentences: tuple[str, ...] = ()
     is_star_infinite: bool = False
 
     def and_(self, other: Unbounded) -> Unbounded:
-        """These findings, and those of another probe after them."""
+        """These findings, followed by those of another probe."""
         return Unbounded(self.sentences + other.sentences, self.is_star_infinite or other.is_star_infinite)
 
 
 class Prober:
-    """A landscape, its center and some of its rays, to be asked questions.
+    """A landscape, its center and some of its rays, with the loss at single points.
 
     Args:
+        landscape: the loss; it counts every evaluation.
+        space: which parameters are perturbed.
         center, scale: see `RayProblem`. [P]
         directions: unit vectors of some rays that crossed. [k, P]
         radius: where they crossed. [k]
-        cutoff: of the basin.
+        cutoff: loss that bounds the basin.
     """
 
     def __init__(
@@ -71,16 +73,16 @@ class Prober:
         self._generator = torch.Generator().manual_seed(0)
 
     def loss(self, vector: Tensor) -> float:
-        """Mean loss on the largest level at a parameter vector. [P]"""
+        """The mean loss on the largest level at a parameter vector [P]."""
         return float(self.landscape.losses(self.space.unflatten(vector.to(self.center)))[-1])
 
     def is_same(self, vector: Tensor, reference: float | None = None) -> bool:
-        """Whether the loss there is that of the center, or `reference`, but for rounding."""
+        """Whether the loss at `vector` [P] is that of the center, or `reference`, but for rounding."""
         reference = self.center_loss if reference is None else reference
         return abs(self.loss(vector) - reference) <= _SAME * (self.cutoff - self.center_loss)
 
     def far_move(self) -> Tensor:
-        """Random signs times a step far beyond the basin, in parameters. [P]"""
+        """A move of random signs times a step far beyond the basin, in parameters. [P]"""
         typical = float(self.radius.median()) if len(self.radius) else 1.0
         step = _FAR * typical / math.sqrt(self.space.dim)
         signs = torch.randint(0, 2, (self.space.dim,), generator=self._generator) * 2.0 - 1.0
@@ -105,12 +107,12 @@ class Prober:
         return low
 
     def find_unbounded(self) -> Unbounded:
-        """Dead parameters, inputs of deficient rank, and symmetries that only scale weights."""
+        """Finds dead parameters, inputs of deficient rank, and symmetries that only scale weights."""
         dead, found = self._dead_parameters()
         return found.and_(self._deficient_inputs(dead)).and_(self._scalings(dead))
 
     def _dead_parameters(self) -> tuple[Tensor, Unbounded]:
-        """Parameters whose gradient is exactly zero at the center and on the boundary, and that can move far alone."""
+        """Finds parameters with zero gradient at the center and on the boundary that can move far on their own."""
         points = [self.center, *(self.boundary(ray) for ray in range(min(_NUM_GRADIENTS - 1, len(self.radius))))]
         is_zero = self.scale != 0
         for point in points:
@@ -124,6 +126,7 @@ class Prober:
             candidates[part] = is_zero[part]
             moved = torch.where(candidates, move, 0.0)
             count = int(candidates.sum())
+            # At the center and on the boundary: units that no example reaches at one may be active at the other.
             if count and self.is_same(self.center + moved) and self.is_same(last + moved, reference):
                 dead |= candidates
                 sentences.append(
@@ -132,7 +135,7 @@ class Prober:
         return dead, Unbounded(tuple(sentences), is_star_infinite=bool(sentences))
 
     def _deficient_inputs(self, dead: Tensor) -> Unbounded:
-        """Linear layers whose inputs span fewer dimensions than their weights have columns.
+        """Finds linear layers whose inputs span fewer dimensions than their weights have columns.
 
         A move of the weights across that span changes no output. If the inputs depend on no parameter, as in a first
         layer, the whole basin is a cylinder along it.
@@ -145,6 +148,7 @@ class Prober:
             null = values <= _RANK_RTOL * values[-1]
             columns = len(gram)
             count = int(null.sum())
+            # Columns that see only zeros are dead parameters, and reported as such.
             part = dict(self.parts())[f"{name}.weight"]
             if count == 0 or bool(dead[part].any()):
                 continue
@@ -157,6 +161,7 @@ class Prober:
                 move[dict(self.parts())[f"{name}.bias"]] = step * mixture[-1].to(move)
             if not self.is_same(self.center + move):
                 continue
+            # Inputs that are the same on the boundary are taken to depend on no parameter.
             is_fixed = name in elsewhere and torch.equal(elsewhere[name][0], gram)
             is_infinite |= is_fixed
             sentences.append(
@@ -166,7 +171,7 @@ class Prober:
         return Unbounded(tuple(sentences), is_infinite)
 
     def _grams(self, vector: Tensor) -> dict[str, tuple[Tensor, int]]:
-        """Gram matrix of the inputs, with a one for the bias, and number of outputs of every linear layer."""
+        """The Gram matrix of the inputs, with a one for the bias, and the number of outputs of each linear layer."""
         offered = {
             name: module
             for name, module in self.landscape.model.named_modules()
@@ -194,7 +199,7 @@ class Prober:
         return {name: (gram, offered[name].out_features) for name, gram in grams.items()}
 
     def _scalings(self, dead: Tensor) -> Unbounded:
-        """Weights that can be scaled alone, and pairs of layers whose units can be scaled by (a, 1/a)."""
+        """Finds weights that can be scaled alone, and pairs of layers whose units can be scaled by (a, 1/a)."""
         base = self.boundary(0) if len(self.radius) else self.center
         named, parts = self.space.unflatten(base), dict(self.parts())
         reference = self.loss(base)
@@ -222,7 +227,7 @@ class Prober:
         return Unbounded(tuple(sentences), is_infinite)
 
     def _can_grow(self, name: str) -> bool:
-        """Whether the loss at the center stays below the cutoff as a tensor grows: examples that are separated."""
+        """Whether the loss at the center stays below the cutoff as a tensor grows, as it does on separated examples."""
         named = self.space.unflatten(self.center)
         for factor in (10.0, _FAR):
             if not self.loss(self._scaled(named, {name: factor})) <= self.cutoff:
@@ -233,7 +238,7 @@ class Prober:
         return torch.cat([(named[name] * factors.get(name, 1.0)).reshape(-1) for name in self.space.names])
 
     def parts(self) -> list[tuple[str, slice]]:
-        """Each parameter of the space, and where it lies in the flat vector."""
+        """The name of each parameter of the space, and where it lies in the flat vector."""
         space = self.space
         return [
             (name, slice(start, start + size))
@@ -242,7 +247,7 @@ class Prober:
 
 
 def _unit_factors(named: Mapping[str, Tensor], first: str, second: str) -> dict[str, Tensor | float]:
-    """Powers of two, which round nothing: a for what enters a unit, 1/a for what leaves it."""
+    """Factors a for the weights into each unit and 1/a for those out of it; powers of two, so that nothing rounds."""
     units = named[first].shape[0]
     factor = torch.where(torch.arange(units) % 2 == 0, 2.0, 0.5).to(named[first])
     factors: dict[str, Tensor | float] = {

@@ -15,30 +15,30 @@ from ..search import SearchSettings
 RESOLVES = ("all", "decisive")
 PAPER_GRID = tuple((k / 99) ** 2 for k in range(1, 100))  # linspace(0, 1, 100)^2 without the center
 
-# Rays still inside here are censored: a million times the scale of every parameter.
+# Rays still inside at this radius over sqrt(P) are censored: a million times the scale of every parameter.
 _RADIUS_MAX_PER_ROOT_DIM = 1e6
 
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """Everything about a search but the landscape, the directions and the cutoffs.
+    """All settings of a search but the landscape, the directions and the cutoffs.
 
     Attributes:
         search: "interpolate", "bisect" or "grid", see `SearchSettings`.
         rtol: relative width at which a bracket is closed; rays that decide a volume are refined further.
         resolve: "all", every radius; "decisive", the first 32 in full, and of the others only those long enough to
             matter.
-        radius_max: rays inside there are CENSORED; default 1e6 sqrt(P).
+        radius_max: rays still inside there are CENSORED; default 1e6 sqrt(P).
         max_steps: most evaluations for one level and cutoff of one ray.
         grid: coefficients for search="grid", default linspace(0, 1, 100)^2.
         backend: a name, "auto", or an object with the interface of `basinvol.backends.Backend`.
-        num_threads: of the CPU; default torch's number.
-        precision: of the products, one of `basinvol.backends.PRECISIONS`; default the backend's first.
-        memory_budget: bytes that the backend may keep between evaluations; changes no result.
-        instruction_set: of the native backend; empty for the best that this machine has.
+        num_threads: threads of the CPU; default torch's number.
+        precision: precision of the products, one of `basinvol.backends.PRECISIONS`; default the backend's first.
+        memory_budget: bytes that the backend may keep between evaluations; it changes no result.
+        instruction_set: instruction set of the native backend; empty for the best that this machine has.
 
     Raises:
-        ValueError: a value that is none of these.
+        ValueError: a setting has a value that is not allowed.
     """
 
     search: str = "interpolate"
@@ -64,7 +64,7 @@ class SearchOptions:
         self.settings(dim=1)  # checks the others
 
     def settings(self, dim: int) -> SearchSettings:
-        """What the search itself is told, in P dimensions."""
+        """The settings of the search itself, in `dim` = P dimensions."""
         reach = self.radius_max
         return SearchSettings(
             method=self.search,
@@ -75,7 +75,7 @@ class SearchOptions:
         )
 
     def resources(self) -> Resources:
-        """What the backend may use."""
+        """The threads, memory and instruction set that the backend may use."""
         num_threads = torch.get_num_threads() if self.num_threads is None else int(self.num_threads)
         return Resources(num_threads, self.memory_budget, self.instruction_set)
 
@@ -84,7 +84,7 @@ DEFAULTS = SearchOptions()
 
 
 def check_cutoffs(cutoffs: Sequence[float]) -> tuple[float, ...]:
-    """Different finite losses, at least one.
+    """The cutoffs as a tuple of floats; they must be different finite losses, at least one.
 
     Raises:
         ValueError: they are not.

@@ -21,25 +21,25 @@ from ..search import RUNNING
 from ..search.radii import NUM_PILOT, Guess, Radii, Status
 from .options import DEFAULTS, SearchOptions, check_cutoffs
 
-# The first directions of a seed are solved from a generic guess, and all others from what these teach. The guess is a
+# The first directions of a seed are solved from a generic guess, and all others from what these show. The guess is a
 # function of the problem alone, so blocks may run anywhere, in any order, and give the same bytes.
 NUM_FIRST = 4
 # All rays that are skipped together are worth less than this, in nats.
 _SKIPPED_NATS = 1e-6
-# Rays within this of the largest weight decide the volume, together with it; their brackets are refined ...
+# Rays within this many nats of the largest weight decide the volume; their brackets are refined ...
 _DECISIVE_NATS = 20.0
-# ... until each is worth this much, or as narrow as float32 radii can be told apart.
+# ... until each is worth at most this many nats, or is as narrow as float32 radii can be told apart.
 _REFINED_NATS = 0.1
 _RADIUS_NOISE = 4 * torch.finfo(torch.float32).eps
 
-_FIRST_RADIUS_PER_ROOT_DIM = 0.1
+_FIRST_RADIUS_PER_ROOT_DIM = 0.1  # where the first rays look first; a poor guess costs them a few evaluations
 
-# Work that takes longer than this is announced, seconds.
+# Work that takes longer than this many seconds is announced.
 _LONG = 600.0
 
 
 class RaySearchFailed(RuntimeError):
-    """A run ended early; `radii` holds the directions that were finished, or None."""
+    """A search that ended early; `radii` holds the directions that were finished, or None."""
 
     def __init__(self, message: str, radii: Radii | None) -> None:
         super().__init__(message)
@@ -52,14 +52,20 @@ class RaySolver:
     Args:
         landscape: the loss and its levels.
         directions: which rays.
-        cutoffs: losses that bound the basin, any order.
+        cutoffs: losses that bound the basin, in any order.
         scaling: "filter", "none", or the scale itself, a positive factor for every parameter. [P]
         options: how to search, and where.
         changes: single options by name, instead of those in `options`, see `SearchOptions`.
 
+    Attributes:
+        problem: what the backend was given.
+        choice: the backend, and why it was chosen.
+        engine: the problem made ready on that backend.
+        center_losses: loss at the center on each level of the landscape. [L] float64
+
     Raises:
-        ValueError: a bad argument.
-        BackendUnavailable: the named backend cannot do this.
+        ValueError: an argument is bad.
+        BackendUnavailable: the named backend cannot solve this problem.
     """
 
     def __init__(
@@ -90,6 +96,7 @@ class RaySolver:
         self.num_threads = resources.num_threads
         self.choice: Choice = choose(options.backend, self.problem)
         self.engine = self.choice.backend.prepare(self.problem, resources)
+        # The engine may have scouts between the landscape's levels.
         rows = [self.engine.levels.index(level) for level in landscape.levels]
         self.center_losses = self.engine.center_losses[rows]
         self.generic_guess = Guess.generic(
@@ -100,7 +107,7 @@ class RaySolver:
 
     @property
     def description(self) -> str:
-        """What the backend runs with, in a few words."""
+        """The device and settings that the backend runs with, in a few words."""
         return self.engine.description
 
     def solve_all(self, progress: bool = False) -> Radii:
@@ -119,10 +126,11 @@ class RaySolver:
         """The radii of directions start to stop - 1, the same however a range is split. [L, C, stop - start]
 
         Args:
+            start, stop: the range of directions, without `stop`.
             on_done: called with the number of directions finished since the last call.
 
         Raises:
-            RaySearchFailed: an evaluation failed; carries the radii found so far.
+            RaySearchFailed: an evaluation failed; the error carries the radii found so far.
         """
         step = self.engine.step
         parts: list[Radii] = []
@@ -142,8 +150,8 @@ class RaySolver:
     def refine(self, radii: Radii) -> Radii:
         """Narrows the brackets of the rays that decide a volume, of all directions together. [L, C, D]
 
-        For every level and cutoff these are the crossed rays within 20 nats of the largest; they are searched on until
-        a bracket is worth 0.1 nats, or to the resolution of float32 radii.
+        For every level and cutoff these are the crossed rays within 20 nats of the largest; the search goes on until
+        their brackets are worth 0.1 nats, or to the resolution of float32 radii.
         """
         if self.problem.settings.method == "grid":
             return radii
@@ -151,6 +159,7 @@ class RaySolver:
         crossed = radii.is_status(Status.CROSSED)
         log_lower = torch.where(crossed, radii.lower, 0.0).log()
         log_upper = torch.where(crossed, radii.upper, 0.0).log()
+        # A ray counts if its upper end may reach within 20 nats of what the largest lower end already guarantees.
         largest = log_lower.amax(dim=-1, keepdim=True)
         rtol = max(_REFINED_NATS / dim, _RADIUS_NOISE)
         decides = crossed & (dim * (log_upper - largest) >= -_DECISIVE_NATS)
@@ -195,7 +204,7 @@ class RaySolver:
         return self.engine.solve(range(start, stop), guess, negligible)
 
     def _learn(self) -> tuple[Radii, Guess]:
-        """The first rays, and the guess that they teach."""
+        """The first rays, and the guess that they give for all others."""
         if self._first is None:
             count = min(NUM_FIRST, self.problem.directions.count)
             first = self.engine.solve(range(count), self.generic_guess)
@@ -216,14 +225,15 @@ class RaySolver:
     def _negligible(self, pilot: Radii) -> Tensor:
         directions = self.problem.directions
         nats = math.log(directions.count / _SKIPPED_NATS)
+        # D rays of radius longest x exp(-nats / P) weigh together _SKIPPED_NATS of the longest one.
         longest = torch.where(pilot.is_status(Status.CROSSED), pilot.lower, 0.0).amax(dim=-1)
-        # A ray without an end counts for more than any that has one, or is dropped: nothing is known to be negligible.
+        # An unbounded ray outweighs every bounded one, or is dropped: then no ray is known to be negligible.
         is_bounded = ~pilot.is_status(Status.CENSORED).any(dim=-1)
         wanted = torch.tensor([level in self.problem.landscape.levels for level in pilot.levels])
         return torch.where(is_bounded & wanted[:, None], longest * math.exp(-nats / directions.space.dim), 0.0)
 
     def _learn_order(self, pilot: Radii) -> None:
-        """From a few rays of the pilot, where they cross the largest cutoff on the largest level."""
+        """Lets the engine order the examples by a few rays of the pilot, at the largest cutoff and level."""
         column = max(range(len(pilot.cutoffs)), key=lambda c: pilot.cutoffs[c])
         last = pilot.at(pilot.levels[-1], pilot.cutoffs[column])
         rays = last.is_status(Status.CROSSED).nonzero().reshape(-1)[:NUM_FIRST].tolist()
@@ -250,33 +260,33 @@ def find_radii(
 ) -> Radii:
     """Boundary radii for every level, cutoff and direction, in one pass. [L, C, D]
 
-    An evaluation serves every level and cutoff of its ray. A cutoff below the loss at the center is no error here: its
-    rays have status CENTER_OUTSIDE and radius 0.
+    An evaluation serves every level and cutoff of its ray. A cutoff below the loss at the center is not an error here:
+    its rays have status CENTER_OUTSIDE and radius 0.
 
     Args:
         landscape: the loss and its levels.
         directions: which rays.
-        cutoffs: losses that bound the basin, any order.
-        scaling: "filter" or "none", see `ParameterSpace.scale`; radii are in units of it.
+        cutoffs: losses that bound the basin, in any order.
+        scaling: "filter" or "none", see `ParameterSpace.scale`; radii are in units of that scale.
         search: "interpolate", "bisect" or "grid", see `SearchSettings`.
         rtol: relative width at which a bracket is closed; rays that decide a volume are refined further.
         resolve: "all", every radius; "decisive", the first 32 in full, and of the others only those long enough to
             matter: the rest are NEGLIGIBLE, with an upper bound, and together worth less than 1e-6 nats.
-        radius_max: rays inside there are CENSORED; default 1e6 sqrt(P).
+        radius_max: rays still inside there are CENSORED; default 1e6 sqrt(P).
         max_steps: most evaluations for one level and cutoff of one ray.
         grid: coefficients for search="grid", default linspace(0, 1, 100)^2; a ray's radii are these times the norm of
             its Gaussian vector, about sqrt(P).
         backend: "auto", "native" (C++, on the CPU), "triton" or "cuda" (on a CUDA device), "reference" (torch,
             anywhere), one that a package registered, or an object, see `basinvol.backends.Backend`.
         num_threads: default torch's number; the result does not depend on it.
-        precision: of the products: "fp32", "tf32x3" (tensor cores, as exact) or "tf32" (proposes radii that tf32x3
-            certifies); default the backend's best that is as exact as float32.
-        progress: show a bar, if standard error is a terminal.
+        precision: precision of the products: "fp32", "tf32x3" (tensor cores, as exact) or "tf32" (proposes radii that
+            tf32x3 certifies); default the backend's best that is as exact as float32.
+        progress: whether to show a bar, if standard error is a terminal.
 
     Raises:
-        ValueError: a bad argument.
-        BackendUnavailable: the named backend cannot do this.
-        RaySearchFailed: an evaluation failed; carries the radii found so far.
+        ValueError: an argument is bad.
+        BackendUnavailable: the named backend cannot solve this problem.
+        RaySearchFailed: an evaluation failed; the error carries the radii found so far.
     """
     options = SearchOptions(
         search=search,
@@ -306,14 +316,14 @@ def _check_types(landscape: object, directions: object) -> None:
 
 
 class _Announcement:
-    """Says once how long work will take, if it is long and no bar on a terminal says so."""
+    """Warns once how long the work will take, if it is long and no bar on a terminal shows it."""
 
     def __init__(self, count: int, is_shown: bool) -> None:
         self._count, self._done, self._is_shown = count, 0, is_shown
         self._started = time.perf_counter()
 
     def update(self, number: int) -> None:
-        """After each block of directions."""
+        """Takes the number of directions of a finished block, and warns if the rest will take long."""
         self._done += number
         # The first directions also pay for what is made once.
         if self._is_shown or self._done <= NUM_PILOT:

@@ -1,7 +1,7 @@
 """Logarithm and exponential that give the same bits on every backend.
 
 The radius search proposes points through log and exp. Libraries round these differently in the last bit, and then two
-backends walk different ways to the same crossing. Both functions here use only operations that IEEE 754 rounds in one
+backends take different steps to the same crossing. Both functions here use only operations that IEEE 754 rounds in one
 way (+ - x / and exact scaling by powers of two), in a fixed order; csrc/portable_math.h is the same, line by line.
 Relative error: below 1e-15 where the result is not near zero.
 """
@@ -23,6 +23,7 @@ _EXP_TERMS = 14  # |r| < 0.35, so the first dropped term is below 1e-18
 
 def portable_log(x: Tensor) -> Tensor:
     """Natural logarithm of positive, finite, normal float64 values."""
+    # A mantissa between sqrt(1/2) and sqrt(2) keeps s small on both sides of 1, where the logarithm is near zero.
     mantissa, exponent = torch.frexp(x)
     small = mantissa < _SQRT_HALF
     mantissa = torch.where(small, mantissa * 2.0, mantissa)
@@ -39,9 +40,10 @@ def portable_exp(x: Tensor) -> Tensor:
     """Exponential of float64 values, which are clamped to [-700, 700]."""
     x = x.clamp(-_EXP_LIMIT, _EXP_LIMIT)
     power = torch.floor(x * _LOG2_E + 0.5)
-    r = (x - power * _LN_2_HIGH) - power * _LN_2_LOW
+    r = (x - power * _LN_2_HIGH) - power * _LN_2_LOW  # in two parts: the rounding of one ln 2 grows with `power`
     series = torch.ones_like(r)
     for k in range(_EXP_TERMS, 0, -1):
         series = series * r / float(k) + 1.0
+    # The power of two is written into the exponent bits, because a library may round exp2.
     two_to_power = (power.to(torch.int64) + 1023 << 52).view(torch.float64)
     return series * two_to_power

@@ -19,7 +19,7 @@ from .trace import Trace
 NUM_PILOT = 32
 
 DEFAULT_SLOPE = 2.0  # of a quadratic basin
-_SLOPE_RANGE = (0.5, 50.0)
+_SLOPE_RANGE = (0.5, 50.0)  # slopes are clamped to it before they are averaged, so that one odd ray does not decide
 
 
 class Status(enum.Enum):
@@ -34,7 +34,7 @@ class Status(enum.Enum):
 
     @property
     def code(self) -> int:
-        """The small integer that stands for it in arrays and files."""
+        """The small integer that stands for the status in arrays and files."""
         return _STATUSES.index(self)
 
 
@@ -45,15 +45,16 @@ _STATUSES = tuple(Status)
 class Radii:
     """Boundary radii with their certificates, in the chosen (scaled) coordinates.
 
-    Shapes: [L, C, D] from `find_radii`, [D] from `at` and `estimate_volume`. Every CROSSED direction has
-    loss(lower) <= cutoff < loss(upper), both evaluated on the full level; loss(0) is the center's.
+    Shapes are [L, C, D] from `find_radii`, and [D] from `at` and `estimate_volume`. Every CROSSED direction has
+    loss(lower) <= cutoff < loss(upper), both evaluated on the full level; loss(0) is the loss at the center.
 
     Attributes:
         lower: largest radius known to be inside. float64
         upper: smallest radius known to be outside; infinity where the ray never left. float64
         radius: the estimated crossing between them; 0 for CENTER_OUTSIDE; NaN for every other status, so that a ray
             that failed cannot be averaged by accident. float64
-        value_lower, value_upper: the losses there; for NEGLIGIBLE the upper one is a lower bound. float64
+        value_lower, value_upper: the losses at `lower` and `upper`; for NEGLIGIBLE, `value_upper` is a lower bound of
+            the loss there. float64
         slope: d ln(loss - center loss) / d ln(radius) near the crossing, 2 for a quadratic. float64
         status_code: codes of `status`. int8
         num_evaluations: loss evaluations spent on each direction, all levels and cutoffs together. [D] int64
@@ -75,7 +76,7 @@ class Radii:
 
     @property
     def entering(self) -> Tensor:
-        """What each ray enters an average with: its radius, or where it has none its certified lower end. float64"""
+        """The value with which each ray enters an average: its radius, or its certified lower end. float64"""
         return torch.where(torch.isnan(self.radius), self.lower, self.radius)
 
     @property
@@ -85,7 +86,7 @@ class Radii:
         return table[self.status_code.numpy().astype(np.int64)]
 
     def is_status(self, status: Status) -> Tensor:
-        """Where the status is this one. bool"""
+        """Whether each ray has this status. bool"""
         return self.status_code == status.code
 
     def __len__(self) -> int:
@@ -109,20 +110,20 @@ class Radii:
         return dataclasses.replace(self, **fields, levels=levels, cutoffs=cutoffs, trace=trace)
 
     def only(self, levels: Sequence[int]) -> Radii:
-        """The radii of some of the levels."""
+        """The radii of some of the levels, by their numbers of examples."""
         rows = [self.levels.index(level) for level in levels]
         fields = {name: getattr(self, name)[rows] for name in _PER_RAY}
         trace = None if self.trace is None else self.trace.only(rows)
         return dataclasses.replace(self, **fields, levels=tuple(levels), trace=trace)
 
     def take(self, rays: Tensor) -> Radii:
-        """The radii of some directions, by position. rays [n] int64"""
+        """The radii of some directions, by their positions `rays`. [n] int64"""
         fields = {name: getattr(self, name)[..., rays] for name in _TENSORS}
         trace = None if self.trace is None else self.trace.take(rays)
         return Radii(**fields, levels=self.levels, cutoffs=self.cutoffs, trace=trace)
 
     def replaced(self, rays: Tensor, by: Radii) -> Radii:
-        """A copy in which the directions at these positions are those of `by`."""
+        """A copy in which the directions at the positions `rays` [n] are those of `by`."""
         fields = {name: getattr(self, name).clone() for name in _TENSORS}
         for name, values in fields.items():
             values[..., rays] = getattr(by, name)
@@ -132,7 +133,7 @@ class Radii:
         return Radii(**fields, levels=self.levels, cutoffs=self.cutoffs, trace=trace)
 
     def between(self, start: int, stop: int) -> Radii:
-        """The radii of some directions, by position."""
+        """The radii of the directions at positions `start` to `stop` - 1."""
         return self.take(torch.arange(start, stop))
 
     @staticmethod
@@ -154,14 +155,25 @@ _TENSORS = (*_PER_RAY, "num_evaluations")
 
 @dataclass(frozen=True)
 class Guess:
-    """Where to look first: the typical radius and slope of rays already solved. [L, C] each, float64"""
+    """Where a search looks first, from rays that are already solved.
+
+    Attributes:
+        radius: the typical radius. [L, C] float64
+        slope: the typical slope, see `Radii`. [L, C] float64
+    """
 
     radius: Tensor
     slope: Tensor
 
     @classmethod
     def generic(cls, num_levels: int, num_cutoffs: int, radius: float) -> Guess:
-        """The same radius everywhere, and the slope of a quadratic."""
+        """A guess with the same radius everywhere, and the slope of a quadratic.
+
+        Args:
+            num_levels: L.
+            num_cutoffs: C.
+            radius: where to look first, in scaled coordinates.
+        """
         shape = (num_levels, num_cutoffs)
         return cls(
             torch.full(shape, radius, dtype=torch.float64),
@@ -170,7 +182,7 @@ class Guess:
 
     @classmethod
     def learned(cls, pilot: Radii, otherwise: Guess) -> Guess:
-        """Geometric mean radius and mean slope of the crossed rays [L, C, D]; `otherwise` where none crossed."""
+        """The geometric mean radius and mean slope of the crossed rays of `pilot`; `otherwise` where none crossed."""
         crossed = pilot.is_status(Status.CROSSED)
         count = crossed.sum(dim=-1)
         logs = torch.where(crossed, pilot.radius, 1.0).log()

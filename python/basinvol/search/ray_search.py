@@ -23,10 +23,10 @@ from .radii import Radii, Status
 from .targets import NO_RELATIVE, Targets
 
 SEARCHES = ("interpolate", "bisect", "grid")
-RUNNING = -1  # status code of a ray that is not finished
+RUNNING = -1  # status code of a ray that is not finished, outside of `Status` because no result has it
 
 _LOG_MAX_STEP = math.log(16.0)  # farthest a single step goes while a side is missing
-_LOG_BLIND_STEP = math.log(4.0)  # when the loss does not say how far
+_LOG_BLIND_STEP = math.log(4.0)  # one step where the loss gives no distance
 _MAX_INTERPOLATIONS = 12  # then plain bisection, which cannot stall
 _REFINEMENT_STEPS = 200  # bisection alone halves a bracket to 1e-12 in 40
 _AIM = 0.45  # of rtol past the estimate: two such points, one on each side, close the bracket
@@ -35,7 +35,7 @@ _MIN_SLOPE_WIDTH = 1e-3  # brackets narrower than this say more about rounding t
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """How to search.
+    """The method of a radius search, and its tolerances and limits.
 
     Attributes:
         method: "interpolate", log-log interpolation with certified brackets; "bisect", doubling then geometric
@@ -61,13 +61,19 @@ class SearchSettings:
         whole_number("max_steps", self.max_steps, least=1)
 
     def for_refinement(self) -> SearchSettings:
-        """The same with enough steps to narrow any bracket as far as it goes: a certified radius is never lost."""
+        """The same settings with steps enough to narrow any bracket, so that no certified radius is lost."""
         return dataclasses.replace(self, max_steps=max(self.max_steps, _REFINEMENT_STEPS))
 
 
 @dataclass(frozen=True)
 class Queries:
-    """Where the search wants the loss: ray index, radius and highest level needed. [A] each"""
+    """The A points at which the search wants the loss.
+
+    Attributes:
+        rays: position of the ray in the search. [A] int64
+        radius: where along the ray. [A] float64
+        level: index of the highest level that is needed. [A] int64
+    """
 
     rays: Tensor
     radius: Tensor
@@ -79,9 +85,17 @@ class RaySearch:
 
     Args:
         targets: what is looked for; the state is on the device of its tensors.
-        settings: how.
+        settings: how to search.
         num_rays: D.
-        unit: length of each ray's grid unit, [D] float64; for "grid" only.
+        unit: length of each ray's grid unit, for "grid" only; default 1. [D] float64
+
+    Attributes:
+        lower, upper: the brackets. [D, T] float64
+        value_lower, value_upper: the losses at their ends. [D, T] float64
+        slope: see `Radii`. [D, T] float64
+        steps: evaluations that each target asked for. [D, T] int64
+        status: a code of `Status`, or RUNNING. [D, T] int8
+        num_evaluations: loss evaluations of each ray. [D] int64
     """
 
     def __init__(self, targets: Targets, settings: SearchSettings, num_rays: int, unit: Tensor | None = None) -> None:
@@ -102,13 +116,14 @@ class RaySearch:
         self.num_evaluations = torch.zeros(num_rays, dtype=torch.int64, device=device)
         self._grid_index = torch.zeros(num_rays, dtype=torch.int64, device=device)
 
+        # Not `center > cutoff`: NaN at the center counts as outside.
         outside = ~(targets.center <= targets.cutoff)
         self.status[:, outside] = Status.CENTER_OUTSIDE.code
         self.upper[:, outside] = 0.0
         self.value_upper[:, outside] = targets.center[outside]
 
     def restore(self, known: Radii) -> None:
-        """Continue from brackets found before; status RUNNING for those that are to be narrowed. [L, C, D]"""
+        """Continues from the brackets `known` [L, C, D]; those with status RUNNING are narrowed."""
 
         def by_ray(values: Tensor) -> Tensor:
             return values.flatten(0, 1).T.to(self.lower.device).clone(memory_format=torch.contiguous_format)
@@ -118,7 +133,7 @@ class RaySearch:
         self.slope, self.status = by_ray(known.slope), by_ray(known.status_code)
 
     def candidates(self, target: int, negligible: float) -> tuple[Tensor, Tensor]:
-        """Rays that may be negligible, and where to test them: at `negligible`, or the grid point below. [n] each"""
+        """Rays that may be negligible, and where to test each: at `negligible`, or the grid point below. [n] each"""
         rays = (self.status[:, target] == RUNNING).nonzero().reshape(-1)
         radius = torch.full((len(rays),), negligible, dtype=torch.float64, device=rays.device)
         if self.settings.method == "grid":
@@ -127,7 +142,15 @@ class RaySearch:
         return rays[radius > 0], radius[radius > 0]
 
     def settle(self, queries: Queries, target: int, value: Tensor) -> None:
-        """Take the losses at the radii of `candidates`: outside is NEGLIGIBLE, inside is where the search begins."""
+        """Takes the losses at the radii of `candidates`.
+
+        A ray that is outside there becomes NEGLIGIBLE; the search of all others begins there.
+
+        Args:
+            queries: the rays and their radii, from `candidates`.
+            target: index of the target, from 0 to T - 1.
+            value: the loss, or for rays outside a lower bound of it that is above the cutoff. [n] float64
+        """
         self.num_evaluations[queries.rays] += 1
         outside = ~(value <= self.targets.cutoff[target])
         rays = queries.rays[outside]
@@ -139,7 +162,8 @@ class RaySearch:
             self._finish(rays)
 
     def ask(self) -> Queries | None:
-        """The next evaluation of every ray that is not finished; None when all are."""
+        """The next evaluation of every ray that is not finished, or None when all rays are."""
+        # A ray asks for its first running target in the order of `Targets`; a ray with only scouts left is finished.
         order = self.targets.order
         running = (self.status == RUNNING)[:, order]
         needed = running & self.targets.is_wanted[order]
@@ -148,7 +172,7 @@ class RaySearch:
             return None
         target = order[running[rays].int().argmax(dim=1)]
         level = self.targets.level[target]
-        if self.settings.method == "grid":  # every target sees every point
+        if self.settings.method == "grid":  # one walk along the grid serves every target, up to the highest level
             radius = self._grid[self._grid_index[rays]] * self._unit[rays]
             level = torch.where(needed[rays], self.targets.level[order], 0).amax(dim=1)
         else:
@@ -157,7 +181,7 @@ class RaySearch:
         return Queries(rays, radius, level)
 
     def tell(self, queries: Queries, losses: Tensor) -> None:
-        """Take the losses [A, L] at the queries; columns above a query's level are not read."""
+        """Takes the losses [A, L] at the queries; columns above a query's level are not read."""
         rays, radius = queries.rays, queries.radius[:, None]
         self.num_evaluations[rays] += 1
         self._grid_index[rays] += 1
@@ -178,7 +202,7 @@ class RaySearch:
         self._finish(rays)
 
     def radii(self) -> Radii:
-        """The result, [L, C, D], once `ask` has returned None."""
+        """The radii of all rays, once `ask` has returned None. [L, C, D]"""
         state = {
             "lower": self.lower.T.cpu(),
             "upper": self.upper.T.cpu(),
@@ -203,6 +227,7 @@ class RaySearch:
             closed = left & (upper - lower <= self.targets.rtol * upper)
             censored = lower >= self.settings.radius_max
             exhausted = self.steps[rays] >= self.settings.max_steps
+        # Later lines win: a bracket that closes with the last step has crossed, and is not out of steps.
         is_finite = torch.isfinite(self.value_upper[rays])
         status = torch.where(running & exhausted, Status.MAX_STEPS.code, status)
         status = torch.where(running & censored, Status.CENSORED.code, status)
@@ -218,9 +243,11 @@ class RaySearch:
         rise_upper = self.value_upper[rays, target] - self.targets.center[target]
         has_lower, has_upper = lower > 0, upper < math.inf
         is_informed = self.settings.method == "interpolate"
+        # Logarithms exist only of positive rises; the loss may fall below that of the center before it rises.
         usable_lower = is_informed & (rise_lower > 0) & (gap > 0)
         usable_upper = is_informed & (rise_upper < math.inf) & (gap > 0)  # false for NaN
 
+        # Every entry is computed and the usable ones are chosen below, so unusable ones get a harmless 1.
         log_lower = portable_log(torch.where(has_lower, lower, 1.0))
         log_upper = portable_log(torch.where(has_upper, upper, 1.0))
         log_gap = portable_log(torch.where(gap > 0, gap, 1.0))
@@ -245,13 +272,14 @@ class RaySearch:
         radius = torch.where(has_lower & ~has_upper, lower * portable_exp(outward), radius)
         radius = torch.where(~has_lower & has_upper, upper * portable_exp(-inward), radius)
         guess, is_scaled = self._guess(rays, target)
+        # A guess from this ray's own relative is better than what other targets' evaluations left of the bracket.
         takes_guess = ~has_lower & ~has_upper
         takes_guess |= is_scaled & (steps == 0) & (guess > lower) & (guess < upper)
         self.slope[rays, target] = torch.where(takes_guess & is_scaled, self._scaled_slope(rays, target), slope)
         return torch.where(takes_guess, guess, radius).clamp(max=self.settings.radius_max)
 
     def _guess(self, rays: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """The typical radius, scaled by how this ray's relative compares with its own typical one; and if it was."""
+        """The typical radius, scaled by this ray's relative over its typical radius, and whether it was scaled."""
         targets = self.targets
         relative = targets.relative[target].clamp(min=0)
         is_solved = (targets.relative[target] != NO_RELATIVE) & (self.status[rays, relative] == Status.CROSSED.code)
@@ -276,7 +304,8 @@ class RaySearch:
 
 
 def _aim(log_lower: Tensor, log_upper: Tensor, estimate: Tensor, rtol: Tensor) -> Tensor:
-    """Past the estimated crossing, to move the side of the bracket that is farther from it."""
+    """A point past the estimated crossing, to move the side of the bracket that is farther from it."""
     past = _AIM * rtol
     aim = torch.where(estimate - log_lower > log_upper - estimate, estimate - past, estimate + past)
+    # Strictly inside the bracket, or an evaluation could repeat one of its ends and change nothing.
     return torch.minimum(torch.maximum(aim, log_lower + 0.1 * rtol), log_upper - 0.1 * rtol)

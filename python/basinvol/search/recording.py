@@ -13,7 +13,7 @@ from .trace import Trace
 
 
 class Recording:
-    """The evaluations of a search, kept as they are made."""
+    """Keeps the evaluations of a search as they are made."""
 
     def __init__(self, num_levels: int) -> None:
         self._num_levels = num_levels
@@ -21,6 +21,7 @@ class Recording:
 
     def add(self, queries: Queries, losses: Tensor) -> None:
         """Keeps losses [A, any number of levels]; columns above a query's level were not evaluated."""
+        # In a trace NaN means "not evaluated", so a loss that is NaN is kept as infinity.
         losses, level = losses.cpu(), queries.level.cpu()
         is_evaluated = torch.arange(losses.shape[1]) <= level[:, None]
         failed = is_evaluated & torch.isnan(losses)
@@ -29,7 +30,7 @@ class Recording:
         self._parts.append(Trace(queries.rays.cpu(), queries.radius.cpu(), kept))
 
     def trace(self) -> Trace:
-        """All of them, ray by ray."""
+        """All evaluations kept so far, ray by ray."""
         return Trace.joined(self._parts)
 
 
@@ -42,14 +43,19 @@ def known_radii(
     rtol: float,
     slope: Tensor | None = None,
 ) -> Radii:
-    """What the evaluations say of other cutoffs: a bracket around the first crossing, closed or not. [L, C, D]
+    """The brackets that known evaluations give at other cutoffs, around the first crossing, closed or not. [L, C, D]
 
-    Status is CROSSED where the bracket is closed to `rtol`, and the code `search.RUNNING` where a search has to go on.
+    The status is CROSSED where the bracket is closed to `rtol`, and the code `search.RUNNING` where a search has to go
+    on.
 
     Args:
+        trace: the evaluations, of D rays and L levels.
+        num_rays: D.
         center_losses: loss at radius 0. [L]
+        levels: numbers of examples of the L levels.
+        cutoffs: the C losses that are looked for.
         rtol: relative width at which a bracket is closed; infinity for a grid, whose points are the brackets.
-        slope: see `Radii`; where a search goes on, how far it steps at first. [L, C, D], default 2
+        slope: see `Radii`; it decides the first step where a search goes on; default 2. [L, C, D]
     """
     shape = (len(levels), len(cutoffs), num_rays)
     lower, upper = torch.zeros(shape, dtype=torch.float64), torch.full(shape, math.inf, dtype=torch.float64)
@@ -61,6 +67,7 @@ def known_radii(
             loss = trace.losses[:, row]
             is_outside, is_inside = loss > cutoff, loss <= cutoff  # both false where it was not evaluated
             upper[at], value_upper[at] = _extreme(trace, loss, is_outside, upper[at], value_upper[at], "amin")
+            # Only below the first point outside: on a ray that enters again, lower would else exceed upper.
             is_inside &= trace.radius < upper[at][trace.ray]
             lower[at], value_lower[at] = _extreme(trace, loss, is_inside, lower[at], value_lower[at], "amax")
     is_closed = (upper < math.inf) & (upper - lower <= rtol * upper)

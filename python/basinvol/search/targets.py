@@ -21,22 +21,24 @@ NO_RELATIVE = -1
 
 @dataclass(frozen=True)
 class Targets:
-    """T = L x C targets, level-major; every array is [T].
+    """The T = L x C pairs of level and cutoff that a search looks for, level by level.
 
     A level that a backend adds for its own use is a scout: few examples, solved loosely and first, so that the radius
     there predicts the radius on the next larger level.
 
     Attributes:
-        level: index of the level.
-        cutoff, center: the loss to cross and the loss at radius 0.
-        guess_radius, guess_slope: what is typical of rays already solved.
-        rtol: relative width at which the bracket is closed.
+        levels: numbers of examples. [L]
+        cutoffs: losses. [C]
+        level: index of the level. [T] int64
+        cutoff, center: the loss to cross and the loss at radius 0. [T] float64
+        guess_radius, guess_slope: the typical radius and slope of rays already solved. [T] float64
+        rtol: relative width at which the bracket is closed. [T] float64
         relative: the target whose solution on a ray scales the guess there: the next larger cutoff on the same level,
             and for the largest the same cutoff on the next smaller level. (On MNIST networks the first leaves 1 % from
-            ray to ray, the second 3 % for levels four times apart; without either it is 16 %.)
-        is_wanted: false for scouts.
+            ray to ray, the second 3 % for levels four times apart; without either it is 16 %.) [T] int64
+        is_wanted: false for scouts. [T] bool
         order: the targets to solve, in order: from the smallest level up, because a small level is cheap and predicts
-            the next, and from the largest cutoff down.
+            the next, and from the largest cutoff down; at most T of them. int64
     """
 
     levels: tuple[int, ...]
@@ -61,12 +63,15 @@ class Targets:
         rtol: float,
         scouts: Collection[int] = (),
     ) -> Targets:
-        """All pairs of level and cutoff.
+        """The targets for all pairs of level and cutoff.
 
         Args:
             center_losses: loss at the center on each level. [L] float64
+            cutoffs: the C losses that are looked for.
+            levels: numbers of examples of the L levels, scouts included.
             guess: where to look first. [L, C]
-            scouts: those of `levels` that are scouts.
+            rtol: relative width at which brackets are closed; scouts, to 1e-2 if that is wider.
+            scouts: which of `levels` are scouts.
         """
         num_levels, num_cutoffs = len(levels), len(cutoffs)
         level = torch.arange(num_levels).repeat_interleave(num_cutoffs)
@@ -90,7 +95,7 @@ class Targets:
         )
 
     def to(self, device: torch.device) -> Targets:
-        """The same with its tensors on `device`."""
+        """The same targets with their tensors on `device`."""
         fields: dict[str, Any] = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         moved = {name: value.to(device) for name, value in fields.items() if isinstance(value, Tensor)}
         return Targets(**{**fields, **moved})
@@ -100,7 +105,7 @@ class Targets:
 
         Args:
             state: lower, upper, value_lower, value_upper, slope, status_code, each [T, D], and num_evaluations [D].
-            rounds_up: the radius is the upper end, as on a grid, and not the crossing estimated inside the bracket.
+            rounds_up: whether the radius is the upper end, as on a grid, or the crossing estimated in the bracket.
         """
         crossed = state["status_code"] == Status.CROSSED.code
         radius = torch.where(crossed, state["upper"] if rounds_up else self._crossing(state), math.nan)
@@ -118,6 +123,7 @@ class Targets:
 
     def _crossing(self, state: Mapping[str, Tensor]) -> Tensor:
         """Log-log interpolation of the excess loss, or the geometric mean of the bracket where it is not usable."""
+        # An infinite upper end belongs to a ray that did not cross, whose value here is dropped.
         lower, upper = state["lower"], state["upper"].clamp(max=1e300)
         rise_lower = state["value_lower"] - self.center[:, None]
         rise_upper = state["value_upper"] - self.center[:, None]
@@ -129,7 +135,7 @@ class Targets:
         usable &= y_upper > y_lower
         share = ((y_gap - y_lower) / torch.where(usable, y_upper - y_lower, 1.0)).clamp(0.0, 1.0)
         log_lower, log_upper = torch.where(usable, lower, 1.0).log(), torch.where(usable, upper, 1.0).log()
-        geometric = torch.sqrt(lower) * torch.sqrt(upper)
+        geometric = torch.sqrt(lower) * torch.sqrt(upper)  # root by root, so that no product overflows
         return torch.where(usable, (log_lower + share * (log_upper - log_lower)).exp(), geometric)
 
 
@@ -149,7 +155,7 @@ def _relatives(num_levels: int, cutoffs: tuple[float, ...]) -> Tensor:
 
 
 def _order(is_inside: Tensor, is_wanted: Tensor, cutoffs: tuple[float, ...]) -> Tensor:
-    """Targets from the smallest level and the largest cutoff on; scouts only where a larger level has use of them."""
+    """Targets from the smallest level and the largest cutoff on; scouts only where a larger level needs them."""
     has_use = (is_inside & is_wanted).reshape(-1, len(cutoffs)).flip(0).cumsum(0).flip(0).reshape(-1) > 0
     targets = [row + c for row in range(0, len(is_wanted), len(cutoffs)) for c in _by_cutoff(cutoffs)]
     return torch.tensor([t for t in targets if is_wanted[t] or has_use[t]], dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""Every loss that a search looked at, kept."""
+"""A table of every loss that a search looked at."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Trace:
     losses: Tensor
 
     def take(self, rays: Tensor) -> Trace:
-        """The evaluations of some rays, numbered by their place in `rays` [n] int64."""
+        """The evaluations of some rays, which are numbered anew by their place in `rays`. [n] int64"""
         highest = max(int(self.ray.max()) if len(self.ray) else 0, int(rays.max()) if len(rays) else 0)
         place = torch.full((highest + 1,), -1, dtype=torch.int64)
         place[rays] = torch.arange(len(rays))
@@ -33,11 +33,11 @@ class Trace:
         return Trace(renumbered[kept], self.radius[kept], self.losses[kept])._sorted()
 
     def at_rays(self, rays: Tensor) -> Trace:
-        """The inverse of `take`: ray i becomes rays[i]."""
+        """The same evaluations where ray i becomes rays[i], the inverse of `take`."""
         return Trace(rays[self.ray], self.radius, self.losses)
 
     def without(self, rays: Tensor) -> Trace:
-        """All but the evaluations of these rays."""
+        """All evaluations but those of the rays at these positions. [n] int64"""
         kept = ~torch.isin(self.ray, rays)
         return Trace(self.ray[kept], self.radius[kept], self.losses[kept])
 
@@ -49,7 +49,7 @@ class Trace:
 
     @classmethod
     def empty(cls, num_levels: int) -> Trace:
-        """No evaluations."""
+        """A trace of `num_levels` levels without evaluations."""
         none = torch.empty(0, dtype=torch.float64)
         return cls(torch.empty(0, dtype=torch.int64), none, none.new_empty((0, num_levels)))
 
@@ -59,7 +59,7 @@ class Trace:
         return Trace(*(torch.cat([getattr(part, name) for part in parts]) for name in _FIELDS))._sorted()
 
     def _sorted(self) -> Trace:
-        order = torch.argsort(self.ray, stable=True)
+        order = torch.argsort(self.ray, stable=True)  # stable: evaluations of a ray stay in the order of the search
         return Trace(self.ray[order], self.radius[order], self.losses[order])
 
 

@@ -1,4 +1,4 @@
-"""Which of several minima is larger, by how much, and how sure is that?"""
+"""Comparisons of several minima: which is larger, by how much, and how sure that is."""
 
 from __future__ import annotations
 
@@ -21,19 +21,21 @@ _RAY_METHODS = ("star", "paper", "gaussian")
 
 @dataclass(frozen=True)
 class PairComparison:
-    """Two minima, the first minus the second; all in nats.
+    """The comparison of two minima, the first minus the second; all differences and errors are in nats.
 
     Attributes:
-        difference: of the log-volumes.
-        error: its standard error, from resampling the common directions together, or from both errors where there are
-            none. Valid only where `is_valid`.
-        probability: that the first is larger, given that error: a statement about the directions that were drawn where
-            the error is not valid.
+        first, second: names of the two minima.
+        difference: difference of the log-volumes.
+        error: standard error of `difference`, from resampling the common directions together, or from both errors
+            where there are no common directions. It is valid only where `is_valid`.
+        probability: that the first is larger, given that error; where the error is not valid, this is a statement
+            about the directions that were drawn.
         typical_difference, typical_error: mean over common directions of the difference of the log weights, and its
-            error: what a typical direction says, far better determined than the levels. NaN without common directions.
+            error: how a typical direction compares them, far better determined than the log-volumes themselves. NaN
+            without common directions.
         share_larger: share of the common directions along which the first reaches farther.
-        trace_difference: of `trace_prediction`.
-        is_valid: both verdicts are trustworthy.
+        trace_difference: difference of `trace_prediction`.
+        is_valid: whether both verdicts are trustworthy.
     """
 
     first: str
@@ -50,14 +52,15 @@ class PairComparison:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Several minima compared; `print` shows the ranking first.
+    """The ranking of several minima; `print` shows the ranking first.
 
     Attributes:
-        names: from the largest down.
-        log_volumes, trace_predictions, verdicts: in that order.
-        is_paired: all were measured along the same directions.
+        names: names of the minima, from the largest down.
+        log_volumes, trace_predictions: the log-volumes, and what the traces predict, in that order. nats
+        verdicts: their verdicts in that order.
+        is_paired: whether all were measured along the same directions.
         stability: share of 1,000 resamples of the common directions, or of independent errors, that give this ranking.
-        pairs: neighbours in the ranking.
+        pairs: comparisons of neighbors in the ranking.
     """
 
     names: tuple[str, ...]
@@ -92,16 +95,18 @@ def compare(estimates: Sequence[VolumeEstimate], names: Sequence[str] | None = N
     """Minima ranked by log-volume, with paired differences, the probability of each step and the ranking's stability.
 
     Estimates from rays with the same seed share their directions, and their errors largely cancel in a difference:
-    resampling takes the same directions for all of them. Where one direction decides a volume no resampling knows what
-    other directions would say; the comparison then says so. Beside each number stands what the mean of 1/r^2 predicts,
-    the volume of the ball with the same Hessian trace: in many dimensions the plain number follows it, not the volume.
+    resampling takes the same directions for all of them. Where one direction decides a volume, resampling cannot show
+    what other directions would give; the comparison then says so. Next to each number is what the mean of 1/r^2
+    predicts, the volume of the ball with the same Hessian's trace: in many dimensions the plain number follows that
+    prediction, not the volume.
 
     Args:
-        estimates: two or more, in the same measure and dimension.
-        names: default "1", "2", ...
+        estimates: two or more, in the same measure, scaling and dimension.
+        names: one for each estimate; default "1", "2", ...
 
     Raises:
-        ValueError: fewer than two, other measures or dimensions, or names that do not fit.
+        ValueError: there are fewer than two estimates, their measures, scalings or dimensions differ, or the names do
+            not fit.
     """
     if len(estimates) < 2:
         raise ValueError(f"`estimates` must hold two or more, got {len(estimates)}.")
@@ -136,13 +141,13 @@ def compare(estimates: Sequence[VolumeEstimate], names: Sequence[str] | None = N
 
 
 def trace_prediction(estimate: VolumeEstimate) -> float:
-    """Log of the measure of the ball whose 1/r^2 is the mean over the rays: of the ellipsoid's trace alone. nats
+    """The log of the measure, in nats, of the ball whose 1/r^2 is the mean over the rays.
 
-    For a quadratic basin the mean of 1/r^2 over uniform directions is the trace of the Hessian over 2 P (cutoff - loss
-    at the center); a volume depends on the determinant.
+    For a quadratic basin the mean of 1/r^2 over uniform directions is the Hessian's trace over 2 P (cutoff - loss at
+    the center), so this depends on the trace alone; a volume depends on the determinant.
     """
     radii, measure = estimate.radii, estimate.measure
-    known = ~radii.is_status(Status.NEGLIGIBLE)
+    known = ~radii.is_status(Status.NEGLIGIBLE)  # a lower end of 0 would make the mean of 1/r^2 infinite
     radius = (radii.entering[known] ** -2.0).mean() ** -0.5
     return float(measure.log_weights(radius.reshape(1), estimate.dim)) + measure.log_constant(
         estimate.dim, estimate.log_det_scale
@@ -160,7 +165,7 @@ def _is_paired(estimates: Sequence[VolumeEstimate]) -> bool:
 
 
 def _log_weights(estimate: VolumeEstimate) -> Tensor:
-    """Of every direction, so that log_volume is the constant plus the log of their mean. [D]"""
+    """The log weight of every direction, with the constant, so that log_volume is the log of their mean. [D]"""
     radii, measure = estimate.radii, estimate.measure
     constant = measure.log_constant(estimate.dim, estimate.log_det_scale)
     return measure.log_weights(radii.entering, estimate.dim) + constant
@@ -168,7 +173,7 @@ def _log_weights(estimate: VolumeEstimate) -> Tensor:
 
 def _resampled(estimates: Sequence[VolumeEstimate], is_paired: bool) -> Tensor:
     """Log-volumes of resampled directions, the same for all, or with independent normal errors. [E, R]"""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)  # fixed, so that the same estimates always compare the same
     if is_paired:
         count = len(estimates[0].radii)
         drawn = torch.randint(count, (_RESAMPLES, count), generator=generator)
@@ -186,7 +191,7 @@ def _pair(
     typical = error = share = math.nan
     if is_paired:
         log_ratio = _log_weights(estimates[0]) - _log_weights(estimates[1])
-        log_ratio = log_ratio[torch.isfinite(log_ratio)]
+        log_ratio = log_ratio[torch.isfinite(log_ratio)]  # where one of the two is 0 there is no ratio
         typical = float(log_ratio.mean())
         error = float(log_ratio.std()) / math.sqrt(len(log_ratio))
         share = float((log_ratio > 0).double().mean())
@@ -196,6 +201,7 @@ def _pair(
         second=names[1],
         difference=estimates[0].log_volume - estimates[1].log_volume,
         error=float(differences.std()),
+        # Ties count half: identical minima are each the larger one with probability 1/2.
         probability=float((differences > 0).double().mean() + 0.5 * (differences == 0).double().mean()),
         typical_difference=typical,
         typical_error=error,

@@ -1,4 +1,4 @@
-"""Is the number to be trusted? The verdict comes before the number."""
+"""The evidence for and against a number, and the verdict on it, which is shown before the number."""
 
 from __future__ import annotations
 
@@ -22,20 +22,19 @@ MIN_ESS = 30.0
 MAX_Z = 0.6
 # Above this no practical sample gives a mean (Vehtari et al. 2024).
 MAX_K_HAT = 0.7
-# Brackets worth more than this leave the number open by as much, however many directions there are.
+# Brackets worth more than this leave the number uncertain by as much, however many directions there are.
 MAX_BRACKET_NATS = 1.0
-# Two halves of a sample with an effective size of 30 differ by 0.37 nats, in the standard deviation.
+# The difference of two halves of a sample with an effective size of 30 has a standard deviation of 0.37 nats.
 MAX_SPLIT_NATS = 1.0
 
 ZERO_SCALE_ADVICE = "exclude them, or use scaling='none'"
 
-# Of the derivative with respect to ln r, and the smallest slope of a loss that is divided by.
-_STEP = 1e-5
-_MIN_SLOPE = 1e-6
+_STEP = 1e-5  # of the finite difference in ln r
+_MIN_SLOPE = 1e-6  # smaller slopes of the loss are taken as this before they divide
 
 
 class Verdict(enum.Enum):
-    """What the number is worth; the value is what users see."""
+    """The verdict on a number; the value is the word that users see."""
 
     TRUSTWORTHY = "trustworthy"
     LOWER_BOUND = "lower bound"
@@ -48,36 +47,36 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """Evidence for and against one volume estimate; shares are between 0 and 1, NaN is "not measured".
+    """Evidence for and against one volume estimate; shares are between 0 and 1, and NaN means "not measured".
 
-    The weights are what is averaged: r^P for the plain Lebesgue volume, the Gaussian's mass within r, either divided by
-    the density of a proposal, or the independent estimates of groups of chains.
+    The weights are the terms of the average: r^P for the plain Lebesgue volume, the Gaussian's mass within r, either of
+    these divided by the density of a proposal, or the independent estimates of groups of chains.
 
     Attributes:
         verdict: `trustworthy`: the error bar is valid; `lower bound`: the true log-volume is very probably larger, by
-            an unknown amount; `censored`: there are rays without an end, so that it may be infinite; `invalid`: not a
-            volume.
-        reason: why, in one sentence.
+            an unknown amount; `censored`: there are unbounded rays, so that the volume may be infinite; `invalid`: the
+            number is not a volume.
+        reason: the reason for the verdict, in one sentence.
         ess: effective sample size (sum w)^2 / sum w^2 of the weights, between 1 and D.
-        max_share: share of the largest weight.
+        max_share: share of the largest weight in their sum.
         k_hat: Pareto shape of the largest weights; above 0.7 their mean is out of reach. NaN below 25 directions.
-        z: sd(log w) / sqrt(2 ln D); below 0.6 good, above 1 hopeless. NaN for one direction.
-        split_nats: how much the two halves of the sample differ. nats
-        standard_error: of the log-volume, by the delta method; valid only if trustworthy. nats
+        z: sd(log w) / sqrt(2 ln D); below 0.6 is good, above 1 hopeless. NaN for one direction.
+        split_nats: how much the estimates from the two halves of the sample differ. nats
+        standard_error: of the log-volume, by the delta method; valid only if the verdict is `trustworthy`. nats
         bracket_nats: how much the number differs between the upper and the lower ends of all brackets. nats
         cutoff_slope: d log V / d log (cutoff - loss at the center), from the slope of the loss along the rays: P/2 for
             a quadratic; in general the learning coefficient at this cutoff. NaN if the search did not learn slopes.
         censored, non_finite, unresolved: shares of rays that never left, that ended at a NaN or infinite loss, and
             whose bracket stayed open.
         negligible: share of rays that were proved too short to matter and not solved.
-        num_used: weights in the average.
-        num_spread: solved rays from which z is computed; with resolve="decisive" the pilot.
-        zero_scale: parameters with elements that have scale 0 and are never perturbed, and how many.
+        num_used: number of weights in the average.
+        num_spread: number of solved rays from which z is computed; with resolve="decisive" those of the pilot.
+        zero_scale: parameters with elements that have scale 0 and are never perturbed, and how many elements.
         reentrant, non_monotone: shares of the probed rays that enter the basin again beyond their radius, and along
             which the loss falls by more than rounding before it.
-        unbounded: directions without an end, and symmetries, one sentence each.
+        unbounded: unbounded directions and symmetries, one sentence each.
         num_probes, num_checks: loss evaluations spent on probes, and on a second method.
-        agreement: how far another estimator is from this one, in a sentence; empty if none was asked.
+        agreement: how far another estimator is from this one, in a sentence; empty if none was run.
     """
 
     verdict: Verdict
@@ -119,15 +118,15 @@ def diagnose(
     log_ratio: Tensor | None = None,
     representative: Tensor | None = None,
 ) -> Diagnostics:
-    """Diagnostics of one estimate from rays.
+    """The diagnostics of one estimate from rays, with the verdict.
 
     Args:
         radii: all rays of one level and cutoff. [D]
-        used: which of them are in the average. [D] bool
-        radius: the value each used ray enters with. [D] float64
+        used: which rays are in the average. [D] bool
+        radius: the value with which each used ray enters the average. [D] float64
         dim: P.
         zero_scale: see `ParameterSpace.zero_filters`.
-        measure: what is measured; in a finite one rays without an end are no fault.
+        measure: what is measured; in a finite measure unbounded rays are not a fault.
         log_ratio: log of the uniform density over that of the proposal at each direction. [D] float64
         representative: rays from which z is computed, where they come from a mixture; default all. [D] bool
     """
@@ -158,17 +157,17 @@ _STATISTICS = ("ess", "max_share", "k_hat", "z", "split_nats", "standard_error")
 
 
 def weight_statistics(log_weights: Tensor, spread: Tensor | None = None, skips: bool = False) -> dict[str, float]:
-    """How a mean of weights is shared, and its error.
+    """How a mean of weights is shared among them, and its error, by the names of `Diagnostics`.
 
     Args:
-        log_weights: [n] float64, at least one of them finite.
-        spread: those from which the spread is computed; default all.
-        skips: some weights are zeros that stand for small ones, so that halves do not compare.
+        log_weights: log weights, at least one of them finite. [n] float64
+        spread: the log weights from which the spread is computed; default all. [m] float64
+        skips: whether some weights are zeros that stand for small ones, so that halves cannot be compared.
     """
     spread = log_weights if spread is None else spread
     count = len(log_weights)
     share = torch.softmax(log_weights, dim=0)
-    concentration = float((share**2).sum())
+    concentration = float((share**2).sum())  # 1/n if all weights are equal, 1 if one holds everything
     has_spread = len(spread) > 1 and bool(torch.isfinite(spread).all())
     return {
         "ess": 1.0 / concentration,
@@ -177,19 +176,20 @@ def weight_statistics(log_weights: Tensor, spread: Tensor | None = None, skips: 
         "z": float(spread.std()) / math.sqrt(2.0 * math.log(count)) if has_spread and count > 1 else math.nan,
         "split_nats": math.nan if skips else _split_nats(log_weights),
         "standard_error": (
+            # Rounding may take the variance of equal weights below 0.
             math.sqrt(max(concentration - 1.0 / count, 0.0) * count / (count - 1)) if count > 1 else math.nan
         ),
     }
 
 
 def judge_weights(found: Mapping[str, float], count: int) -> tuple[Verdict, str]:
-    """The verdict on a mean of weights, from `weight_statistics` and bracket_nats."""
+    """The verdict on a mean of `count` weights and its reason, from `weight_statistics` and `bracket_nats`."""
     if count < 2 or found["ess"] < min(MIN_ESS, 0.9 * count):
         return Verdict.LOWER_BOUND, (
             f"one direction holds {found['max_share']:.0%} of the weight and the effective sample size is "
             f"{found['ess']:.2f} of {count}; more directions would raise the number."
         )
-    if not found["z"] <= MAX_Z:
+    if not found["z"] <= MAX_Z:  # true for NaN: a spread that is not known is not small
         return Verdict.LOWER_BOUND, (
             f"the weights spread too widely for {count} directions (z = {found['z']:.2f}, above {MAX_Z})."
         )
@@ -237,18 +237,18 @@ def _ray_fault(
 
 
 def zero_scale_sentence(zero_scale: Mapping[str, int]) -> str:
-    """Which parameters are never perturbed."""
+    """A sentence, without its period, that names the parameters that are never perturbed."""
     named = ", ".join(f"{name} ({count})" for name, count in zero_scale.items())
     return f"parameters of scale 0 are never perturbed: {named}"
 
 
 def log_mean_exp(log_weights: Tensor) -> float:
-    """ln((1/n) sum exp(log_weights))."""
+    """The log of the mean of exp(log_weights), in nats."""
     return float(torch.logsumexp(log_weights, dim=0)) - math.log(len(log_weights))
 
 
 def _split_nats(log_weights: Tensor) -> float:
-    """Difference of the estimates from even and odd positions: proposals come in ranges of directions."""
+    """The difference of the estimates from even and odd positions, because proposals come in ranges of directions."""
     if len(log_weights) < 2:
         return math.nan
     halves = [log_mean_exp(log_weights[start::2]) for start in (0, 1)]
@@ -263,6 +263,7 @@ def _cutoff_slope(radii: Radii, used: Tensor, radius: Tensor, dim: int, measure:
     if not bool(crossed.any()) or bool((slope[crossed] == DEFAULT_SLOPE).all()):
         return math.nan
     growth = measure.log_weights(radius * math.exp(_STEP), dim) - measure.log_weights(radius, dim)
+    # Rays without a crossing have no slope; at a radius of 0 their growth is NaN.
     growth = torch.where(crossed, growth[used] / _STEP, 0.0)
     share = torch.softmax(log_weights, dim=0) * crossed
     return float((share * growth / slope.clamp(min=_MIN_SLOPE)).sum() / share.sum())

@@ -1,7 +1,7 @@
 """What a volume is measured in: Lebesgue measure, the mass under a Gaussian, or what lies inside a ball.
 
 The Lebesgue volume of {loss <= cutoff} is infinite for most networks: a unit that no example reaches, or a weight
-matrix with more columns than its inputs have rank, is a direction without end. The other two are always finite.
+matrix with more columns than its inputs have rank, gives unbounded directions. The other two are always finite.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MEASURES = ("lebesgue", "gaussian", "ball")
 _BEYOND_GAUSSIAN = 8.0
 # The integrand falls to exp(-_DEPTH) of its maximum inside the window of the quadrature.
 _DEPTH = 40.0
-_NODES = 200
+_NODES = 200  # of the quadrature, for a relative error of about 1e-12
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class Measure:
         name: "lebesgue", ordinary volume; "gaussian", the mass under N(center, sigma^2 S^2) (Scherlis and Belrose
             2025), at most 1; "ball", the volume inside {|S^-1 (w - center)| <= radius}.
         sigma: standard deviation in units of the scale, for "gaussian".
-        radius: in units of the scale, for "ball".
+        radius: radius of the ball in units of the scale, for "ball".
 
     Raises:
-        ValueError: unknown name, or a sigma or radius that is missing, not positive, or of another measure.
+        ValueError: the name is unknown, or sigma or radius is missing, not positive, or belongs to another measure.
     """
 
     name: str = "lebesgue"
@@ -60,37 +60,41 @@ class Measure:
 
     @property
     def is_gaussian(self) -> bool:
-        """Whether it is a probability: a mass, and no volume."""
+        """Whether the measure is a probability, so that the basin has a mass and not a volume."""
         return self.name == "gaussian"
 
     @property
     def is_ball(self) -> bool:
-        """Whether it is a volume inside a ball."""
+        """Whether the measure is the volume inside a ball."""
         return self.name == "ball"
 
     @property
     def variance(self) -> float:
-        """Of every coordinate under the Gaussian, in squared units of the scale; infinite for the other measures."""
+        """The variance of every coordinate, in squared units of the scale; infinite unless Gaussian."""
         return math.inf if self.sigma is None else self.sigma**2
 
     @property
     def limit(self) -> float:
-        """Radius of the ball, in units of the scale; infinite for the other measures."""
+        """The radius of the ball, in units of the scale; infinite for the other measures."""
         return math.inf if self.radius is None else self.radius
 
     @property
     def is_finite(self) -> bool:
-        """Whether every basin has a finite measure, and a ray that never leaves is no loss."""
+        """Whether every basin has a finite measure, so that rays that never leave can be counted in full."""
         return self.name != "lebesgue"
 
     def radius_max(self, dim: int) -> float:
-        """Where a ray need not be followed any further, as all but 1e-14 is inside; infinite for Lebesgue."""
+        """The radius beyond which at most 1e-14 of the measure lies; infinite for Lebesgue."""
         return min(self.limit, math.sqrt(self.variance) * (math.sqrt(dim) + _BEYOND_GAUSSIAN))
 
     def log_weights(self, radius: Tensor, dim: int) -> Tensor:
-        """Log of the integrand w(r) with measure = constant x E_u[w(r(u))]. [D] float64
+        """The log of the integrand w(r), where measure = constant x E_u[w(r(u))]. [D] float64
 
-        P ln r for Lebesgue, P ln min(r, R) in a ball, and the Gaussian's log mass within r.
+        It is P ln r for Lebesgue, P ln min(r, R) in a ball, and the Gaussian's log mass within r.
+
+        Args:
+            radius: radii in scaled coordinates. [D]
+            dim: P.
         """
         radius = radius.double()
         if self.is_gaussian:
@@ -98,12 +102,12 @@ class Measure:
         return dim * radius.clamp(max=self.limit).log()
 
     def log_constant(self, dim: int, log_det_scale: float) -> float:
-        """Log of that constant: the unit ball and the scale's determinant, or 0 for a probability. nats"""
+        """The log of the constant, in nats: the unit ball times the scale's determinant, or 0 for a probability."""
         return 0.0 if self.is_gaussian else log_unit_ball(dim) + log_det_scale
 
     @property
     def quantity(self) -> str:
-        """What the number is the logarithm of."""
+        """The name of the number: "log mass" or "log volume"."""
         return "log mass" if self.is_gaussian else "log volume"
 
     def describe(self, scaling: str) -> str:
@@ -116,7 +120,7 @@ class Measure:
         return "lebesgue, without limit"
 
     def settings(self) -> dict[str, Any]:
-        """For records."""
+        """The measure as plain values, for records and JSON."""
         return {"measure": self.name, "sigma": self.sigma, "ball_radius": self.radius}
 
 
@@ -124,15 +128,19 @@ LEBESGUE = Measure()
 
 
 def log_chi_cdf(radius: Tensor, dim: int) -> Tensor:
-    """Log of P(chi_P <= r), the standard Gaussian's mass within r; exact far in the tail, 0 beyond it. [D] float64
+    """The log of P(chi_P <= r), the standard Gaussian's mass within r; exact far in the tail. [D] float64
 
     >>> import math
     >>> radius = torch.tensor([1.0])
     >>> round(float(log_chi_cdf(radius, dim=2).exp()), 6) == round(1.0 - math.exp(-0.5), 6)
     True
 
-    log of the integral of x^(P-1) exp(-x^2/2) from 0 to r, by Gauss-Legendre quadrature in ln x on a window below the
-    smaller of r and the maximum, where the integrand is log-concave; relative error about 1e-12.
+    The integral of x^(P-1) exp(-x^2/2) from 0 to r is found by Gauss-Legendre quadrature in ln x, on a window below the
+    smaller of r and the maximum, where the integrand is log-concave; the relative error is about 1e-12.
+
+    Args:
+        radius: r, in units of the standard deviation. [D]
+        dim: P.
     """
     radius = radius.double()
     log_peak, width = 0.5 * math.log(dim), 1.0 / math.sqrt(2.0 * dim)
@@ -149,7 +157,7 @@ def log_chi_cdf(radius: Tensor, dim: int) -> Tensor:
     t = start[..., None] + half[..., None] * (1.0 + nodes)
     log_integral = torch.logsumexp(dim * t - 0.5 * (2.0 * t).exp() + weights.log(), dim=-1) + half.log()
     log_whole = (0.5 * dim - 1.0) * math.log(2.0) + math.lgamma(0.5 * dim)
-    found = (log_integral - log_whole).clamp(max=0.0)
+    found = (log_integral - log_whole).clamp(max=0.0)  # rounding must not make a probability exceed 1
     return torch.where(positive, found, torch.where(radius > 0, 0.0, -math.inf))
 
 

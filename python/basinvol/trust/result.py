@@ -1,4 +1,4 @@
-"""A log-volume with everything that says what it is worth."""
+"""A log-volume with its terms, its diagnostics and how it was made."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _QUANTILE = 1.959964  # of the normal distribution, two-sided at 95 %
 
 
 class CensoredError(ValueError):
-    """Directions never crossed the cutoff; `radii` [D] holds all that was measured."""
+    """The error for directions that never crossed the cutoff; `radii` [D] holds all that was measured."""
 
     def __init__(self, message: str, radii: Radii) -> None:
         super().__init__(message)
@@ -37,7 +37,15 @@ class Volume:
 
     For Lebesgue measure, without limit or inside a ball, log_volume = log_unit_ball + log_mean_power + log_det_scale,
     in the space of the perturbed parameters; the paper reports `log_mean_power` alone. Under a Gaussian, log_volume is
-    the log of the basin's mass, and equal to log_mean_power, the log of the mean mass along a ray.
+    the log of the basin's mass and equals log_mean_power, the log of the mean mass along a ray.
+
+    Attributes:
+        dim: P.
+        log_unit_ball: log-volume of the unit ball in P dimensions.
+        log_mean_power: log of the mean weight, r^P or the Gaussian's mass within r.
+        log_det_scale: ln det S, the sum of the logs of the scale.
+        diagnostics: the verdict and its evidence.
+        measure: what is measured.
     """
 
     dim: int
@@ -49,25 +57,26 @@ class Volume:
 
     @property
     def log_volume(self) -> float:
-        """Log of the volume of the basin, or of its mass."""
+        """The log of the volume of the basin, or of its mass, in nats."""
         return self.log_mean_power + self.measure.log_constant(self.dim, self.log_det_scale)
 
     @property
     def standard_error(self) -> float:
-        """Of log_volume, by the delta method; valid only if the verdict is `trustworthy`."""
+        """The standard error of log_volume in nats, by the delta method; valid only if `trustworthy`."""
         return self.diagnostics.standard_error
 
     @property
     def lower_bound(self) -> float:
-        """The true log-volume is above this with 95 % confidence, by Markov's inequality."""
+        """The value that the true log-volume exceeds with 95 % confidence, by Markov's inequality."""
         return lower_confidence_bound(self.log_volume, CONFIDENCE)
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """95 % confidence interval of log_volume, or None where none is valid: then there is `lower_bound` only."""
+        """The 95 % confidence interval of log_volume, or None where only `lower_bound` is valid."""
         if self.diagnostics.verdict is not Verdict.TRUSTWORTHY:
             return None
         error = self.standard_error if math.isfinite(self.standard_error) else 0.0
+        # Open brackets shift all radii together, so that their share adds to the random error and not to its square.
         reach = _QUANTILE * error + 0.5 * self.diagnostics.bracket_nats
         return self.log_volume - reach, self.log_volume + reach
 
@@ -84,15 +93,21 @@ class Volume:
     ) -> Volume:
         """The volume from the radii [D] of one level and cutoff.
 
-        Rays that ended at a non-finite loss or with an open bracket count with its certified lower end.
+        Rays that ended at a non-finite loss or with an open bracket count with their certified lower end.
 
         Args:
-            on_censored: "raise"; "drop" leaves rays without a crossing out, as the paper does, which removes those
-                that dominate; "bound" lets them count with radius_max, a lower bound. In a finite measure such rays
-                count in full, whatever is asked.
+            radii: all rays of one level and cutoff. [D]
+            space: which parameters were perturbed.
+            scale: positive factor of every parameter. [P]
+            on_censored: "raise" refuses rays without a crossing; "drop" leaves them out, as the paper does, which
+                removes those that dominate; "bound" lets them count with radius_max, a lower bound. In a finite measure
+                such rays count in full, whatever is chosen.
             measure: what is measured.
-            log_ratio: log of the uniform density over the proposal's, where directions are not uniform. [D]
+            log_ratio: log of the uniform density over the proposal's, where directions are not uniform. [D] float64
             representative: see `diagnose`. [D] bool
+
+        Raises:
+            CensoredError: rays never crossed and on_censored="raise", or no ray is left.
         """
         zero_scale = space.zero_filters(scale)
         used = _used(radii, on_censored, measure, zero_scale)
@@ -110,7 +125,7 @@ class Volume:
 
 
 def _used(radii: Radii, on_censored: str, measure: Measure, zero_scale: Mapping[str, int]) -> Tensor:
-    """Which rays enter the average. [D] bool"""
+    """Whether each ray enters the average. [D] bool"""
     one_of("on_censored", on_censored, ON_CENSORED)
     censored = radii.is_status(Status.CENSORED)
     everything = torch.ones_like(censored)
@@ -146,9 +161,14 @@ class MeasuredVolume(Volume):
     """A `Volume` with the radii behind it and how it was made.
 
     Attributes:
-        radii: of the directions that were averaged; for chains, of the rays that gave their first scale. [D]
-        details: what else the method says about itself, by name.
-        num_evaluations: loss evaluations, of all rays, chains, probes and checks; a gradient counts as three.
+        radii: radii of the directions that were averaged; for chains, of the rays that gave their first scale. [D]
+        cutoff, center_loss: the loss that bounds the basin, and the loss at the center.
+        num_directions, seed, method, search, scaling, rtol, resolve: the settings, see `estimate_volume`.
+        backend, backend_reason: the backend that ran, and why it was chosen.
+        num_threads: threads of the CPU.
+        seconds: how long the whole estimate took.
+        details: what else the method reports about itself, by name.
+        num_evaluations: loss evaluations of all rays, chains, probes and checks; a gradient counts as three.
         parameters: how many of the model's parameters are perturbed, and which are left out and why.
     """
 
@@ -171,7 +191,7 @@ class MeasuredVolume(Volume):
     parameters: str = field(default="", kw_only=True)
 
     def to_dict(self) -> dict[str, Any]:
-        """Every number but the radii, for JSON; NaN and infinities become None."""
+        """All values but the radii as plain types, for JSON; NaN and infinities become None."""
         numbers: dict[str, Any] = {
             "verdict": self.diagnostics.verdict.value,
             "log_volume": self.log_volume,

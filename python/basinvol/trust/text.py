@@ -11,7 +11,7 @@ _INDENT = 17
 
 
 def describe_estimate(estimate: MeasuredVolume) -> str:
-    """The estimate in lines of text."""
+    """The estimate as lines of text, the verdict first."""
     lines = [("verdict", f"{estimate.diagnostics.verdict}: {estimate.diagnostics.reason}")]
     lines += [*_number(estimate), *_evidence(estimate), *_making(estimate)]
     return "\n".join(f"{name:<{_INDENT}}{text}" for name, text in lines)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def log_unit_ball(dim: int) -> float:
-    """Log-volume of the unit ball in R^dim: (P/2) ln(pi) - ln Gamma(P/2 + 1).
+    """The log-volume of the unit ball in R^dim: (P/2) ln(pi) - ln Gamma(P/2 + 1).
 
     >>> import math
     >>> round(math.exp(log_unit_ball(2)), 6)  # a disk
@@ -24,15 +24,16 @@ def log_unit_ball(dim: int) -> float:
 
 
 def log_mean_power(radius: Tensor, dim: int) -> float:
-    """ln((1/D) sum r^P), the estimate of log E[r^P] that the paper reports.
+    """The number ln((1/D) sum r^P), the estimate of log E[r^P] that the paper reports.
 
-    Biased downward on the log scale, without limit where few directions dominate: see `diagnose`.
+    It is biased downward on the log scale, without limit where few directions dominate: see `diagnose`.
 
     Args:
-        radius: [D] float64; every value must be a number, 0 counts as an empty direction.
+        radius: radius of each direction; every value must be a number, and 0 counts as an empty direction. [D] float64
+        dim: P.
 
     Raises:
-        ValueError: no radius, or a NaN among them (a ray that was censored or failed).
+        ValueError: there is no radius, or a NaN among them (a ray that was censored or failed).
     """
     if radius.numel() == 0:
         raise ValueError("`radius` is empty: there is no direction to average.")
@@ -45,20 +46,20 @@ def log_mean_power(radius: Tensor, dim: int) -> float:
 
 
 def log_det_scale(scale: Tensor) -> float:
-    """ln det S, the sum of the logs of the scale; minus infinity where an element is 0."""
+    """The number ln det S, the sum of the logs of the scale; minus infinity where an element is 0."""
     return float(scale.double().log().sum())
 
 
 def weights(radius: Tensor, dim: int) -> Tensor:
-    """Share of each direction in the sum of r^P; NaN if every radius is 0. [D], sums to 1"""
+    """The share of each direction in the sum of r^P; NaN if every radius is 0. [D]"""
     return torch.softmax(dim * radius.double().log(), dim=0)
 
 
 def standard_error(radius: Tensor, dim: int) -> float:
     """Standard error of `log_mean_power` by the delta method, in nats.
 
-    Valid while many directions share the weight. Once one direction dominates it saturates near 1 and says nothing:
-    use `lower_confidence_bound` there. NaN with fewer than two directions.
+    It is valid while many directions share the weight. Once one direction dominates it saturates near 1 and says
+    nothing: use `lower_confidence_bound` there. It is NaN with fewer than two directions.
     """
     share = weights(radius, dim)
     count = len(share)

@@ -1,4 +1,4 @@
-"""What `estimate_volume` returns: prints itself, and gives tables and figures."""
+"""The result of `estimate_volume`, which prints itself and gives tables and figures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class VolumeEstimate(MeasuredVolume):
         return describe_estimate(self)
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row per direction: index, lower, upper, radius, losses at both ends, status, evaluations."""
+        """A table with a row per direction: bracket, radius, losses at both ends, slope, status, evaluations."""
         import pandas as pd  # optional
 
         radii = self.radii

@@ -13,7 +13,7 @@ from ..split import devices_of, on_device, split
 
 
 class TritonBackend:
-    """The search and its state on the device."""
+    """The backend of the Triton kernels, with the search and its state on the device."""
 
     name = "triton"
     # Three tf32 products are as exact as one in float32, and run on the tensor cores.
@@ -21,7 +21,7 @@ class TritonBackend:
     direction_kinds: tuple[str, ...] = ("philox", "legacy")
 
     def unusable(self, device: torch.device) -> str | None:
-        """It needs a CUDA device and triton; for tests, Triton's interpreter is a device too."""
+        """The reason why it cannot run, or None; for tests, Triton's interpreter is a device too."""
         if importlib.util.find_spec("triton") is None:
             return "triton is not installed: pip install 'basinvol[triton]'"
         if device.type == "cuda" or os.environ.get("TRITON_INTERPRET") == "1":
@@ -31,7 +31,7 @@ class TritonBackend:
         return "it needs a CUDA device, and torch finds none on this machine"
 
     def unsupported(self, problem: RayProblem) -> str | None:
-        """It takes float32 perceptrons with three losses."""
+        """The reason why the problem is not a float32 perceptron with one of three losses, or None."""
         try:
             read_loss(problem.landscape.loss_fn, problem.landscape.targets, self._read(problem))
         except Unsupported as refusal:
@@ -39,7 +39,7 @@ class TritonBackend:
         return None
 
     def prepare(self, problem: RayProblem, resources: Resources) -> Engine:
-        """Multiply the inputs by the first layer and evaluate the center, on every device that was asked for."""
+        """Multiplies the inputs by the first layer and evaluates the center, on every device that is asked for."""
         from .engine import DeviceEngine  # imports triton
 
         mlp = self._read(problem)

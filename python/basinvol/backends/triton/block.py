@@ -14,12 +14,12 @@ from ..mlp import LinearLayer
 from .directions import DeviceDirections
 from .mlp import DeviceMlp, Place
 
-# Moves of the first weight that are held while they are multiplied, and activations between two layers.
+# Limit for moves of the first weight that are held while they are multiplied, and for activations between two layers.
 _SCRATCH_BYTES = 256 * 2**20
 
 
 def center_losses(mlp: DeviceMlp) -> Tensor:
-    """Mean losses at the center, in the arithmetic of every other evaluation. [L] float64"""
+    """The mean losses at the center, in the arithmetic of every other evaluation. [L] float64"""
     radius = torch.zeros(1, dtype=torch.float64, device=mlp.device)
     still = RayBlock(mlp, DeviceDirections((0,), torch.zeros(1, dtype=torch.int64, device=mlp.device), radius))
     active = torch.zeros(1, dtype=torch.int32, device=mlp.device)
@@ -29,7 +29,7 @@ def center_losses(mlp: DeviceMlp) -> Tensor:
 
 @dataclass(frozen=True)
 class _Evaluation:
-    """One evaluation of some directions: who, where, on how many rows; and what comes of it."""
+    """One evaluation of some directions: which, at which radii and on how many rows, and where its sums are written."""
 
     active: Tensor
     radius: Tensor
@@ -44,7 +44,7 @@ class RayBlock:
 
     Args:
         mlp: the network.
-        directions: S of them.
+        directions: the directions, S of them.
         rows: rows of the data to use, in this order, instead of all. [R] int64
     """
 
@@ -64,12 +64,14 @@ class RayBlock:
     def losses(
         self, active: Tensor, radius: Tensor, level: Tensor, highest: int, precision: str | None = None
     ) -> Tensor:
-        """Mean losses of levels 0 .. highest of some of the directions; NaN above a direction's own. [A, highest + 1]
+        """The mean losses on levels 0 to `highest` of some directions; NaN above a direction's own. [A, highest + 1]
 
         Args:
-            active: positions in the block. [A] int32
-            radius, level: of every direction in the block. [S] float64, int64
-            precision: of the products after the first layer, if not the network's.
+            active: positions of these directions in the block. [A] int32
+            radius: radius of every direction in the block. [S] float64
+            level: highest level of every direction in the block. [S] int64
+            highest: the largest of these levels.
+            precision: precision of the products after the first layer, if not the network's.
         """
         mlp = self._mlp
         level = level.clamp(min=0)
@@ -79,10 +81,10 @@ class RayBlock:
         return reduce(evaluation.partial, active, mlp.block_ends[level], ends, terms)
 
     def summed_losses(self, radius: Tensor, per_row: Tensor | None = None) -> Tensor:
-        """Summed losses of every direction over all rows. [S] float64
+        """The summed losses of every direction over all rows. [S] float64
 
         Args:
-            radius: [S] float64
+            radius: radius of every direction. [S] float64
             per_row: where to write the loss of each row. [S, R] float32
         """
         count, device = len(self._directions), self._mlp.device
@@ -139,7 +141,7 @@ class RayBlock:
         )
 
     def _last_inputs(self, evaluation: _Evaluation, low: int, high: int) -> tuple[Tensor | First, LinearLayer | None]:
-        """What the loss head reads for rows low to high - 1, and the layer that is left to it, if any."""
+        """The input of the loss head for rows low to high - 1, and the layer that is left to it, if any."""
         _, *others = self._mlp.layers
         last = others.pop() if others and not self._mlp.has_separate_end else None
         x: Tensor | First = self._first(evaluation, low, high)
@@ -156,7 +158,7 @@ class RayBlock:
         return x, last
 
     def _multiply_inputs(self) -> Tensor:
-        """Inputs x move of the first weight. [S, R, H] float32"""
+        """The products of the inputs and the moves of the first weight. [S, R, H] float32"""
         mlp, place = self._mlp, self._mlp.first_place
         assert place is not None
         count, rows, width = len(self._directions), *self._base.shape
@@ -196,7 +198,7 @@ class RayBlock:
         )
 
     def _weight(self, layer: LinearLayer, parameters: Tensor) -> Tensor:
-        """[A, outputs, inputs]"""
+        """The weight of a layer for each active direction. [A, outputs, inputs]"""
         flat = self._parameter(layer.weight_name, layer.weight, parameters)
         return flat.view(len(parameters), *layer.weight.shape)
 
@@ -206,7 +208,7 @@ class RayBlock:
         return self._parameter(layer.bias_name, layer.bias, parameters)
 
     def _parameter(self, name: str, center: Tensor, parameters: Tensor) -> Tensor:
-        """A tensor's row for each active direction; the center's for one outside the space. [A, size]"""
+        """A tensor's values for each active direction; those of the center if it is not perturbed. [A, size]"""
         place = self._mlp.places.get(name)
         if place is None:
             fixed = center.detach().to(self._mlp.device, torch.float32).reshape(1, -1)
@@ -214,7 +216,7 @@ class RayBlock:
         return parameters[:, place.at : place.at + place.size]
 
     def _blocks_at_once(self, count: int) -> int:
-        """Blocks of rows whose activations between two layers fit into the scratch space."""
+        """The number of blocks of rows whose activations between two layers fit into the scratch space."""
         mlp = self._mlp
         width = max((len(layer.weight) for layer in mlp.layers[1:]), default=1)
         return max(1, _SCRATCH_BYTES // (8 * count * width * BLOCK_ROWS))

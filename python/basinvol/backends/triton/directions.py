@@ -15,13 +15,13 @@ from ...model.directions import Directions
 
 @dataclass(frozen=True)
 class DeviceDirections:
-    """Some directions.
+    """S directions, as kernels need them to make their vectors on the device.
 
     Attributes:
-        indices: their indices, S of them, on the host
-        index: the same on the device. [S] int64
+        indices: their indices, on the host. [S]
+        index: the same indices on the device. [S] int64
         inverse_norm: 1 / norm of their Gaussian vectors. [S] float64
-        normals: those vectors, for a generator that does not run on the device. [S, P] float32
+        normals: the Gaussian vectors, for a generator that does not run on the device. [S, P] float32
     """
 
     indices: Sequence[int]
@@ -31,7 +31,13 @@ class DeviceDirections:
 
     @classmethod
     def of(cls, directions: Directions, indices: Sequence[int], device: torch.device) -> DeviceDirections:
-        """Those of these indices."""
+        """The directions of these indices, on this device.
+
+        Args:
+            directions: the seed and the space.
+            indices: which of them. [S]
+            device: where the tensors are put.
+        """
         index = torch.tensor(list(indices), dtype=torch.int64, device=device)
         if directions.generator == "legacy":
             normals = torch.stack([directions.normals(i) for i in indices])
@@ -44,7 +50,7 @@ class DeviceDirections:
         return len(self.indices)
 
     def take(self, positions: Tensor) -> DeviceDirections:
-        """Some of them, by position. [n] int64"""
+        """The directions at these positions. [n] int64"""
         return DeviceDirections(
             [self.indices[position] for position in positions.tolist()],
             self.index[positions],

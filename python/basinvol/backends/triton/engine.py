@@ -21,7 +21,7 @@ from .directions import DeviceDirections
 from .mlp import DeviceMlp
 from .search import DeviceSearch
 
-# Of the memory that is free when the problem is ready; the rest is for scratch and for torch's own allocator.
+# Share of the memory that is free when the problem is ready; the rest is for scratch and for torch's own allocator.
 _SHARE_OF_FREE = 0.7
 # A proof takes this share of the rows first, then as many again as it has taken. Reasoned from proofs on a CPU, which
 # need 6 to 10 % of the rows.
@@ -34,8 +34,8 @@ class DeviceEngine:
     """See `Engine`.
 
     Args:
-        problem: on a device, or on the CPU in Triton's interpreter.
-        mlp, loss: what was read from it.
+        problem: the problem, on a device, or on the CPU in Triton's interpreter.
+        mlp, loss: the perceptron and the name of the loss that were read from it.
         precision: "fp32", "tf32x3", or "tf32": tf32 products propose, tf32x3 products certify.
         memory_budget: bytes for what rays keep between evaluations; None for most of what is free.
     """
@@ -52,14 +52,14 @@ class DeviceEngine:
 
     @property
     def description(self) -> str:
-        """The device, the precision, and how many directions are in flight."""
+        """The device, the precision and the number of directions at a time, in a few words."""
         device = self._problem.landscape.device
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else "Triton's interpreter"
         return f"{name}, {self._precision}, up to {self._block_size} directions at a time"
 
     @property
     def step(self) -> int:
-        """Directions that are best solved together."""
+        """The number of directions that are best solved together."""
         return self._block_size
 
     def solve(self, indices: Sequence[int], guess: Guess, negligible: Tensor | None = None) -> Radii:
@@ -90,7 +90,7 @@ class DeviceEngine:
         self._hardest_first = hardness.argsort(descending=True, stable=True)
 
     def _current(self) -> contextlib.AbstractContextManager[object]:
-        """Triton launches on the current device, whatever device its arguments are on."""
+        """Makes the device current: Triton launches there, whatever device its arguments are on."""
         device = self._problem.landscape.device
         return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
@@ -122,7 +122,7 @@ class DeviceEngine:
             queries = search.ask()
 
     def _certify(self, search: DeviceSearch, rays: DeviceDirections, guess: Guess) -> None:
-        """A search with tf32 products after the first layer, then one in full precision from where it crosses."""
+        """Searches with tf32 products after the first layer, then in full precision from where that search crosses."""
         rough, _ = self._start(rays.indices, guess, max(self._problem.settings.rtol, _PROPOSAL_RTOL))
         queries = rough.ask()
         if queries is None:
@@ -144,7 +144,7 @@ class DeviceEngine:
         self._run(search, rays, block)
 
     def _prove(self, search: DeviceSearch, rays: DeviceDirections, negligible: Tensor) -> _Taken | None:
-        """Tests each ray where it would begin to matter; returns those that are not proved to be outside there."""
+        """Tests each ray where it would begin to matter; returns the rays that are not proved to be outside there."""
         tests = []
         for target in search.targets.order.tolist():
             chosen, radius = search.candidates(target, float(negligible[target]))
@@ -152,7 +152,7 @@ class DeviceEngine:
                 tests.append((target, chosen, radius, *self._test(rays.take(chosen), radius, target, search)))
         if not tests:
             return None
-        # Proofs stop early; the others are evaluated in full, in data order as every other evaluation.
+        # Proofs stop early; rays without one are evaluated in full, in data order as every other evaluation.
         is_kept = torch.zeros(len(rays), dtype=torch.bool, device=rays.index.device)
         for _, chosen, _, is_proved, _ in tests:
             is_kept[chosen[~is_proved]] = True
@@ -170,12 +170,12 @@ class DeviceEngine:
         return block
 
     def _test(self, rays: DeviceDirections, radius: Tensor, target: int, search: DeviceSearch) -> tuple[Tensor, Tensor]:
-        """Which rays a part of the rows proves to be outside at `radius`, and their mean loss so far. [n] each"""
+        """Whether a part of the rows proves each ray to be outside at `radius`, and its mean loss so far. [n] each"""
         level = int(search.targets.level[target])
         num_examples = self.levels[level]
         order = self._hardest_first[self._hardest_first < num_examples]
         terms = num_examples * self._mlp.terms
-        # Not above the cutoff alone: the sum in another order may differ in its last bits.
+        # A little above the cutoff, because the sum in data order may differ in its last bits.
         enough = float(search.targets.cutoff[target]) * terms * (1.0 + 1e-12)
         total = torch.zeros(len(rays), dtype=torch.float64, device=radius.device)
         is_proved = torch.zeros(len(rays), dtype=torch.bool, device=radius.device)
@@ -192,7 +192,7 @@ class DeviceEngine:
         return is_proved, total / terms
 
     def _plan(self, memory_budget: int | None) -> int:
-        """Directions in flight."""
+        """The number of directions that fit into the memory together."""
         device, needed = self._problem.landscape.device, self._mlp.bytes_per_ray()
         if memory_budget is None:
             memory_budget = 2**30

@@ -16,7 +16,13 @@ _ALIGNMENT = 16  # floats: rows of parameters start where wide loads can
 
 @dataclass(frozen=True)
 class Place:
-    """Where a parameter tensor is: in the space, and in the buffer of perturbed parameters."""
+    """The place of a parameter tensor in the space, and in the buffer of perturbed parameters.
+
+    Attributes:
+        tensor: its index in the space.
+        offset, size: its first element in the flat vector, and its number of elements.
+        at: its first element in a row of the buffer.
+    """
 
     tensor: int
     offset: int
@@ -29,8 +35,8 @@ class DeviceMlp:
 
     Args:
         problem: the landscape, center and scale.
-        mlp, loss: what was read from its model and its loss.
-        precision: of all products but those that only propose, see `basin_triton.linear`.
+        mlp, loss: the perceptron and the name of the loss that were read from it.
+        precision: precision of all products but those that only propose, see `basin_triton.linear`.
     """
 
     def __init__(self, problem: RayProblem, mlp: Mlp, loss: str, precision: str) -> None:
@@ -40,7 +46,7 @@ class DeviceMlp:
         self.levels = landscape.levels
         self.inputs = landscape.inputs.flatten(1).contiguous()
         self.targets = landscape.targets.contiguous()
-        # A last layer that the loss head does not compute: its outputs are stored, and read as logits.
+        # The outputs of a last layer that the loss head does not compute are stored, and read as logits.
         is_head = mlp.num_outputs <= MAX_OUTPUTS and self.layers[-1].activation == "identity"
         self.has_separate_end = len(self.layers) > 1 and not is_head
         self.terms = 1 if loss == "cross_entropy" else mlp.num_outputs
@@ -59,11 +65,11 @@ class DeviceMlp:
         self.base = linear(self.inputs, first[None], None, only, all_rows, precision=precision)[0]
 
     def bytes_per_ray(self) -> int:
-        """What a ray keeps on the device between evaluations."""
+        """The bytes that a ray keeps on the device between evaluations."""
         return 4 * (self.base.numel() + self.row_size)
 
     def _fuse(self) -> LayerTable | None:
-        """The layers after the first as one kernel takes them; None where it does not."""
+        """The layers after the first in the form that one fused kernel takes, or None if it does not take them."""
         first, *others = self.layers
         names = [name for layer in others for name in (layer.weight_name, layer.bias_name) if name is not None]
         is_small = all(layer.weight.shape[1] <= MAX_WIDTH for layer in others) and not self.has_separate_end
@@ -79,7 +85,7 @@ class DeviceMlp:
         return LayerTable.of(places, first.activation, self.device)
 
     def _place_parameters(self) -> None:
-        """All tensors but the first weight go into one row of perturbed parameters, each aligned."""
+        """Assigns each tensor but the first weight an aligned place in the row of perturbed parameters."""
         space = self.problem.directions.space
         where = {name: (i, space.offsets[i], space.sizes[i]) for i, name in enumerate(space.names)}
         first, *others = self.layers

@@ -16,15 +16,19 @@ from ...search.targets import Targets
 
 @dataclass(frozen=True)
 class DeviceQueries(Queries):
-    """Queries, and their highest level known to the host."""
+    """Queries whose highest level is known to the host."""
 
     highest: int
 
 
 class DeviceSearch(RaySearch):
-    """`RaySearch` with `ask` and `tell` in basin_triton's kernel: the same numbers, bit for bit.
+    """The search of `RaySearch` with `ask` and `tell` in basin_triton's kernel: the same numbers, bit for bit.
 
-    Args: as `RaySearch`; the targets' tensors are on the device.
+    Args:
+        targets: what is looked for, with its tensors on the device.
+        settings: how to search.
+        num_rays: D.
+        unit: length of each ray's grid unit, for "grid" only; default 1. [D] float64
     """
 
     def __init__(self, targets: Targets, settings: SearchSettings, num_rays: int, unit: Tensor | None = None) -> None:
@@ -52,7 +56,7 @@ class DeviceSearch(RaySearch):
         )
 
     def ask(self) -> DeviceQueries | None:
-        """Takes what was told last, then as `RaySearch.ask`."""
+        """Takes the losses that were told last, then returns what `RaySearch.ask` returns."""
         active, summary = search_step(self._state(), self._plan, self._active, self._losses, self._radius, self._level)
         count, highest = summary.tolist()  # the one copy to the host in a pass
         self._active, self._losses = active[:count], None
@@ -67,7 +71,13 @@ class DeviceSearch(RaySearch):
         self._losses = losses
 
     def begin(self, queries: Queries, target: int, losses: Tensor) -> None:
-        """Takes the first evaluation of rays of which nothing is known: one side of their brackets. losses [n, L]"""
+        """Takes the first evaluation of rays of which nothing is known, as one side of their brackets.
+
+        Args:
+            queries: the n rays and their radii.
+            target: index of the target.
+            losses: the losses there. [n, L] float64
+        """
         self.recording.add(queries, losses)
         rays, radius, value = queries.rays, queries.radius, losses[:, self.targets.level[target]]
         self.num_evaluations[rays] += 1
