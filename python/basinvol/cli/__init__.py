@@ -1,4 +1,4 @@
-"""The command line."""
+"""The command line of the package, `basinvol`."""
 
 from .commands import main
 

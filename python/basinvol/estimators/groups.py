@@ -53,6 +53,7 @@ def volume_of_groups(
         negligible=0.0,
         num_used=len(log_groups),
         num_spread=len(log_groups),
+        has_bound=False,
         **evidence,
     )
     return Volume(dim, log_unit_ball(dim), log_number, log_det_scale(task.scale), diagnostics, measure=task.measure)

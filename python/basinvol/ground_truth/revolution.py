@@ -41,12 +41,7 @@ class Ball:
         return (self.radius**2 - (t - self.height) ** 2).clamp(min=0.0).sqrt()
 
     def gauge(self, t: Tensor, aside: Tensor) -> Tensor:
-        """At most 1 inside.
-
-        Args:
-            t: height along the axis. []
-            aside: squared distance from the axis. []
-        """
+        """The gauge at a height along the axis and a squared distance from it, at most 1 inside. []"""
         return 1.0 + self.stiffness * ((t - self.height) ** 2 + aside - self.radius**2)
 
 
@@ -73,12 +68,7 @@ class Cone:
         return torch.where((t >= self.bottom) & (t <= self.top), self._width(t), 0.0)
 
     def gauge(self, t: Tensor, aside: Tensor) -> Tensor:
-        """At most 1 inside.
-
-        Args:
-            t: height along the axis. []
-            aside: squared distance from the axis. []
-        """
+        """The gauge at a height along the axis and a squared distance from it, at most 1 inside. []"""
         half = 0.5 * (self.top - self.bottom)
         along = ((t - self.bottom - half) / half) ** 2
         return torch.maximum(along, aside / self._width(t) ** 2)

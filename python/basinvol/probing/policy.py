@@ -21,6 +21,7 @@ _PROBED_BYTES = 64 * 2**20
 
 # Two methods may differ by three of their errors and this share of the log before one of them is doubted.
 _AGREEMENT_ERRORS, _AGREEMENT_SHARE = 3.0, 0.01
+_ROUNDING_NATS = 0.05  # of brackets, which rays of a round body agree to
 
 
 def probed(task: Task, outcome: Outcome, probe: bool | None, probe_rays: int) -> Diagnostics:
@@ -33,7 +34,7 @@ def probed(task: Task, outcome: Outcome, probe: bool | None, probe_rays: int) ->
             be trusted.
         probe_rays: number of rays that are followed beyond their radius.
     """
-    found = outcome.volume.diagnostics
+    found = _held_against_rays(task, outcome)
     if probe is None:
         is_cheap = task.landscape.num_examples * task.space.dim <= _CHEAP_PRODUCTS
         probe = is_cheap or found.verdict is Verdict.TRUSTWORTHY
@@ -60,6 +61,30 @@ def probed(task: Task, outcome: Outcome, probe: bool | None, probe_rays: int) ->
         if missed:
             found = found.doubted(Verdict.LOWER_BOUND, missed)
     return dataclasses.replace(found, num_probes=task.landscape.num_evaluations - spent)
+
+
+def _held_against_rays(task: Task, outcome: Outcome) -> Diagnostics:
+    """The diagnostics of chains after a look at their own rays, which cost nothing more.
+
+    What rays see is a part of what chains measure. An estimate from chains that lies below that of the rays, by more
+    than the errors of both, has missed the center's own basin: many groups of chains may agree on that.
+    """
+    volume = outcome.volume
+    found = volume.diagnostics
+    if not outcome.beyond_star or found.verdict is not Verdict.TRUSTWORTHY:
+        return found
+    rays = Volume.of(outcome.uniform_radii, task.space, task.scale, "bound", task.measure)
+    if rays.diagnostics.verdict is Verdict.TRUSTWORTHY:
+        least = rays.log_volume - _AGREEMENT_ERRORS * rays.standard_error
+    else:
+        least = rays.lower_bound
+    shortfall = least - (volume.log_volume + _AGREEMENT_ERRORS * volume.standard_error)
+    if not shortfall > _ROUNDING_NATS:
+        return found
+    return found.doubted(
+        Verdict.LOWER_BOUND,
+        f"rays from the center alone give {rays.log_volume:,.2f} nats, and the chains less: they missed its basin.",
+    )
 
 
 def checked(volume: Volume, found: Diagnostics, task: Task, method: Method) -> Diagnostics:

@@ -40,7 +40,7 @@ class GivenDirections(Directions):
     def materialize(
         self, indices: Iterable[int], dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> Tensor:
-        """The directions as vectors of unit norm. [len(indices), P]"""
+        """See `Directions.materialize`."""
         return self.vectors[list(indices)].to(dtype).to(device)
 
 

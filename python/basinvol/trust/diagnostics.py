@@ -77,6 +77,8 @@ class Diagnostics:
         unbounded: unbounded directions and symmetries, one sentence each.
         num_probes, num_checks: loss evaluations spent on probes, and on a second method.
         agreement: how far another estimator is from this one, in a sentence; empty if none was run.
+        has_bound: whether the number is an unbiased estimate of the measure from independent rays, which Markov's
+            inequality bounds; what chains give is not where they have not mixed.
     """
 
     verdict: Verdict
@@ -101,6 +103,7 @@ class Diagnostics:
     unbounded: tuple[str, ...] = ()
     num_probes: int = 0
     num_checks: int = 0
+    has_bound: bool = True
     agreement: str = ""
 
     def doubted(self, verdict: Verdict, reason: str) -> Diagnostics:

@@ -67,7 +67,14 @@ class Volume:
 
     @property
     def lower_bound(self) -> float:
-        """The value that the true log-volume exceeds with 95 % confidence, by Markov's inequality."""
+        """The value that the true log-volume exceeds with 95 % confidence, or minus infinity if nothing supports one.
+
+        By Markov's inequality for rays; for chains it is the lower end of the interval, where there is one.
+        """
+        if self.interval is not None and not self.diagnostics.has_bound:
+            return self.interval[0]
+        if self.diagnostics.verdict is Verdict.INVALID or not self.diagnostics.has_bound:
+            return -math.inf
         return lower_confidence_bound(self.log_volume, CONFIDENCE)
 
     @property

@@ -21,8 +21,10 @@ def _number(estimate: MeasuredVolume) -> list[tuple[str, str]]:
     interval = estimate.interval
     if interval is not None:
         certainty = f", {CONFIDENCE:.0%} interval {interval[0]:,.2f} to {interval[1]:,.2f}"
-    else:
+    elif math.isfinite(estimate.lower_bound):
         certainty = f", above {estimate.lower_bound:,.2f} with {CONFIDENCE:.0%} confidence"
+    else:
+        certainty = ", without a bound"
     quantity = estimate.measure.quantity
     lines = [(quantity, f"{estimate.log_volume:,.2f} nats in {estimate.dim:,} dimensions{certainty}")]
     if not estimate.measure.is_gaussian:

@@ -1,4 +1,4 @@
-"""Figures of volumes.csv."""
+"""The figures that are drawn from the rows of volumes.csv."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def fixed_landscape(rows: pd.DataFrame) -> Figure:
 
 
 def varying_landscape(rows: pd.DataFrame) -> Figure:
-    """A line for each minimum: how large is it as its landscape grows, and where does it stop being a minimum?"""
+    """A line for each minimum, its volume as its landscape grows, up to where it stops being a minimum."""
     figure = Figure(figsize=(7.0, 3.8), layout="constrained")
     axes = figure.subplots()
     _note_censored(axes, rows)

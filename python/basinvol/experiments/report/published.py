@@ -104,7 +104,7 @@ class Comparison:
 
     @property
     def difference(self) -> float:
-        """Our number less the published one. nats"""
+        """Our number less the published one, in nats."""
         return self.ours - self.published
 
     def texts(self) -> tuple[str, str, str]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from ...estimators.paper import GENERATOR, published
 from ...model.directions import Directions
 from ...model.landscape import Landscape
 from ...model.parameters import ParameterSpace
-from ...rays.solver import RaySolver
+from ...rays import RaySolver, SearchOptions
 from ...search import RUNNING
 from ...search.radii import DEFAULT_SLOPE, Radii, Status
 from ...search.recording import known_radii
@@ -63,19 +65,13 @@ class Measurement:
     def solver(self, cutoffs: tuple[float, ...]) -> RaySolver:
         """A solver for these cutoffs, with the experiment's method."""
         experiment, execution, sizes = self.experiment, self._execution, self.experiment.landscape_sizes
-        is_paper = experiment.method == "paper"
         examples = self._split.inputs[: sizes[-1]], self._split.targets[: sizes[-1]]
-        generator = "legacy" if is_paper else "philox"
-        return RaySolver(
-            Landscape(self._network, loss_function(experiment.loss), examples, sizes, device=execution.device),
-            Directions(self.space, experiment.num_directions, seed=0, generator=generator),
-            cutoffs,
-            scaling=experiment.scaling,
-            search="grid" if is_paper else "interpolate",
-            resolve=execution.resolve,
-            backend=execution.backend,
-            num_threads=execution.num_threads,
-        )
+        options = SearchOptions(resolve=execution.resolve, backend=execution.backend, num_threads=execution.num_threads)
+        directions = Directions(self.space, experiment.num_directions, seed=0)
+        if experiment.method == "paper":
+            options, directions = published(options), replace(directions, generator=GENERATOR)
+        landscape = Landscape(self._network, loss_function(experiment.loss), examples, sizes, device=execution.device)
+        return RaySolver(landscape, directions, cutoffs, scaling=experiment.scaling, options=options)
 
     def first_pass(self, solver: RaySolver) -> Radii:
         """The radii at the cutoffs that the run began with. [L, C, D]"""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...model.parameters import ParameterSpace
-from ...rays.solver import RaySolver
+from ...rays import RaySolver
 from ...search.radii import Radii, Status
 from ...trust.result import Volume
 from ..data.examples import Split
