@@ -107,7 +107,7 @@ def test_interval_is_two_sided_normal_around_the_number_and_the_open_brackets() 
     assert wide.interval == pytest.approx((low - 0.3, high + 0.3), rel=1e-12)
 
 
-@pytest.mark.parametrize("verdict", [v for v in bv.Verdict if v is not bv.Verdict.TRUSTWORTHY])
+@pytest.mark.parametrize("verdict", [bv.Verdict.LOWER_BOUND, bv.Verdict.CENSORED])
 def test_number_that_is_not_trusted_has_no_interval_but_a_lower_bound(verdict: bv.Verdict) -> None:
     trusted = volume(radii_of([3.0] * 40))
     assert trusted.interval is not None
@@ -116,6 +116,17 @@ def test_number_that_is_not_trusted_has_no_interval_but_a_lower_bound(verdict: b
     assert doubted.lower_bound == trusted.lower_bound
     # Markov: an unbiased estimate is twenty times too large at most once in twenty.
     assert doubted.lower_bound == pytest.approx(doubted.log_volume - math.log(20.0), rel=1e-12)
+
+
+def test_number_that_is_no_volume_or_comes_from_chains_has_no_bound_either() -> None:
+    trusted = volume(radii_of([3.0] * 40))
+    invalid = dataclasses.replace(trusted, diagnostics=trusted.diagnostics.doubted(bv.Verdict.INVALID, "because."))
+    assert invalid.interval is None
+    assert invalid.lower_bound == -math.inf
+    chains = dataclasses.replace(trusted, diagnostics=dataclasses.replace(trusted.diagnostics, has_bound=False))
+    assert chains.lower_bound == chains.interval[0]
+    unmixed = dataclasses.replace(chains, diagnostics=chains.diagnostics.doubted(bv.Verdict.LOWER_BOUND, "because."))
+    assert unmixed.lower_bound == -math.inf
 
 
 ENDLESS = ([1.0, 2.0, math.inf], [Status.CROSSED, Status.CROSSED, Status.CENSORED], [1.0, 2.0, 10.0])
