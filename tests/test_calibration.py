@@ -120,3 +120,28 @@ def test_table_widens_with_its_longest_cell(rows: list[Calibration]) -> None:
     lines = calibration_table([renamed, rows[1]]).splitlines()
     assert all(line[90:92] == "  " for line in lines)
     assert len({len(line) for line in lines}) == 1
+
+
+def test_summary_counts_wrong_numbers_that_are_trusted_and_right_ones_that_are_not() -> None:
+    row = calibrate([gt.ball(3)], **FEW)[0]
+    diagnostics = row.estimate.diagnostics
+
+    def case(error: float, standard_error: float, verdict: bv.Verdict) -> Calibration:
+        found = dataclasses.replace(
+            row.estimate,
+            diagnostics=dataclasses.replace(diagnostics, standard_error=standard_error, verdict=verdict),
+        )
+        return dataclasses.replace(row, truth=found.log_volume - error, estimate=found)
+
+    trusted, bound = bv.Verdict.TRUSTWORTHY, bv.Verdict.LOWER_BOUND
+    rows = [
+        case(0.3, 0.2, trusted),  # right
+        case(0.3, 0.2, bound),  # right, and not trusted
+        case(0.3, 0.05, trusted),  # neither right nor wrong
+        case(-3.0, 0.2, trusted),  # wrong
+        case(-3.0, 1.5, trusted),  # within its own error
+        case(-30.0, 0.2, bound),  # wrong, and not trusted
+    ]
+    summary = bv.calibration_summary(rows)
+    assert summary.startswith("6 cases, 4 called trustworthy, of which 1 are off by more than 2 nats")
+    assert summary.endswith("2 cases are within 0.5 nats and three errors, of which 1 are called trustworthy.")

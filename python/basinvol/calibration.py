@@ -9,8 +9,12 @@ from typing import Any
 
 from .estimate import estimate_volume
 from .ground_truth import Case, table
+from .trust.diagnostics import Verdict
 from .trust.volume_estimate import VolumeEstimate
 
+# An error beyond both limits is a wrong number; one within both is a right one, which should be trusted.
+_WRONG_NATS, _RIGHT_NATS, _ERRORS = 2.0, 0.5, 3.0
+_ROUNDING_NATS = 1e-3  # of brackets, for bodies on which all rays are equally long
 _LEFT = (0, 4)  # columns of words
 
 
@@ -32,6 +36,22 @@ class Calibration:
     def error(self) -> float:
         """The estimate minus the truth, in nats; minus infinity where the truth is infinite."""
         return self.estimate.log_volume - self.truth
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether the number is off by more than 2 nats and by more than three of its own errors."""
+        return not abs(self.error) <= max(_WRONG_NATS, _ERRORS * self.estimate.standard_error)
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the number is within 0.5 nats and three of its own errors of the truth."""
+        allowed = max(_ERRORS * self.estimate.standard_error, _ROUNDING_NATS)
+        return abs(self.error) <= min(_RIGHT_NATS, allowed)
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether the verdict is `trustworthy`."""
+        return self.estimate.diagnostics.verdict is Verdict.TRUSTWORTHY
 
 
 def calibrate(cases: Iterable[Case] | None = None, **settings: Any) -> list[Calibration]:
@@ -61,6 +81,17 @@ def calibrate(cases: Iterable[Case] | None = None, **settings: Any) -> list[Cali
     if not rows:
         raise ValueError("no case has a known truth in this measure; use measure='lebesgue', or leave `sigma` out.")
     return rows
+
+
+def calibration_summary(rows: Sequence[Calibration]) -> str:
+    """Two sentences that say how many wrong numbers were trusted, and how many right ones were not."""
+    trusted, right = [row for row in rows if row.is_trusted], [row for row in rows if row.is_right]
+    wrong = sum(row.is_wrong for row in trusted)
+    return (
+        f"{len(rows)} cases, {len(trusted)} called trustworthy, of which {wrong} are off by more than {_WRONG_NATS:g} "
+        f"nats and three errors.\n{len(right)} cases are within {_RIGHT_NATS:g} nats and three errors, of which "
+        f"{sum(row.is_trusted for row in right)} are called trustworthy."
+    )
 
 
 def calibration_table(rows: Sequence[Calibration]) -> str:

@@ -146,6 +146,10 @@ def test_calibrate_prints_case_truth_estimate_error_and_verdict(run: Run) -> Non
     head, row = done.stdout.splitlines()
     assert head.split() == ["case", "truth", "estimate", "error", "verdict", "ess", "evaluations"]
     assert row.startswith("star, P = 2")
+    hard = run("calibrate", "--directions", "50", "--hard", "--only", "golf", "--most-parameters", "30")
+    assert hard.returncode == 0, hard.stderr
+    assert hard.stdout.count("golf hole") == 3
+    assert "3 cases, 3 called trustworthy, of which 0 are off by more than 2 nats" in hard.stdout
     (record,) = json.loads(run("calibrate", "--directions", "20", "--only", "slab", "--json").stdout)
     assert record["truth"] is None
     assert record["verdict"] != "trustworthy"

@@ -41,6 +41,10 @@ def add_commands(commands: Any) -> None:
     calibrate.add_argument("--directions", type=int, default=500, help="number of random directions (500)")
     calibrate.add_argument("--seed", type=int, default=0, help="seed of the directions (0)")
     calibrate.add_argument("--measure", default="lebesgue", help="what is measured: lebesgue or gaussian (lebesgue)")
+    calibrate.add_argument(
+        "--hard", action="store_true", help="use over 120 bodies that mislead estimates, instead of the usual table"
+    )
+    calibrate.add_argument("--most-parameters", type=int, help="use the cases of at most so many parameters")
     calibrate.add_argument("--only", help="use the cases whose name contains this text")
     calibrate.add_argument("--json", action="store_true", help="print a JSON list; an infinite truth is null")
     calibrate.set_defaults(command=_calibrate, kept=NOTHING_KEPT)
@@ -64,12 +68,17 @@ def _doctor(options: argparse.Namespace) -> None:
 
 
 def _calibrate(options: argparse.Namespace) -> None:
-    from ..calibration import calibrate, calibration_table
-    from ..ground_truth import table
+    from ..calibration import calibrate, calibration_summary, calibration_table
+    from ..ground_truth import hard_table, table
 
-    cases = [case for case in table() if options.only is None or options.only in case.name]
+    every = hard_table() if options.hard else table()
+    most = math.inf if options.most_parameters is None else options.most_parameters
+    cases = [case for case in every if case.dim <= most and (options.only is None or options.only in case.name)]
     if not cases:
-        raise ValueError(f"no case is called {options.only!r}; there are: {'; '.join(case.name for case in table())}.")
+        raise ValueError(
+            f"no case is called {options.only!r} and has at most {most} parameters; there are: "
+            f"{'; '.join(case.name for case in every)}."
+        )
     rows = calibrate(
         cases,
         method=options.method,
@@ -86,3 +95,5 @@ def _calibrate(options: argparse.Namespace) -> None:
         print(json.dumps(records, indent=2, allow_nan=False))
     else:
         print(calibration_table(rows))
+        if len(rows) > 1:
+            print(calibration_summary(rows))

@@ -26,24 +26,44 @@ from .bodies import (
     with_dead_parameters,
 )
 from .case import Case, Gauge, gauge_case, mean_output
+from .combined import dilated, rotated, side_by_side
+from .families import hard_table
+from .products import cross, singular_disk
+from .revolution import funnel, golf_hole, hidden_balls, tube, two_basins, union
+from .spectra import log_quadratic_cdf, power_law, slabs
 
 __all__ = [
     "Case",
     "Gauge",
     "ball",
+    "cross",
+    "dilated",
     "ellipsoid",
+    "funnel",
     "gauge_case",
+    "golf_hole",
     "half_space",
+    "hard_table",
+    "hidden_balls",
+    "log_quadratic_cdf",
     "long_axes",
     "lp_ball",
     "mean_output",
     "mixed",
     "needle",
+    "power_law",
     "regression",
+    "rotated",
+    "side_by_side",
+    "singular_disk",
     "slab",
+    "slabs",
     "star",
     "table",
+    "tube",
+    "two_basins",
     "two_scales",
+    "union",
     "with_dead_parameters",
 ]
 
