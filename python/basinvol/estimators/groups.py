@@ -20,6 +20,14 @@ from ..trust.volume import log_det_scale, log_unit_ball
 from .task import Task
 
 
+def few_groups_factor(count: int) -> float:
+    """How much wider an error from few groups has to be, so that errors over it have the variance one.
+
+    With G groups they follow Student's t with G - 1 degrees of freedom, whose variance is (G - 1) / (G - 3).
+    """
+    return math.sqrt((count - 1) / (count - 3)) if count > 3 else 2.0
+
+
 def volume_of_groups(
     task: Task, log_groups: Tensor, verdict: Verdict, reason: str, shift: float = 0.0, shift_error: float = 0.0
 ) -> Volume:
@@ -41,7 +49,9 @@ def volume_of_groups(
     if zero:
         verdict, reason = Verdict.INVALID, f"{zero_scale_sentence(zero)}; {ZERO_SCALE_ADVICE}."
     statistics = weight_statistics(log_groups)
-    statistics["standard_error"] = math.hypot(statistics["standard_error"], shift_error)
+    statistics["standard_error"] = math.hypot(
+        few_groups_factor(len(log_groups)) * statistics["standard_error"], shift_error
+    )
     evidence: dict[str, Any] = {**statistics, "zero_scale": zero}
     diagnostics = Diagnostics(
         verdict,
