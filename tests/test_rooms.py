@@ -28,7 +28,6 @@ EXPERIMENT_FLOORS = (("describe",), ("data", "records"), ("run", "report"))
 OPTIONAL_OR_LAZY = {
     "backends/__init__.py",  # a backend that is not used is not loaded
     "backends/triton/backend.py",  # basin_triton needs triton
-    "backends/compiled.py",  # the extension is loaded after torch
     "cli",  # the help of a command needs no torch
     "trust/volume_estimate.py",  # matplotlib
     "profile.py",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -162,9 +163,8 @@ def _scouts(levels: tuple[int, ...]) -> tuple[int, ...]:
 
 def compiled_extension() -> Any:
     """The compiled extension module, loaded on first use."""
-    from .. import _native  # here, after torch, so that the process has one OpenMP runtime
-
-    return _native
+    # Here, after torch, so that the process has one OpenMP runtime.
+    return import_module("basinvol._native")
 
 
 def unsupported_mlp(problem: RayProblem) -> str | None:
