@@ -108,6 +108,7 @@ def test_r_hat_knows_no_moments():
     samples = torch.randn(20, 8, 1, dtype=torch.float64)
     assert torch.allclose(rank_normalized_r_hat(samples), rank_normalized_r_hat((5.0 * samples).exp()))
     assert float(rank_normalized_r_hat(torch.ones(20, 8, 1))) == 1.0
+    assert math.isnan(float(rank_normalized_r_hat(torch.ones(3, 8, 1))))
 
 
 def test_drift_is_growth_beyond_its_noise():

@@ -21,11 +21,13 @@ def rank_normalized_r_hat(samples: Tensor) -> Tensor:
     Ranks make it a statement about distributions without moments, such as the arms of a cross.
 
     Args:
-        samples: at least 4 of every chain. [M, K, S]
+        samples: of every chain. [M, K, S]
 
     Returns:
-        One for each statistic, 1 for one that is constant. [S] float64
+        One for each statistic, 1 for one that is constant, and NaN for fewer than 4 samples of a chain. [S] float64
     """
+    if len(samples) < 4:
+        return torch.full((samples.shape[2],), math.nan, dtype=torch.float64)
     half = len(samples) // 2
     split = torch.cat([samples[:half], samples[half : 2 * half]], dim=1).double()  # [half, 2 K, S]
     flat = split.flatten(0, 1)
