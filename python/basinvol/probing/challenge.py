@@ -33,6 +33,7 @@ _NUM_RAYS = 128  # rays that are sent along the axes that were found
 _RAISE = 0.7
 # A candidate is worth a look if it reaches this many times farther than every sampled ray.
 _FARTHER = 1.02
+_MOST_CONE_PARAMETERS = 10**6  # the directions of a cone are held as vectors
 # Shares of the radius at which the loss along a ray is looked at.
 _INSIDE = (0.25, 0.5, 0.75)
 _OUTSIDE = (1.05, 1.25, 1.5, 2.0, 3.0, 5.0)
@@ -81,7 +82,7 @@ def _missed_along_axes(task: Task, prober: Prober, directions: Directions, radii
 
 def _missed_in_cones(task: Task, prober: Prober, number: float) -> str:
     """Directions are looked for to which the loss far away leans (`seek`), and the cones around them are measured."""
-    if task.space.dim < 2:
+    if not 2 <= task.space.dim <= _MOST_CONE_PARAMETERS:
         return ""
     for candidate in seek(prober):
         first = prober.crossing(candidate.unit)

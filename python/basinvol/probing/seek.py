@@ -12,6 +12,8 @@ from .probes import Prober
 
 # Distances of the starts, in the largest radius that was sampled: the loss far out leans toward what lies farther.
 _DISTANCES = (1.5, 3.0, 8.0)
+_DISTANCE_IF_DEAR = 3.0  # the only one where an evaluation takes long
+_CHEAP_PRODUCTS = 1e8  # examples x parameters, about a millisecond in torch
 _NUM_LOOKS = 32  # rays whose loss is looked at there
 _STEPS = 24
 _CONVERGED = 0.01
@@ -40,7 +42,9 @@ def seek(prober: Prober) -> list[Candidate]:
     found: list[Candidate] = []
     largest = float(prober.radius.max())
     directions = prober.directions[:_NUM_LOOKS].double()
-    for distance in (factor * largest for factor in _DISTANCES):
+    is_cheap = prober.landscape.num_examples * prober.space.dim <= _CHEAP_PRODUCTS
+    for factor in _DISTANCES if is_cheap else (_DISTANCE_IF_DEAR,):
+        distance = factor * largest
         losses = [prober.loss(_point(prober, distance * unit)) for unit in directions]
         start = directions[min(range(len(losses)), key=lambda i: losses[i])]
         on_sphere = _descend(prober, distance * start, stays_at=distance)
