@@ -26,6 +26,9 @@ MAX_K_HAT = 0.7
 MAX_BRACKET_NATS = 1.0
 # The difference of two halves of a sample with an effective size of 30 has a standard deviation of 0.37 nats.
 MAX_SPLIT_NATS = 1.0
+# Bounded weights are judged by their effective size alone where what was not drawn cannot add more than this.
+MAX_UNSEEN_NATS = 0.3
+_RULE_OF_THREE = 3.0
 
 ZERO_SCALE_ADVICE = "exclude them, or use scaling='none'"
 
@@ -151,7 +154,10 @@ def diagnose(
         "negligible": _share(radii, Status.NEGLIGIBLE),
     }
     fault = _ray_fault(found, len(radii), is_empty, dict(zero_scale or {}), measure)
-    verdict, reason = fault or judge_weights(found, len(log_weights))
+    unseen = math.inf
+    if log_ratio is None and not is_empty and not skips:
+        unseen = _unseen_nats(log_weights, measure.log_largest(dim))
+    verdict, reason = fault or judge_weights(found, len(log_weights), unseen)
     evidence: dict[str, Any] = {**found, "zero_scale": dict(zero_scale or {})}
     return Diagnostics(verdict, reason, num_used=len(log_weights), num_spread=len(spread), **evidence)
 
@@ -185,18 +191,26 @@ def weight_statistics(log_weights: Tensor, spread: Tensor | None = None, skips: 
     }
 
 
-def judge_weights(found: Mapping[str, float], count: int) -> tuple[Verdict, str]:
-    """The verdict on a mean of `count` weights and its reason, from `weight_statistics` and `bracket_nats`."""
+def judge_weights(found: Mapping[str, float], count: int, unseen_nats: float = math.inf) -> tuple[Verdict, str]:
+    """The verdict on a mean of weights, and its reason.
+
+    Args:
+        found: what `weight_statistics` gives, and `bracket_nats`.
+        count: number of weights.
+        unseen_nats: how much directions of a kind that was not drawn can add at most, where weights are bounded.
+    """
+    is_bounded = unseen_nats <= MAX_UNSEEN_NATS
     if count < 2 or found["ess"] < min(MIN_ESS, 0.9 * count):
         return Verdict.LOWER_BOUND, (
             f"one direction holds {found['max_share']:.0%} of the weight and the effective sample size is "
             f"{found['ess']:.2f} of {count}; more directions would raise the number."
         )
-    if not found["z"] <= MAX_Z:  # true for NaN: a spread that is not known is not small
+    # z and k-hat are about larger weights than were met: where these cannot matter, neither do they.
+    if not is_bounded and not found["z"] <= MAX_Z:  # true for NaN: a spread that is not known is not small
         return Verdict.LOWER_BOUND, (
             f"the weights spread too widely for {count} directions (z = {found['z']:.2f}, above {MAX_Z})."
         )
-    if found["k_hat"] > MAX_K_HAT:
+    if not is_bounded and found["k_hat"] > MAX_K_HAT:
         return Verdict.LOWER_BOUND, (
             f"the largest weights have a tail too heavy for a mean (Pareto k-hat {found['k_hat']:.2f}, above "
             f"{MAX_K_HAT}); larger ones were not met yet."
@@ -206,6 +220,11 @@ def judge_weights(found: Mapping[str, float], count: int) -> tuple[Verdict, str]
     if found["bracket_nats"] > MAX_BRACKET_NATS:
         return Verdict.LOWER_BOUND, (
             f"the brackets leave {found['bracket_nats']:.1f} nats open; lower `rtol` to close them."
+        )
+    if is_bounded:
+        return Verdict.TRUSTWORTHY, (
+            f"effective sample size {found['ess']:.0f} of {count}, weights bounded, so that directions of a kind that "
+            f"was not drawn add at most {unseen_nats:.2f} nats; brackets closed."
         )
     return Verdict.TRUSTWORTHY, (
         f"effective sample size {found['ess']:.0f} of {count}, z = {found['z']:.2f}, "
@@ -243,6 +262,18 @@ def zero_scale_sentence(zero_scale: Mapping[str, int]) -> str:
     """A sentence, without its period, that names the parameters that are never perturbed."""
     named = ", ".join(f"{name} ({count})" for name, count in zero_scale.items())
     return f"parameters of scale 0 are never perturbed: {named}"
+
+
+def _unseen_nats(log_weights: Tensor, log_largest: float) -> float:
+    """How much a kind of direction that none of n draws met can add to the log of their mean, with 95 % confidence.
+
+    Its share is below 3 / n (the rule of three, Hanley and Lippman-Hand 1983), and no weight is above the largest.
+    """
+    if math.isinf(log_largest):
+        return math.inf
+    log_share = math.log(_RULE_OF_THREE / len(log_weights))
+    excess = log_share + log_largest - log_mean_exp(log_weights)
+    return math.log1p(math.exp(min(excess, 700.0)))
 
 
 def log_mean_exp(log_weights: Tensor) -> float:

@@ -101,6 +101,10 @@ class Measure:
             return log_chi_cdf(radius / math.sqrt(self.variance), dim)
         return dim * radius.clamp(max=self.limit).log()
 
+    def log_largest(self, dim: int) -> float:
+        """Log of the largest weight that a ray can have, in `dim` dimensions; infinite for Lebesgue measure."""
+        return 0.0 if self.is_gaussian else dim * math.log(self.limit) if self.is_ball else math.inf
+
     def log_constant(self, dim: int, log_det_scale: float) -> float:
         """The log of the constant, in nats: the unit ball times the scale's determinant, or 0 for a probability."""
         return 0.0 if self.is_gaussian else log_unit_ball(dim) + log_det_scale
