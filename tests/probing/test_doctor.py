@@ -93,7 +93,7 @@ def test_dead_input_is_a_problem_with_a_remedy(make_mlp) -> None:
     model, inputs = make_mlp([4, 6, 2], "tanh"), torch.randn(40, 4)
     inputs[:, 2] = 0.0
     report = examine(model, F.mse_loss, (inputs, model(inputs).detach()))
-    assert found(report, "without end")[0] == "problem"
+    assert found(report, "unbounded")[0] == "problem"
     assert "measure='gaussian'" in found(report, "measure")[1]
 
 

@@ -8,11 +8,11 @@ import pytest
 from torch.nn import functional as F
 
 import basinvol as bv
-from basinvol.rays import solver
+from basinvol.rays import announcement
 
 
 def test_long_work_is_announced_once(trained, blobs, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(solver, "_LONG", 0.0)
+    monkeypatch.setattr(announcement, "_LONG", 0.0)
     landscape, space = bv.Landscape(trained, F.cross_entropy, blobs), bv.ParameterSpace.of(trained)
     with pytest.warns(
         UserWarning, match=r"200 directions take about \d+ seconds longer; lower `num_directions`, or"
@@ -33,7 +33,7 @@ def test_short_work_is_not_announced(trained, blobs):
     [(90.0, "90 seconds"), (7199.0, "120 minutes"), (7200.0, "2 hours"), (1e6, "12 days"), (1e9, "32 years")],
 )
 def test_durations_are_in_the_largest_unit_that_comes_to_two(seconds: float, text: str):
-    assert solver._duration(seconds) == text
+    assert announcement._duration(seconds) == text
 
 
 def test_a_billion_directions_are_announced_before_they_are_done(trained, blobs):

@@ -176,7 +176,7 @@ def test_only_a_crossing_or_an_empty_basin_has_a_radius(
     expected = torch.full((3,), radius, dtype=torch.float64)
     torch.testing.assert_close(found.radius, expected, rtol=1e-4, atol=0, equal_nan=True)
     if math.isnan(radius):
-        assert math.isnan(float(found.radius.mean())), "it can not be averaged by accident"
+        assert math.isnan(float(found.radius.mean())), "it cannot be averaged by accident"
 
 
 def test_guess_of_solved_rays_is_their_geometric_mean_and_mean_slope() -> None:

@@ -112,7 +112,7 @@ def test_share_of_rays_without_an_end_is_printed(censored: bv.VolumeEstimate) ->
 
 def test_what_was_not_asked_for_is_not_printed(bound: bv.VolumeEstimate) -> None:
     assert math.isnan(bound.diagnostics.reentrant)
-    assert not {"rays", "agreement", "without end", "details"} & set(lines_of(bound))
+    assert not {"rays", "agreement", "unbounded", "details"} & set(lines_of(bound))
     asked = dataclasses.replace(
         bound,
         details={"num_chains": 8, "spread_of_log_z": 0.123456},

@@ -48,7 +48,7 @@ class CompiledEngine:
         self.levels = tuple(sorted((*landscape.levels, *self._scouts)))
         offsets: dict[str | None, int] = dict(zip(space.names, space.offsets, strict=True))
         is_labels = loss == "cross_entropy"
-        # The extension takes arrays of both kinds, of which the loss at hand reads one.
+        # The extension takes arrays of both kinds, of which the loss reads one.
         no_labels, no_targets = torch.empty(0, dtype=torch.int64), torch.empty((0, 0), dtype=torch.float32)
         self._engine = engine(
             layers=[

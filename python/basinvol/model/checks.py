@@ -70,7 +70,7 @@ def check_center(landscape: Checked) -> None:
             _check_labels(landscape, outputs)
         loss = _check_loss(landscape, outputs, count)
         floor = _floor(outputs)
-        # Where one pass sees all of the data, the loss at hand is the first of the two evaluations that are compared.
+        # Where one pass sees all of the data, this loss is the first of the two evaluations that are compared.
         is_whole = landscape.levels == (count,)
         _check_determinism(landscape, loss.double().reshape(1) if is_whole else landscape.evaluate(), floor)
         if count > 1:

@@ -120,7 +120,7 @@ def examine(
     findings += _rays(outcome.radii, look_along(prober, _FOLLOWED), min(_FOLLOWED, len(prober.radius)))
     unbounded = prober.find_unbounded()
     kind = "problem" if unbounded.is_star_infinite else "note"
-    findings += [Finding("without end", kind, f"{sentence}.") for sentence in unbounded.sentences]
+    findings += [Finding("unbounded", kind, f"{sentence}.") for sentence in unbounded.sentences]
     if unbounded.is_star_infinite:
         findings.append(
             Finding("measure", "note", "the Lebesgue volume is infinite: use measure='gaussian' or measure='ball'.")

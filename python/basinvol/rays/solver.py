@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import sys
-import time
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +17,7 @@ from ..model.directions import Directions
 from ..model.landscape import Landscape
 from ..search import RUNNING
 from ..search.radii import NUM_PILOT, Guess, Radii, Status
+from .announcement import Announcement
 from .options import DEFAULTS, SearchOptions, check_cutoffs
 
 # The first directions of a seed are solved from a generic guess, and all others from what these show. The guess is a
@@ -33,9 +32,6 @@ _REFINED_NATS = 0.1
 _RADIUS_NOISE = 4 * torch.finfo(torch.float32).eps
 
 _FIRST_RADIUS_PER_ROOT_DIM = 0.1  # where the first rays look first; a poor guess costs them a few evaluations
-
-# Work that takes longer than this many seconds is announced.
-_LONG = 600.0
 
 
 class RaySearchFailed(RuntimeError):
@@ -113,7 +109,7 @@ class RaySolver:
     def solve_all(self, progress: bool = False) -> Radii:
         """The radii of all directions, refined, with a progress bar on a terminal if asked. [L, C, D]"""
         count = self.problem.directions.count
-        announced = _Announcement(count, is_shown=progress and sys.stderr.isatty())
+        announced = Announcement(count, is_shown=progress and sys.stderr.isatty())
         with tqdm(total=count, desc="directions", unit="dir", disable=None if progress else True) as bar:
 
             def on_done(number: int) -> None:
@@ -313,33 +309,3 @@ def _check_types(landscape: object, directions: object) -> None:
             f"`directions` must be a basinvol.Directions, got a {type(directions).__name__}; make them with "
             "basinvol.Directions(basinvol.ParameterSpace.of(model), count)."
         )
-
-
-class _Announcement:
-    """Warns once how long the work will take, if it is long and no bar on a terminal shows it."""
-
-    def __init__(self, count: int, is_shown: bool) -> None:
-        self._count, self._done, self._is_shown = count, 0, is_shown
-        self._started = time.perf_counter()
-
-    def update(self, number: int) -> None:
-        """Takes the number of directions of a finished block, and warns if the rest will take long."""
-        self._done += number
-        # The first directions also pay for what is made once.
-        if self._is_shown or self._done <= NUM_PILOT:
-            return
-        seconds = (time.perf_counter() - self._started) / self._done * (self._count - self._done)
-        if seconds > _LONG:
-            self._is_shown = True
-            warnings.warn(
-                f"{self._count:,} directions take about {_duration(seconds)} longer; lower `num_directions`, or pass "
-                "progress=True to see how far it is.",
-                stacklevel=3,
-            )
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("years", 3.15576e7), ("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:,.0f} {unit}"
-    return f"{seconds:.0f} seconds"
