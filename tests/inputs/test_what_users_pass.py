@@ -104,7 +104,7 @@ def test_reading_data_leaves_random_states_alone(model, data):
 BAD_MODELS = [
     ("resnet18", "`model` must be a torch.nn.Module, got a str"),
     (nn.Linear(2, 2).state_dict(), "`model` must be .* got a state dict; build the module and call load_state_dict"),
-    (lambda x: x, "`model` must be .* got a function .* write the function as the forward of one"),
+    (lambda x: x, "`model` must be .* got a function; .* write the function as the forward of a"),
     (nn.Linear, "`model` must be .* got the class Linear and not an instance"),
     (None, "`model` must be a torch.nn.Module, got a NoneType"),
     (nn.Linear(4, 3, device="meta"), "`model` has 'weight' on the meta device"),

@@ -57,7 +57,7 @@ def _describe(model: object) -> str:
         return f"the class {model.__name__} and not an instance; call it first"
     if callable(model):
         return (
-            f"a function of type {type(model).__name__}; the parameters must belong to a module, so write the function "
-            "as the forward of one"
+            "a function; the parameters must belong to a module, so write the function as the forward of a "
+            "torch.nn.Module"
         )
     return f"a {type(model).__name__}"
