@@ -30,7 +30,9 @@ def make_task():
 """
 # `calibrate` has losses of its own: its loop over the cases is made to wait.
 PROGRAM = """
-import os, pathlib, sys, time
+import os, pathlib, signal, sys, time
+# Whoever runs the tests without a terminal may have them ignore Ctrl-C, which children inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.chdir(folder)
 for stream, name in ((1, "output"), (2, "errors")):
     os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT), stream)

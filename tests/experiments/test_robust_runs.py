@@ -43,6 +43,9 @@ if __name__ == "__main__":
     Sweep({SMOKE!r}, pathlib.Path(out)).run(jobs)
 """
 COMMAND_PROGRAM = """
+import signal
+# Whoever runs the tests without a terminal may have them ignore Ctrl-C, which children inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import os, sys
 os.setsid()
 os.chdir(out)
