@@ -29,6 +29,7 @@ HIDDEN = [
     hidden_balls(500, 1.4, 1.5, axis=4),
     hidden_balls(100, 1.05, 1.25, count=2, axis=5),
     funnel(10, 4.0, 0.2, 2.0, axis=6),
+    funnel(200, 2.0, 0.8, 1.3, axis=200),
     two_basins(10, 3.0, 0.5, 0.25),
 ]
 

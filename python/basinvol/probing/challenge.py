@@ -17,7 +17,7 @@ from ..rays import RaySolver, SearchOptions
 from ..search.radii import Radii
 from ..trust.diagnostics import log_mean_exp
 from .probes import Prober
-from .seek import seek
+from .seek import polish, seek
 from .strata import measure_cone
 
 # The basin is tried this many times farther than the longest ray that was sampled: a single axis that long would add
@@ -89,14 +89,15 @@ def _missed_in_cones(task: Task, prober: Prober, number: float) -> str:
         is_hidden = candidate.inside is not None and candidate.inside > first
         if not is_hidden and not first > _FARTHER * float(prober.radius.max()):
             continue
-        cone = measure_cone(task, candidate.unit, candidate.inside if is_hidden else None)
-        if cone.log_number - number > math.log(math.expm1(_RAISE)):  # together they are more by that
-            raised = float(torch.logaddexp(torch.tensor(cone.log_number), torch.tensor(number))) - number
-            where = "another part of the set, which is not visible from the center," if is_hidden else "a cone"
-            return (
-                f"{where} around a direction that descent from afar found raises the number by {raised:.1f} nats; "
-                f"uniform rays do not meet it."
-            )
+        for axis in [candidate.unit] if is_hidden else polish(prober, candidate.unit, first):
+            cone = measure_cone(task, axis, candidate.inside if is_hidden else None)
+            if cone.log_number - number > math.log(math.expm1(_RAISE)):  # together they are more by that
+                raised = float(torch.logaddexp(torch.tensor(cone.log_number), torch.tensor(number))) - number
+                where = "another part of the set, which is not visible from the center," if is_hidden else "a cone"
+                return (
+                    f"{where} around a direction that descent from afar found raises the number by {raised:.1f} nats; "
+                    "uniform rays do not meet it."
+                )
     return ""
 
 

@@ -14,9 +14,11 @@ from .probes import Prober
 _DISTANCES = (1.5, 3.0, 8.0)
 _DISTANCE_IF_DEAR = 3.0  # the only one where an evaluation takes long
 _CHEAP_PRODUCTS = 1e8  # examples x parameters, about a millisecond in torch
-_NUM_LOOKS = 32  # rays whose loss is looked at there
+_NUM_LOOKS = 64  # rays whose loss is looked at there
 _STEPS = 24
 _CONVERGED = 0.01
+# Shares of a crossing at which a direction is polished, and the cosine from which on two are the same cone.
+_POLISHED_AT, _POLISHED_SAME = (0.5, 0.75), 0.99
 _SAME = 0.9  # cosine of two directions that are one candidate
 
 
@@ -60,6 +62,25 @@ def seek(prober: Prober) -> list[Candidate]:
             elif candidate.inside and not found[same[0]].inside:
                 found[same[0]] = candidate
     return found
+
+
+def polish(prober: Prober, unit: Tensor, crossing: float) -> list[Tensor]:
+    """The direction, and lower ones that descents on spheres inside of its crossing reach from it. unit vectors [P]
+
+    A descent from afar ends on the wall of what it found; nearer to the center the loss leads on to the middle.
+
+    Args:
+        prober: the landscape with some of its rays.
+        unit: a direction in scaled coordinates. [P]
+        crossing: the radius at which it leaves the basin.
+    """
+    units = [unit]
+    for distance in (share * crossing for share in _POLISHED_AT):
+        end, _ = _descend(prober, distance * unit, stays_at=distance)
+        found = end / torch.linalg.vector_norm(end)
+        if all(float(found @ other) < _POLISHED_SAME for other in units):
+            units.append(found)
+    return units
 
 
 def _point(prober: Prober, x: Tensor) -> Tensor:
