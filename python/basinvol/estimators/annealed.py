@@ -12,13 +12,13 @@ from torch import Tensor
 from ..trust.diagnostics import Verdict
 from .batched import BatchedLoss
 from .conversion import Conversion, Limits, convert
-from .groups import volume_of_groups
+from .groups import AIM_SPREAD, volume_of_groups
 from .hamiltonian import Chains, Gibbs, Hamiltonian, Whitening
 from .mixing import MAX_R_HAT, unmixed
 from .population import Annealed, Population, Temperature, refined
 from .stages import Stage
 from .task import Outcome, Task
-from .warm_up import Warmed, first_step, start_inside, warm_up
+from .warm_up import Warmed, first_step, fit_axes, start_inside, warm_up
 
 _MOST_RAYS = 1000
 _LARGEST_BETA = 50.0  # times P / (cutoff - center loss), far beyond any basin's
@@ -40,6 +40,8 @@ class Options:
         window: moves in a window.
         num_final: moves at the target at the end, all of which convert energy to volume.
         refine: temperatures of the production run for each temperature of the pilot.
+        rounds: most production runs, each with twice the temperatures of the one before; another is only made if the
+            groups spread by more than 0.7 nats, and the last one is the estimate.
     """
 
     num_chains: int = 64
@@ -49,9 +51,10 @@ class Options:
     window: int = 20
     num_final: int = 20
     refine: int = 3
+    rounds: int = 3
 
     def __post_init__(self) -> None:
-        for name in ("num_leapfrog", "num_windows", "window", "num_final", "refine"):
+        for name in ("num_leapfrog", "num_windows", "window", "num_final", "refine", "rounds"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
         if self.num_groups < 2 or self.num_chains % self.num_groups or self.num_chains < 2 * self.num_groups:
@@ -82,32 +85,48 @@ def estimate(task: Task, options: Options) -> Outcome:
     generator = task.generator_of(Stage.ANNEALED)
     warmed = None
     if task.measure.is_gaussian:
-        hamiltonian = _from_measure(task, energy, options, center_loss, generator)
+        secants = fit_axes(task, energy, rays)
+        axes = None if secants is None else secants[1]
+        hamiltonian = _from_measure(task, energy, options, center_loss, axes, generator)
     else:
         start = start_inside(task, energy, rays, options.num_chains, options.num_leapfrog, generator)
         warmed = warm_up(task, start, options.num_windows, options.window)
         hamiltonian = warmed.hamiltonian
     population = Population(hamiltonian, options.num_chains, options.num_groups, generator)
     schedule, has_arrived = _temperatures(population, task)
-    annealed = population.anneal(refined(schedule, options.refine))
+    refine = options.refine
+    annealed = population.anneal(refined(schedule, refine))
+    for _ in range(1, options.rounds if has_arrived else 1):
+        if float(annealed.log_z.std()) <= AIM_SPREAD:
+            break
+        refine *= 2
+        annealed = population.anneal(refined(schedule, refine))
     limits = Limits(task.cutoff, task.measure.limit)
     conversion = convert(hamiltonian, energy, annealed, limits, options.num_final)
 
-    evidence = _evidence(options, hamiltonian, schedule, annealed, conversion, warmed)
+    evidence = _evidence(options, hamiltonian, len(schedule) * refine, annealed, conversion, warmed)
     verdict, reason = _judge(evidence, task.space.dim, options, conversion, annealed, has_arrived)
     log_groups = annealed.log_z + _log_reference(task, hamiltonian.whitening)
-    volume = volume_of_groups(task, log_groups, verdict, reason, conversion.log_mean, conversion.error)
+    shift, error, slope = conversion.log_mean, conversion.error, conversion.slope
+    volume = volume_of_groups(task, log_groups, verdict, reason, shift, error, slope)
     return Outcome.of_rays(volume, rays, evidence, beyond_star=True)
 
 
 def _from_measure(
-    task: Task, energy: BatchedLoss, options: Options, center_loss: float, generator: torch.Generator
+    task: Task,
+    energy: BatchedLoss,
+    options: Options,
+    center_loss: float,
+    axes: Tensor | None,
+    generator: torch.Generator,
 ) -> Hamiltonian:
-    """Moves that start in the Gaussian measure itself, which has the width of every free direction."""
+    """Moves that start in the Gaussian measure itself, which has the width of every free direction.
+
+    Axes [P, P] turn the coordinates in which chains move, so that they can take each stiff direction at its own step.
+    """
     variance, dim = task.measure.variance, task.space.dim
-    whitening = Whitening(
-        torch.zeros(dim, dtype=torch.float64), torch.full((dim,), math.sqrt(variance), dtype=torch.float64)
-    )
+    lengths = torch.full((dim,), math.sqrt(variance), dtype=torch.float64)
+    whitening = Whitening(torch.zeros_like(lengths), lengths, axes)
     largest = Gibbs(_LARGEST_BETA * dim / (task.cutoff - center_loss), 1.0 / variance, center_loss)
     return Hamiltonian(energy, whitening, largest, options.num_leapfrog, first_step(dim), generator)
 
@@ -140,7 +159,7 @@ def _log_reference(task: Task, whitening: Whitening) -> float:
 def _evidence(
     options: Options,
     hamiltonian: Hamiltonian,
-    schedule: list[Temperature],
+    num_temperatures: int,
     annealed: Annealed,
     conversion: Conversion,
     warmed: Warmed | None,
@@ -155,7 +174,7 @@ def _evidence(
     return {
         "chains": f"{options.num_chains} in {options.num_groups} groups",
         "reference": "the measure" if warmed is None else "fitted",
-        "temperatures": len(schedule) * options.refine,
+        "temperatures": num_temperatures,
         "beta": hamiltonian.gibbs.beta,
         "spread_of_log_z": float(annealed.log_z.std()),
         "smallest_acceptance": annealed.acceptance,
@@ -180,7 +199,7 @@ def _judge(
     if not bool(torch.isfinite(annealed.log_z).all()) or not math.isfinite(conversion.log_mean):
         return Verdict.INVALID, "chains ended at a loss that is not finite, or none near the cutoff."
     if not has_arrived:
-        return Verdict.LOWER_BOUND, "the annealing ended before it came to the basin."
+        return Verdict.INVALID, "the annealing ended before it came to the basin; the basin may be too thin for chains."
     # The widths of P coordinates fitted to K chains scatter, and with them the log of their product by sqrt(P / K).
     if growth > _MAX_GROWTH + 2.0 * math.sqrt(dim / options.num_chains):
         return Verdict.LOWER_BOUND, (

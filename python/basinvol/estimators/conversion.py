@@ -15,6 +15,7 @@ from .mixing import LEAST_MOVES, rank_normalized_r_hat, watched
 from .population import Annealed, effective_size
 
 _MIN_CONVERTED = 20.0  # effective samples near the cutoff, below which their density is smoothed
+_FARTHEST = 5.0  # standard deviations of the loss that a normal density may be extended to the cutoff
 _LOOKS, _WAYPOINTS = 5, 8  # last moves that are tested for what is visible from the center, and parts of each way
 
 
@@ -42,6 +43,8 @@ class Conversion:
         is_smoothed: whether it comes from a normal density of the loss, because samples near the cutoff are too few.
         visible: share of the measure whose straight way to the center is inside: what rays could see of it.
         r_hat: largest R-hat of the chains' statistics, NaN for fewer than eight moves.
+        slope: d ln measure / d ln (cutoff - L0), as beta times the mean of L - L0: exact for a measure that is a power
+            of the cutoff, and the estimate of Lau et al. (2023) of a learning coefficient.
         first, last: the chains' losses after the first move [K], and the chains after the last move.
     """
 
@@ -53,6 +56,7 @@ class Conversion:
     first: Tensor
     last: Chains
     r_hat: float = math.nan
+    slope: float = math.nan
 
 
 def convert(
@@ -89,7 +93,9 @@ def convert(
         # Moves of one chain are correlated: the error comes from the chains' means.
         per_chain = torch.logsumexp(log_terms, dim=0)
         log_mean, error = float(torch.logsumexp(per_chain, dim=0)), weight_statistics(per_chain)["standard_error"]
-    return Conversion(log_mean, error, effective, is_smoothed, visible, losses[0], chains, r_hat)
+    rise = float((log_chain.exp() * (loss.mean(dim=0) - hamiltonian.gibbs.center_loss)).sum())
+    slope = hamiltonian.gibbs.beta * rise if math.isfinite(rise) else math.nan
+    return Conversion(log_mean, error, effective, is_smoothed, visible, losses[0], chains, r_hat, slope)
 
 
 def _log_terms(gibbs: Gibbs, limits: Limits, loss: Tensor, norm: Tensor) -> Tensor:
@@ -116,9 +122,9 @@ def _smoothed(gibbs: Gibbs, cutoff: float, loss: Tensor, log_chain: Tensor) -> t
     mean = float((weights * loss).sum())
     deviation = math.sqrt(float((weights * (loss - mean) ** 2).sum()))
     # Below the cutoff ln p(E) + beta E is nearly linear: the integral is the value at the cutoff over the slope there.
-    z = (cutoff - mean) / deviation
-    slope = gibbs.beta - z / deviation
-    if slope <= 0.0:
+    z = (cutoff - mean) / deviation if deviation > 0.0 else -math.inf
+    slope = gibbs.beta - z / deviation if deviation > 0.0 else 0.0
+    if slope <= 0.0 or abs(z) > _FARTHEST:
         return -math.inf, math.inf
     log_density = -0.5 * z * z - 0.5 * math.log(2.0 * math.pi) - math.log(deviation)
     error = (1.0 + abs(z)) / math.sqrt(loss.shape[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..trust.diagnostics import (
@@ -19,6 +20,9 @@ from ..trust.result import Volume
 from ..trust.volume import log_det_scale, log_unit_ball
 from .task import Task
 
+# Groups that spread by more, in nats, are run again with twice the work.
+AIM_SPREAD = 0.7
+
 
 def few_groups_factor(count: int) -> float:
     """How much wider an error from few groups has to be, so that errors over it have the variance one.
@@ -28,8 +32,32 @@ def few_groups_factor(count: int) -> float:
     return math.sqrt((count - 1) / (count - 3)) if count > 3 else 2.0
 
 
+def cutoff_slope(loss: Tensor, center_loss: float, cutoff: float, log_weights: Tensor | None = None) -> float:
+    """The slope d ln measure / d ln (cutoff - L0), from losses of points of the basin.
+
+    If the measure of {L <= c} is a power of c - L0, ln (cutoff - L0) / (L - L0) is exponential with that power, whose
+    maximum likelihood estimate is one over the mean (Hill 1975).
+
+    Args:
+        loss: losses of points drawn from the basin. [n]
+        center_loss: L0, the loss at the center.
+        cutoff: the loss that bounds the basin.
+        log_weights: log of the measure's density over that of the points. [n]
+    """
+    weights = torch.softmax(torch.zeros_like(loss) if log_weights is None else log_weights, dim=0)
+    share = ((loss - center_loss) / (cutoff - center_loss)).clamp(min=1e-300)
+    mean = -float((weights * share.log()).sum()) if len(loss) else 0.0
+    return 1.0 / mean if mean > 0.0 else math.nan
+
+
 def volume_of_groups(
-    task: Task, log_groups: Tensor, verdict: Verdict, reason: str, shift: float = 0.0, shift_error: float = 0.0
+    task: Task,
+    log_groups: Tensor,
+    verdict: Verdict,
+    reason: str,
+    shift: float = 0.0,
+    shift_error: float = 0.0,
+    slope: float = math.nan,
 ) -> Volume:
     """The volume from the mean over groups, with the verdict of their method.
 
@@ -39,6 +67,7 @@ def volume_of_groups(
         verdict, reason: the verdict of the method; parameters of scale 0 make it `invalid`.
         shift: a term that is added to the log of their mean. nats
         shift_error: its standard error. nats
+        slope: d ln measure / d ln (cutoff - loss at the center), NaN if unknown.
     """
     dim = task.space.dim
     # The mean is over the measures and not over their logs, which on average lie too low.
@@ -57,6 +86,7 @@ def volume_of_groups(
         verdict,
         reason,
         bracket_nats=0.0,
+        cutoff_slope=slope,
         censored=0.0,
         non_finite=0.0,
         unresolved=0.0,

@@ -17,37 +17,36 @@ _JITTER = 0.2  # steps of one length would resonate with oscillations of the cha
 
 @dataclass(frozen=True)
 class Whitening:
-    """The map x = mean + A y, under which the reference Gaussian of x is standard in y.
+    """The map x = mean + Q (lengths * y), under which the reference Gaussian of x is standard in y.
 
     Attributes:
         mean: mean of the reference Gaussian. [P] float64
-        factor: A, as its diagonal [P] or lower triangular [P, P]. float64
+        lengths: its standard deviation along each axis. [P] float64
+        axes: the axes as columns of an orthogonal matrix Q; None for the coordinates. [P, P] float64
     """
 
     mean: Tensor
-    factor: Tensor
+    lengths: Tensor
+    axes: Tensor | None = None
 
     @property
     def log_det(self) -> float:
-        """The log of |det A|, in nats."""
-        diagonal = self.factor if self.factor.ndim == 1 else self.factor.diagonal()
-        return float(diagonal.log().sum())
+        """The log of the map's determinant, in nats."""
+        return float(self.lengths.log().sum())
 
     def to_x(self, y: Tensor) -> Tensor:
         """The points x of K points y. [K, P]"""
-        return self.mean + (self.factor * y if self.factor.ndim == 1 else y @ self.factor.T)
+        stretched = self.lengths * y
+        return self.mean + (stretched if self.axes is None else stretched @ self.axes.T)
 
     def to_y(self, x: Tensor) -> Tensor:
         """The points y of K points x, the inverse of `to_x`. [K, P]"""
         offset = x - self.mean
-        if self.factor.ndim == 1:
-            return offset / self.factor
-        solved: Tensor = torch.linalg.solve_triangular(self.factor, offset.T, upper=False)
-        return solved.T
+        return (offset if self.axes is None else offset @ self.axes) / self.lengths
 
     def pull_back(self, gradient: Tensor) -> Tensor:
         """The gradient with respect to y of a function whose gradient with respect to x is given. [K, P]"""
-        return gradient * self.factor if self.factor.ndim == 1 else gradient @ self.factor
+        return (gradient if self.axes is None else gradient @ self.axes) * self.lengths
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..trust.diagnostics import Verdict
 from ..trust.volume import log_unit_ball
 from .batched import BatchedLoss
-from .groups import volume_of_groups
+from .groups import cutoff_slope, volume_of_groups
 from .mixing import MAX_R_HAT, drift, is_drifting, rank_normalized_r_hat, unmixed
 from .stages import Stage
 from .task import Outcome, Task
@@ -68,7 +68,8 @@ def estimate(task: Task, options: Options) -> Outcome:
     lower = rays.radii.lower
     walk = _Walk(task, options, rays.center, _INNER * float(lower[lower > 0].min()))
     log_volumes = walk.run()
-    volume = volume_of_groups(task, log_volumes, *walk.verdict(log_volumes))
+    slope = walk.cutoff_slope(rays.center_loss)
+    volume = volume_of_groups(task, log_volumes, *walk.verdict(log_volumes), slope=slope)
     details = {
         "walkers": f"{options.num_walkers} in {options.num_groups} groups",
         "balls": walk.num_phases,
@@ -94,6 +95,7 @@ class _Walk:
         self.num_phases, self.has_ended, self.r_hat = 0, False, 1.0
         self.growth = torch.zeros(options.num_groups, dtype=torch.float64)
         self._generator = task.generator_of(Stage.WALK)
+        self._x = torch.zeros((options.num_walkers, task.space.dim), dtype=torch.float64)
         self._radius = min(inner, task.measure.radius_max(task.space.dim))
         self._shape = torch.eye(task.space.dim, dtype=torch.float64)
         self._steps = options.num_steps or 20 + task.space.dim
@@ -124,6 +126,7 @@ class _Walk:
             empty = 0 if bool(is_new.any()) else empty + 1
             self.num_phases += 1
         self.has_ended = self._radius >= reach or empty >= _EMPTY_SHELLS
+        self._x = x
         return torch.logsumexp(torch.stack(log_parts), dim=0)
 
     def _r_hat(self, points: Tensor) -> float:
@@ -136,6 +139,13 @@ class _Walk:
         half = len(is_beyond) // 2
         shares = [self._by_group(part).double().mean(dim=1) for part in (is_beyond[:half], is_beyond[-half:])]
         return (1.0 - shares[0]).log() - (1.0 - shares[1]).log()
+
+    def cutoff_slope(self, center_loss: float) -> float:
+        """The slope d ln measure / d ln (cutoff - loss at the center), from where the walkers are at the end."""
+        log_density = None
+        if self.task.measure.is_gaussian:
+            log_density = -0.5 * self._x.square().sum(dim=1) / self.task.measure.variance
+        return cutoff_slope(self.energy.losses(self._x), center_loss, self.task.cutoff, log_density)
 
     def verdict(self, log_volumes: Tensor) -> tuple[Verdict, str]:
         """The verdict and its reason, from the spread of the groups and from where the walk ended."""

@@ -17,6 +17,8 @@ _CONDITIONAL_ESS = 0.9
 _MOST_TEMPERATURES = 2000
 _BISECTIONS = 60  # more than float64 resolves between two temperatures
 _RESHAPE = 1.5  # ratio of temperatures between two fits of the chains' extent
+_ACCEPTANCE_SPAN = 10  # temperatures in a row whose mean acceptance is judged: one move alone says little
+_TUNED_ACCEPTANCE, _MOST_TUNING_MOVES = 0.6, 10
 _RESAMPLE = 0.5  # chains are resampled when their effective number falls below this share of them
 
 
@@ -42,7 +44,7 @@ class Annealed:
         chains: the K chains at the target.
         log_z: log of the ratio of the target's integral to that of the reference Gaussian, from each group. [G] float64
         log_chain: log weight of each chain in the average over all groups; the weights sum to 1. [K] float64
-        acceptance: smallest acceptance over the temperatures.
+        acceptance: smallest mean acceptance over ten temperatures in a row.
     """
 
     chains: Chains
@@ -94,7 +96,11 @@ class Population:
             if reshapes and t > _RESHAPE * shaped:
                 hamiltonian.shape = hamiltonian.whitening.to_y(chains.x).std(dim=0).clamp(1e-6, 1.0)
                 shaped = t
-            chains = hamiltonian.move(chains, t, adapts=True)
+            # Where few parameters let the temperature fall fast, one move is not enough for the step to follow.
+            for _ in range(_MOST_TUNING_MOVES):
+                chains = hamiltonian.move(chains, t, adapts=True)
+                if hamiltonian.acceptance >= _TUNED_ACCEPTANCE:
+                    break
             schedule.append(Temperature(t, hamiltonian.step, hamiltonian.shape))
         return schedule, t, t >= 1.0 if is_there is None else is_there(chains, log_weights)
 
@@ -104,7 +110,7 @@ class Population:
         chains = hamiltonian.reference(self._count)
         log_weights = torch.zeros((self._groups, size), dtype=torch.float64)
         log_z = torch.zeros(self._groups, dtype=torch.float64)
-        acceptance, t = 1.0, 0.0
+        acceptances, t = [], 0.0
         for temperature in schedule:
             increment = self._increment(chains, t, temperature.t)
             log_weights = log_weights + increment.reshape(self._groups, size)
@@ -117,10 +123,12 @@ class Population:
                     index[group] = group * size + self._resampled(log_weights[group])
                     log_weights[group] = 0.0
             chains = hamiltonian.move(chains.copy(index.reshape(-1)), t)
-            acceptance = min(acceptance, hamiltonian.acceptance)
+            acceptances.append(hamiltonian.acceptance)
         log_z += torch.logsumexp(log_weights, dim=1) - math.log(size)
         log_chain = (log_z[:, None] + torch.log_softmax(log_weights, dim=1)).reshape(-1)
-        return Annealed(chains, log_z, log_chain - torch.logsumexp(log_chain, dim=0), acceptance)
+        span = min(_ACCEPTANCE_SPAN, len(acceptances))
+        smallest = float(torch.tensor(acceptances).unfold(0, span, 1).mean(dim=1).min()) if acceptances else 1.0
+        return Annealed(chains, log_z, log_chain - torch.logsumexp(log_chain, dim=0), smallest)
 
     def _next_temperature(self, chains: Chains, log_weights: Tensor, t: float) -> float:
         if self._conditional_ess(chains, log_weights, t, 1.0) >= _CONDITIONAL_ESS:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from ..inputs.arguments import whole_number
 from ..trust.diagnostics import Verdict
 from .batched import BatchedLoss
-from .groups import volume_of_groups
+from .groups import AIM_SPREAD, cutoff_slope, volume_of_groups
 from .stages import Stage
 from .task import Outcome, Task
 
@@ -29,12 +30,15 @@ class Options:
         num_groups: G, the number of these populations.
         num_moves: moves of every chain at every loss level.
         share: share of the chains of a group that is below its next loss level.
+        rounds: most runs, each with twice the chains of the one before; another is only made if the groups spread by
+            more than 0.7 nats, and the last one is the estimate.
     """
 
     num_chains: int = 128
     num_groups: int = 8
     num_moves: int = 10
     share: float = 0.5
+    rounds: int = 3
 
     def __post_init__(self) -> None:
         if self.num_groups < 2 or self.num_chains % self.num_groups or self.num_chains < 4 * self.num_groups:
@@ -42,6 +46,7 @@ class Options:
                 "`num_chains` must be a multiple of `num_groups`, four times as large or more, and `num_groups` at "
                 f"least 2, got {self.num_chains} and {self.num_groups}."
             )
+        whole_number("rounds", self.rounds, least=1)
         if not 0.1 <= self.share <= 0.9 or self.num_moves < 1:
             raise ValueError(
                 f"`share` must be from 0.1 to 0.9 and `num_moves` at least 1, got {self.share} and {self.num_moves}."
@@ -64,14 +69,19 @@ def estimate(task: Task, options: Options) -> Outcome:
     if not task.measure.is_gaussian:
         raise ValueError(f"method='splitting' measures a Gaussian mass, got measure={task.measure.name!r}.")
     rays = task.uniform_rays(_MOST_RAYS)
-    run = _Splitting(task, options, rays.center)
-    log_masses = run.run()
+    generator = task.generator_of(Stage.SPLITTING)
+    for round_ in range(options.rounds):
+        run = _Splitting(task, replace(options, num_chains=options.num_chains * 2**round_), rays.center, generator)
+        log_masses = run.run()
+        if run.is_stuck or not float(log_masses.std()) > AIM_SPREAD:  # more chains do not help those that are stuck
+            break
     details = {
-        "chains": f"{options.num_chains} in {options.num_groups} groups",
+        "chains": f"{run.options.num_chains} in {options.num_groups} groups",
         "loss_levels": run.num_levels,
         "spread_of_log_mass": float(log_masses.std()),
     }
-    volume = volume_of_groups(task, log_masses, *_verdict(task, log_masses, run))
+    slope = cutoff_slope(torch.cat(run.last_losses), rays.center_loss, task.cutoff) if run.last_losses else math.nan
+    volume = volume_of_groups(task, log_masses, *_verdict(task, log_masses, run), slope=slope)
     return Outcome.of_rays(volume, rays, details, beyond_star=True)
 
 
@@ -84,14 +94,20 @@ class _Splitting:
     Attributes:
         num_levels: the most loss levels that a group took.
         levels: the loss level that each group has reached. [G] float64
+        last_losses: losses of the chains that are in the basin at the end.
     """
 
-    def __init__(self, task: Task, options: Options, center: Tensor) -> None:
+    def __init__(self, task: Task, options: Options, center: Tensor, generator: torch.Generator) -> None:
         self.task, self.options = task, options
         self.energy = BatchedLoss(task.landscape, task.space, center, task.scale)
-        self.num_levels = 0
+        self.num_levels, self.last_losses = 0, list[Tensor]()
         self.levels = torch.full((options.num_groups,), math.inf, dtype=torch.float64)
-        self._generator = task.generator_of(Stage.SPLITTING)
+        self._generator = generator
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether a group did not come down to the cutoff."""
+        return bool((self.levels > self.task.cutoff).any())
 
     def run(self) -> Tensor:
         """The log of the mass from each group. [G] float64"""
@@ -111,6 +127,7 @@ class _Splitting:
             below = torch.where(is_last[:, None], grouped <= cutoff, grouped < level[:, None])
             log_mass[running] += below.double().mean(dim=1).log()
             self.num_levels += 1
+            self.last_losses.append(grouped[below & is_last[:, None]])
             falls = (level < self.levels[running]) & below.any(dim=1)
             self.levels[running] = level
             # A group is done at the cutoff, and stuck where its loss does not fall any more.

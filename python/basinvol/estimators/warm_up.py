@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from .batched import BatchedLoss
-from .curvature import feature_groups, fit_radii, group_sums
+from .curvature import feature_groups, fit_radii, fit_secants, group_sums
 from .hamiltonian import Chains, Gibbs, Hamiltonian, Whitening
+from .stages import Stage
 from .task import Task, UniformRays, in_chunks
 from .tilt import Tilt
 
-_MOST_DENSE, _POINTS_EACH = 300, 5  # most parameters, and fewest points for each, to fit all correlations
+# Most parameters to fit all correlations, fewest points of chains for each, and secants for each.
+_MOST_DENSE, _POINTS_EACH, _SECANTS_EACH = 500, 5, 1.5
 _LAST_WINDOW = 3  # the last window is this many times as long as the others
 _START = 0.9  # chains begin at this share of the radius, inside
 
@@ -67,7 +69,7 @@ def warm_up(task: Task, start: tuple[Hamiltonian, Chains], num_windows: int, win
         if not is_last:
             gibbs = _tuned(gibbs, task, rise, float(points.square().sum(2).mean()))
         yardstick, variance = variance, points.flatten(0, 1).var(dim=0)
-        hamiltonian = hamiltonian.with_target(fitted_whitening(points), gibbs)
+        hamiltonian = hamiltonian.with_target(fitted_whitening(points, hamiltonian.whitening.axes), gibbs)
     return Warmed(hamiltonian, chains, 0.5 * float((variance / yardstick).log().sum()), yardstick)
 
 
@@ -90,17 +92,14 @@ def start_inside(
         generator: generator of the chains' random numbers.
     """
     dim, directions, radius = task.space.dim, rays.directions, rays.radii.entering
-    groups, count = feature_groups(task.space, "diagonal" if len(radius) >= 2 * dim else "grouped")
-    chunks = in_chunks(directions, range(len(radius)))
-    features = torch.cat([group_sums(part.square(), groups, count) for _, part in chunks])
-    curvature = fit_radii(features, radius)[groups]
+    curvature, axes = _fitted_ellipsoid(task, energy, rays)
     tilt = Tilt.of(curvature, task.measure)
     precision = tilt.precision(curvature)
     limit = task.measure.radius_max(dim) ** 2
     # Even a ball that the ellipsoid does not reach may bind the basin; the warm-up lowers what is not needed.
     base = max(tilt.base, 0.5 * dim / limit) if task.measure.is_ball else 0.0
     gibbs = Gibbs(tilt.tau / (2.0 * (task.cutoff - rays.center_loss)), base, rays.center_loss)
-    whitening = Whitening(torch.zeros_like(precision), precision.rsqrt())
+    whitening = Whitening(torch.zeros_like(precision), precision.rsqrt(), axes)
     hamiltonian = Hamiltonian(energy, whitening, gibbs, num_leapfrog, first_step(dim), generator)
     rows = torch.arange(num_chains) % len(radius)
     vectors = directions.materialize(rows.tolist(), torch.float64)
@@ -109,26 +108,66 @@ def start_inside(
     return hamiltonian, hamiltonian.start(_START * reach[:, None] * vectors)
 
 
+def _fitted_ellipsoid(task: Task, energy: BatchedLoss, rays: UniformRays) -> tuple[Tensor, Tensor | None]:
+    """Curvatures of the basin [P], and their axes [P, P], or None where these are the coordinates."""
+    secants, radius = fit_axes(task, energy, rays), rays.radii.entering
+    has_many = len(radius) >= 2 * task.space.dim
+    if secants is not None and not has_many:
+        return secants
+    # Radii give the lengths of bodies that are not quadratic better than gradients do, which grow faster outward.
+    axes = None if secants is None else secants[1]
+    groups, count = feature_groups(task.space, "diagonal" if has_many else "grouped")
+    chunks = [part if axes is None else part @ axes for _, part in in_chunks(rays.directions, range(len(radius)))]
+    features = torch.cat([group_sums(part.square(), groups, count) for part in chunks])
+    return fit_radii(features, radius)[groups], axes
+
+
+def fit_axes(task: Task, energy: BatchedLoss, rays: UniformRays) -> tuple[Tensor, Tensor] | None:
+    """Curvatures [P] and axes [P, P] from gradients at the ends of rays; None where P is too large for a matrix.
+
+    They shape how chains move, and change no number in the mean. Where rays are fewer than the fit needs, points in
+    more directions are taken at the rays' median length: a quadratic has the same secants everywhere.
+    """
+    dim = task.space.dim
+    if dim > _MOST_DENSE:
+        return None
+    count = math.ceil(_SECANTS_EACH * dim)
+    radius = rays.radii.entering[:count]
+    points = radius[:, None] * rays.directions.materialize(range(len(radius)), torch.float64)
+    if count > len(radius):
+        more = task.directions(count - len(radius), Stage.PILOT)
+        points = torch.cat([points, radius.median() * more.materialize(range(count - len(radius)), torch.float64)])
+    _, gradients = energy.with_gradients(points)
+    is_usable = torch.isfinite(points).all(dim=1) & torch.isfinite(gradients).all(dim=1)
+    if int(is_usable.sum()) < dim:
+        return None
+    return fit_secants(points[is_usable], gradients[is_usable], task.cutoff - rays.center_loss)
+
+
 def first_step(dim: int) -> float:
     """A leapfrog step that a standard Gaussian accepts, P^(-1/4) up to a factor (Beskos et al. 2013)."""
     return 0.5 / math.sqrt(math.sqrt(dim))
 
 
-def fitted_whitening(points: Tensor) -> Whitening:
-    """The Gaussian with the moments of points [moves, K, P]: with all correlations where there are points enough."""
+def fitted_whitening(points: Tensor, axes: Tensor | None = None) -> Whitening:
+    """The Gaussian with the moments of points [moves, K, P]: with all correlations where there are points enough.
+
+    Args:
+        points: positions of the chains.
+        axes: axes along which the variances are taken where there are not; None for the coordinates. [P, P]
+    """
     flat = points.flatten(0, 1)
     mean, variance = flat.mean(dim=0), flat.var(dim=0)
     count, dim = flat.shape
-    floor = 1e-12 * variance.mean()
+    floor = 1e-12 * float(variance.mean())
     if dim > _MOST_DENSE or count < _POINTS_EACH * dim:
-        return Whitening(mean, (variance + floor).sqrt())
+        along = variance if axes is None else ((flat - mean) @ axes).var(dim=0)
+        return Whitening(mean, (along + floor).sqrt(), axes)
     # Shrunk toward the diagonal, as a covariance from few points exaggerates its own extremes.
     shrink = dim / (count + dim)
-    covariance = (1.0 - shrink) * torch.cov(flat.T) + torch.diag(shrink * variance + floor)
-    factor, failed = torch.linalg.cholesky_ex(covariance)
-    if bool(failed):  # chains that drift along unbounded directions span more than float64 resolves
-        return Whitening(mean, (variance + floor).sqrt())
-    return Whitening(mean, factor)
+    values, found = torch.linalg.eigh((1.0 - shrink) * torch.cov(flat.T) + torch.diag(shrink * variance))
+    # Chains that drift along unbounded directions span more than float64 resolves.
+    return Whitening(mean, values.clamp(min=floor).sqrt(), found)
 
 
 def _tuned(gibbs: Gibbs, task: Task, rise: float, norm: float) -> Gibbs:
