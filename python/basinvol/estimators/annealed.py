@@ -85,8 +85,7 @@ def estimate(task: Task, options: Options) -> Outcome:
     generator = task.generator_of(Stage.ANNEALED)
     warmed = None
     if task.measure.is_gaussian:
-        secants = fit_axes(task, energy, rays)
-        axes = None if secants is None else secants[1]
+        axes = fit_axes(task, energy, rays)
         hamiltonian = _from_measure(task, energy, options, center_loss, axes, generator)
     else:
         start = start_inside(task, energy, rays, options.num_chains, options.num_leapfrog, generator)

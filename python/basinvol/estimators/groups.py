@@ -24,12 +24,34 @@ from .task import Task
 AIM_SPREAD = 0.7
 
 
+_LOG_NORMAL = 1.0  # largest spread in nats up to which groups are taken for log-normal
+
+
 def few_groups_factor(count: int) -> float:
     """How much wider an error from few groups has to be, so that errors over it have the variance one.
 
     With G groups they follow Student's t with G - 1 degrees of freedom, whose variance is (G - 1) / (G - 3).
     """
     return math.sqrt((count - 1) / (count - 3)) if count > 3 else 2.0
+
+
+def mean_of_groups(log_groups: Tensor) -> tuple[float, float]:
+    """The log of the mean of independent estimates, and its standard error, in nats.
+
+    The logs of estimates from populations of chains are nearly normal, with a mean half their variance below the truth
+    (Berard, Del Moral and Doucet 2014): the mean of the logs plus half their variance. The mean of the estimates
+    themselves is skewed, and errors over its error bars with it: by -0.5 on average at a spread of 0.6 nats. Where the
+    groups spread too far for that law, it is the mean nevertheless, which is too low rather than too high.
+
+    Args:
+        log_groups: log of each estimate. [G] float64
+    """
+    count, spread = len(log_groups), float(log_groups.std())
+    factor = few_groups_factor(count)
+    if not spread <= _LOG_NORMAL:
+        return log_mean_exp(log_groups), factor * weight_statistics(log_groups)["standard_error"]
+    error = math.sqrt(spread**2 / count + spread**4 / (2.0 * (count - 1)))
+    return float(log_groups.mean()) + 0.5 * spread**2, factor * error
 
 
 def cutoff_slope(loss: Tensor, center_loss: float, cutoff: float, log_weights: Tensor | None = None) -> float:
@@ -70,17 +92,15 @@ def volume_of_groups(
         slope: d ln measure / d ln (cutoff - loss at the center), NaN if unknown.
     """
     dim = task.space.dim
-    # The mean is over the measures and not over their logs, which on average lie too low.
-    log_number = log_mean_exp(log_groups) + shift
+    log_number, error = mean_of_groups(log_groups)
+    log_number += shift
     if not task.measure.is_gaussian:
         log_number -= log_unit_ball(dim)
     zero = task.space.zero_filters(task.scale)
     if zero:
         verdict, reason = Verdict.INVALID, f"{zero_scale_sentence(zero)}; {ZERO_SCALE_ADVICE}."
     statistics = weight_statistics(log_groups)
-    statistics["standard_error"] = math.hypot(
-        few_groups_factor(len(log_groups)) * statistics["standard_error"], shift_error
-    )
+    statistics["standard_error"] = math.hypot(error, shift_error)
     evidence: dict[str, Any] = {**statistics, "zero_scale": zero}
     diagnostics = Diagnostics(
         verdict,

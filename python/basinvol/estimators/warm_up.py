@@ -15,8 +15,8 @@ from .stages import Stage
 from .task import Task, UniformRays, in_chunks
 from .tilt import Tilt
 
-# Most parameters to fit all correlations, fewest points of chains for each, and secants for each.
-_MOST_DENSE, _POINTS_EACH, _SECANTS_EACH = 500, 5, 1.5
+# Most parameters to fit all correlations, and fewest points of chains and rays for each.
+_MOST_DENSE, _POINTS_EACH, _RAYS_EACH = 500, 5, 2
 _LAST_WINDOW = 3  # the last window is this many times as long as the others
 _START = 0.9  # chains begin at this share of the radius, inside
 
@@ -110,38 +110,52 @@ def start_inside(
 
 def _fitted_ellipsoid(task: Task, energy: BatchedLoss, rays: UniformRays) -> tuple[Tensor, Tensor | None]:
     """Curvatures of the basin [P], and their axes [P, P], or None where these are the coordinates."""
-    secants, radius = fit_axes(task, energy, rays), rays.radii.entering
-    has_many = len(radius) >= 2 * task.space.dim
-    if secants is not None and not has_many:
-        return secants
-    # Radii give the lengths of bodies that are not quadratic better than gradients do, which grow faster outward.
-    axes = None if secants is None else secants[1]
-    groups, count = feature_groups(task.space, "diagonal" if has_many else "grouped")
-    chunks = [part if axes is None else part @ axes for _, part in in_chunks(rays.directions, range(len(radius)))]
-    features = torch.cat([group_sums(part.square(), groups, count) for part in chunks])
-    return fit_radii(features, radius)[groups], axes
+    dim, radius = task.space.dim, rays.radii.entering
+    vectors, ends = _boundary(task, rays)
+    axes = _secant_axes(task, energy, rays, vectors, ends)
+    if axes is not None:
+        # Radii give the lengths of bodies that are not quadratic better than gradients do, which grow faster outward.
+        return fit_radii((vectors @ axes).square(), ends), axes
+    groups, count = feature_groups(task.space, "diagonal" if len(radius) >= _RAYS_EACH * dim else "grouped")
+    chunks = in_chunks(rays.directions, range(len(radius)))
+    features = torch.cat([group_sums(part.square(), groups, count) for _, part in chunks])
+    return fit_radii(features, radius)[groups], None
 
 
-def fit_axes(task: Task, energy: BatchedLoss, rays: UniformRays) -> tuple[Tensor, Tensor] | None:
-    """Curvatures [P] and axes [P, P] from gradients at the ends of rays; None where P is too large for a matrix.
+def fit_axes(task: Task, energy: BatchedLoss, rays: UniformRays) -> Tensor | None:
+    """Axes of the basin from gradients at the ends of rays; None where P is too large for a matrix. [P, P]
 
-    They shape how chains move, and change no number in the mean. Where rays are fewer than the fit needs, points in
-    more directions are taken at the rays' median length: a quadratic has the same secants everywhere.
+    They shape how chains move, and change no number in the mean.
+
+    Args:
+        task: the basin.
+        energy: its loss at many points.
+        rays: solved rays; where they are fewer than two for each parameter, more are solved.
     """
-    dim = task.space.dim
-    if dim > _MOST_DENSE:
+    return _secant_axes(task, energy, rays, *_boundary(task, rays))
+
+
+def _secant_axes(task: Task, energy: BatchedLoss, rays: UniformRays, vectors: Tensor, ends: Tensor) -> Tensor | None:
+    points = ends[:, None] * vectors
+    if not len(points):
         return None
-    count = math.ceil(_SECANTS_EACH * dim)
-    radius = rays.radii.entering[:count]
-    points = radius[:, None] * rays.directions.materialize(range(len(radius)), torch.float64)
-    if count > len(radius):
-        more = task.directions(count - len(radius), Stage.PILOT)
-        points = torch.cat([points, radius.median() * more.materialize(range(count - len(radius)), torch.float64)])
     _, gradients = energy.with_gradients(points)
     is_usable = torch.isfinite(points).all(dim=1) & torch.isfinite(gradients).all(dim=1)
-    if int(is_usable.sum()) < dim:
+    if int(is_usable.sum()) < task.space.dim:
         return None
-    return fit_secants(points[is_usable], gradients[is_usable], task.cutoff - rays.center_loss)
+    return fit_secants(points[is_usable], gradients[is_usable], task.cutoff - rays.center_loss)[1]
+
+
+def _boundary(task: Task, rays: UniformRays) -> tuple[Tensor, Tensor]:
+    """Unit vectors [n, P] and radii [n] of two rays for each parameter; none where P is too large for a matrix."""
+    dim, radius = task.space.dim, rays.radii.entering
+    count = _RAYS_EACH * dim if dim <= _MOST_DENSE else 0
+    vectors, ends = rays.directions.materialize(range(min(len(radius), count)), torch.float64), radius[:count]
+    if count > len(ends):
+        more = task.directions(count - len(ends), Stage.PILOT)
+        vectors = torch.cat([vectors, more.materialize(range(count - len(ends)), torch.float64)])
+        ends = torch.cat([ends, task.solver(more).solve_all().at().entering])
+    return vectors, ends
 
 
 def first_step(dim: int) -> float:

@@ -153,6 +153,8 @@ def diagnose(
         "unresolved": _share(radii, Status.MAX_STEPS),
         "negligible": _share(radii, Status.NEGLIGIBLE),
     }
+    if representative is not None and not is_empty:
+        found["standard_error"] = _stratified_error(log_weights, representative[used])
     fault = _ray_fault(found, len(radii), is_empty, dict(zero_scale or {}), measure)
     unseen = math.inf
     if log_ratio is None and not is_empty and not skips:
@@ -189,6 +191,20 @@ def weight_statistics(log_weights: Tensor, spread: Tensor | None = None, skips: 
             math.sqrt(max(concentration - 1.0 / count, 0.0) * count / (count - 1)) if count > 1 else math.nan
         ),
     }
+
+
+def _stratified_error(log_weights: Tensor, part: Tensor) -> float:
+    """The standard error of the log of a sum of weights from two samples of fixed sizes, by the delta method.
+
+    Args:
+        log_weights: of both samples. [n] float64
+        part: which of them are from the second sample. [n] bool
+    """
+    share = torch.softmax(log_weights, dim=0)
+    samples = [share[part], share[~part]]
+    if min(map(len, samples)) < 2:
+        return float(weight_statistics(log_weights)["standard_error"])
+    return math.sqrt(sum(len(sample) * float(sample.var()) for sample in samples))
 
 
 def judge_weights(found: Mapping[str, float], count: int, unseen_nats: float = math.inf) -> tuple[Verdict, str]:
