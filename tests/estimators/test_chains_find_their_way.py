@@ -1,0 +1,88 @@
+"""How chains move, how hard they try, and what they say of the cutoff."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+import basinvol as bv
+from basinvol import ground_truth as gt
+from basinvol.estimators.conversion import _smoothed
+from basinvol.estimators.groups import cutoff_slope, mean_of_groups
+from basinvol.estimators.hamiltonian import Gibbs
+from basinvol.ground_truth.spectra import power_law, slabs
+
+
+def measured(case: gt.Case, method: str, **options) -> bv.VolumeEstimate:
+    """An estimate with 100 rays, under a Gaussian of width 1 where the case has that mass."""
+    if case.log_masses:
+        options = {"measure": "gaussian", "sigma": 1.0, **options}
+    return bv.estimate_volume(
+        *case.task(), cutoff=case.cutoff, num_directions=100, scaling="none", method=method, **options
+    )
+
+
+def test_turned_and_ill_conditioned_bodies_are_no_harder_than_upright_ones() -> None:
+    """In coordinates, chains would have to move at the step of the stiffest axis."""
+    case = power_law(30, 1e3, 2.0, rotated=True, sigmas=(1.0,), seed=3)
+    est = measured(case, "annealed", method_options={"rounds": 1})
+    assert abs(est.log_volume - case.log_masses[1.0]) <= 2.0
+    assert est.diagnostics.cutoff_slope == pytest.approx(15.0, rel=0.1)
+
+
+@pytest.mark.parametrize("method", ["annealed", "splitting", "hit-and-run"])
+def test_slope_of_a_quadratic_is_half_its_parameters(method: str) -> None:
+    case = gt.ball(8, 0.2, sigmas=(1.0,))
+    options = {} if method == "splitting" else {"measure": "lebesgue", "sigma": None}
+    est = measured(case, method, **options)
+    assert est.diagnostics.cutoff_slope == pytest.approx(4.0, rel=0.25)
+
+
+def test_slope_of_a_power_is_exact_in_the_limit() -> None:
+    uniform = (torch.arange(100_000, dtype=torch.float64) + 0.5) / 100_000
+    loss = 0.3 + 1.7 * uniform ** (1.0 / 3.5)  # the measure below c is (c - 0.3)^3.5
+    assert cutoff_slope(loss, 0.3, 2.0) == pytest.approx(3.5, rel=1e-3)
+
+
+def test_thin_slab_is_measured_or_refused_but_never_a_huge_number() -> None:
+    case = slabs(20, 1e-6)
+    est = measured(case, "annealed", method_options={"rounds": 1})
+    verdict = est.diagnostics.verdict
+    assert verdict is bv.Verdict.INVALID or abs(est.log_volume - case.log_masses[1.0]) <= 2.0
+
+
+def test_densities_are_not_extended_far_beyond_the_samples() -> None:
+    loss = 1.0 + 0.01 * torch.randn(5, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    shares = torch.full((64,), -math.log(64.0), dtype=torch.float64)
+    gibbs = Gibbs(beta=1e3, precision=0.0, center_loss=0.0)
+    assert math.isfinite(_smoothed(gibbs, 0.99, loss, shares)[0])
+    assert _smoothed(gibbs, 0.5, loss, shares)[0] == -math.inf
+
+
+def test_mean_of_log_normal_groups_has_its_error() -> None:
+    """Eight groups, 4,000 times: without the law, errors over error bars are -0.5 on average."""
+    generator = torch.Generator().manual_seed(1)
+    spread, scores = 0.6, []
+    for _ in range(4000):
+        logs = spread * torch.randn(8, generator=generator, dtype=torch.float64) - 0.5 * spread**2
+        number, error = mean_of_groups(logs)
+        scores.append(number / error)
+    found = torch.tensor(scores)
+    assert abs(float(found.mean())) < 0.25
+    assert 0.7 < float(found.std()) < 1.3
+
+
+def test_groups_that_disagree_are_not_taken_for_log_normal() -> None:
+    logs = torch.tensor([0.0] * 7 + [100.0], dtype=torch.float64)
+    assert mean_of_groups(logs)[0] == pytest.approx(100.0 - math.log(8.0))
+
+
+def test_groups_that_spread_are_run_again() -> None:
+    case = power_law(10, 10.0, 1.0, sigmas=(1.0,))
+    once = measured(case, "splitting", method_options={"rounds": 1, "num_chains": 32})
+    often = measured(case, "splitting", method_options={"rounds": 4, "num_chains": 32})
+    assert once.details["spread_of_log_mass"] > 0.7
+    assert often.num_evaluations > 2 * once.num_evaluations
+    assert often.details["spread_of_log_mass"] < once.details["spread_of_log_mass"]
