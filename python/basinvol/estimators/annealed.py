@@ -76,9 +76,9 @@ def estimate(task: Task, options: Options) -> Outcome:
     The chains measure {L <= cutoff} wherever they reach it, not only what is visible from the center: at least what
     the rays measure. Up to 500 parameters they move along the axes of secants, that is of gradients at the ends of
     rays. Bias: small where groups of chains agree (`mean_of_groups`), and without limit where chains do not mix, for
-    example between basins, which no diagnostic excludes. In Lebesgue measure a basin with unbounded directions has no answer: the chains drift, and the verdict
-    says so. Cost: K chains x (windows + 2 x temperatures) x leapfrog steps x 3
-    evaluations, and up to seven times as much where groups spread.
+    example between basins, which no diagnostic excludes. In Lebesgue measure a basin with unbounded directions has no
+    answer: the chains drift, and the verdict says so. Cost: K chains x (windows + 2 x temperatures) x leapfrog steps x
+    3 evaluations, and up to seven times as much where groups spread.
     """
     rays = task.uniform_rays(_MOST_RAYS)
     center_loss = rays.center_loss
