@@ -122,8 +122,10 @@ def _smoothed(gibbs: Gibbs, cutoff: float, loss: Tensor, log_chain: Tensor) -> t
     mean = float((weights * loss).sum())
     deviation = math.sqrt(float((weights * (loss - mean) ** 2).sum()))
     # Below the cutoff ln p(E) + beta E is nearly linear: the integral is the value at the cutoff over the slope there.
-    z = (cutoff - mean) / deviation if deviation > 0.0 else -math.inf
-    slope = gibbs.beta - z / deviation if deviation > 0.0 else 0.0
+    if not deviation > 0.0:
+        return -math.inf, math.inf
+    z = (cutoff - mean) / deviation
+    slope = gibbs.beta - z / deviation
     if slope <= 0.0 or abs(z) > _FARTHEST:
         return -math.inf, math.inf
     log_density = -0.5 * z * z - 0.5 * math.log(2.0 * math.pi) - math.log(deviation)

@@ -22,8 +22,6 @@ from .task import Task
 
 # Groups that spread by more, in nats, are run again with twice the work.
 AIM_SPREAD = 0.7
-
-
 _LOG_NORMAL = 1.0  # largest spread in nats up to which groups are taken for log-normal
 
 
