@@ -9,7 +9,7 @@ import pytest
 
 import basinvol as bv
 from basinvol import ground_truth as gt
-from basinvol.calibration import Calibration, calibrate, calibration_table
+from basinvol.calibration import Calibration, Score, calibrate, calibration_by_method, calibration_table
 
 FEW = {"num_directions": 8, "probe": False}
 HEADER = ["case", "truth", "estimate", "error", "verdict", "ess", "evaluations"]
@@ -145,3 +145,35 @@ def test_summary_counts_wrong_numbers_that_are_trusted_and_right_ones_that_are_n
     summary = bv.calibration_summary(rows)
     assert summary.startswith("6 cases, 4 called trustworthy, of which 1 are off by more than 2 nats")
     assert summary.endswith("2 cases are within 0.5 nats and three errors, of which 1 are called trustworthy.")
+
+
+def test_methods_are_counted_by_seed_and_their_misses_are_listed() -> None:
+    known = {"case": "ball", "dim": 3, "measure": "lebesgue", "truth": 1.0, "reason": "because.", "evaluations": 9}
+
+    def score(method: str, seed: int, error: float, verdict: str) -> Score:
+        return Score(
+            method=method,
+            seed=seed,
+            log_volume=1.0 + error,
+            standard_error=0.2,
+            verdict=verdict,
+            **known,  # type: ignore[arg-type]
+        )
+
+    text = calibration_by_method(
+        [
+            score("star", 1, -3.0, "trustworthy"),
+            score("annealed", 0, 0.1, "trustworthy"),
+            score("star", 0, 0.1, "lower bound"),
+            score("star", 1, 0.2, "trustworthy"),
+        ]
+    )
+    counts, summary, wrong, timid = text.split("\n\n")
+    assert [line.split() for line in counts.splitlines()[1:]] == [
+        ["annealed", "lebesgue", "0", "1", "1", "0", "1", "1"],
+        ["star", "lebesgue", "0", "1", "0", "0", "1", "0"],
+        ["star", "lebesgue", "1", "2", "2", "1", "1", "1"],
+    ]
+    assert summary.startswith("4 cases, 3 called trustworthy, of which 1 are off")
+    assert columns_of(wrong.splitlines()[1]) == ["star", "1", "ball", "-3.00", "0.20", "because."]
+    assert columns_of(timid.splitlines()[1]) == ["star", "0", "ball", "+0.10", "0.20", "because."]

@@ -26,7 +26,7 @@ except PackageNotFoundError:  # copied into a path without its metadata
 if TYPE_CHECKING:
     from . import ground_truth
     from .backends import BackendUnavailable
-    from .calibration import calibrate, calibration_summary, calibration_table
+    from .calibration import calibrate, calibration_by_method, calibration_summary, calibration_table
     from .estimate import estimate_volume
     from .model.directions import Directions
     from .model.landscape import Landscape
@@ -58,6 +58,7 @@ _HOMES = {
     "Volume": "trust.result",
     "VolumeEstimate": "trust.volume_estimate",
     "calibrate": "calibration",
+    "calibration_by_method": "calibration",
     "calibration_summary": "calibration",
     "calibration_table": "calibration",
     "compare": "trust.comparison",
@@ -87,6 +88,7 @@ __all__ = [
     "VolumeEstimate",
     "__version__",
     "calibrate",
+    "calibration_by_method",
     "calibration_summary",
     "calibration_table",
     "compare",

@@ -1,10 +1,11 @@
-"""Estimates of landscapes whose volume is known, as a table that shows how far a setting is from the truth."""
+"""Estimates of landscapes whose volume is known, as tables that show how far settings are from the truth."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from .estimate import estimate_volume
@@ -15,7 +16,55 @@ from .trust.volume_estimate import VolumeEstimate
 # An error beyond both limits is a wrong number; one within both is a right one, which should be trusted.
 _WRONG_NATS, _RIGHT_NATS, _ERRORS = 2.0, 0.5, 3.0
 _ROUNDING_NATS = 1e-3  # of brackets, for bodies on which all rays are equally long
-_LEFT = (0, 4)  # columns of words
+
+
+@dataclass(frozen=True)
+class Score:
+    """How far one number is from the truth, and whether it was trusted: what tables of many numbers need.
+
+    Attributes:
+        case: name of the body, with sigma where the measure is a Gaussian.
+        dim: P.
+        method, measure: how and what was measured.
+        seed: seed of the directions.
+        truth: the true log of the measure, infinite where the basin is. nats
+        log_volume, standard_error: the number and its error bar. nats
+        verdict, reason: the verdict and its reason.
+        evaluations: loss evaluations.
+    """
+
+    case: str
+    dim: int
+    method: str
+    measure: str
+    seed: int
+    truth: float
+    log_volume: float
+    standard_error: float
+    verdict: str
+    reason: str
+    evaluations: int
+
+    @property
+    def error(self) -> float:
+        """The estimate minus the truth, in nats; minus infinity where the truth is infinite."""
+        return self.log_volume - self.truth
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether the number is off by more than 2 nats and by more than three of its own errors."""
+        return not abs(self.error) <= max(_WRONG_NATS, _ERRORS * self.standard_error)
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the number is within 0.5 nats and three of its own errors of the truth."""
+        allowed = max(_ERRORS * self.standard_error, _ROUNDING_NATS)
+        return abs(self.error) <= min(_RIGHT_NATS, allowed)
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether the verdict is `trustworthy`."""
+        return self.verdict == Verdict.TRUSTWORTHY.value
 
 
 @dataclass(frozen=True)
@@ -33,25 +82,27 @@ class Calibration:
     estimate: VolumeEstimate
 
     @property
+    def score(self) -> Score:
+        """How far the number is from the truth."""
+        found, sigma = self.estimate, self.estimate.measure.sigma
+        return Score(
+            case=self.case.name + ("" if sigma is None else f", sigma {sigma:g}"),
+            dim=self.case.dim,
+            method=found.method,
+            measure=found.measure.name,
+            seed=found.seed,
+            truth=self.truth,
+            log_volume=found.log_volume,
+            standard_error=found.standard_error,
+            verdict=str(found.diagnostics.verdict),
+            reason=found.diagnostics.reason,
+            evaluations=found.num_evaluations,
+        )
+
+    @property
     def error(self) -> float:
         """The estimate minus the truth, in nats; minus infinity where the truth is infinite."""
-        return self.estimate.log_volume - self.truth
-
-    @property
-    def is_wrong(self) -> bool:
-        """Whether the number is off by more than 2 nats and by more than three of its own errors."""
-        return not abs(self.error) <= max(_WRONG_NATS, _ERRORS * self.estimate.standard_error)
-
-    @property
-    def is_right(self) -> bool:
-        """Whether the number is within 0.5 nats and three of its own errors of the truth."""
-        allowed = max(_ERRORS * self.estimate.standard_error, _ROUNDING_NATS)
-        return abs(self.error) <= min(_RIGHT_NATS, allowed)
-
-    @property
-    def is_trusted(self) -> bool:
-        """Whether the verdict is `trustworthy`."""
-        return self.estimate.diagnostics.verdict is Verdict.TRUSTWORTHY
+        return self.score.error
 
 
 def calibrate(cases: Iterable[Case] | None = None, **settings: Any) -> list[Calibration]:
@@ -83,14 +134,15 @@ def calibrate(cases: Iterable[Case] | None = None, **settings: Any) -> list[Cali
     return rows
 
 
-def calibration_summary(rows: Sequence[Calibration]) -> str:
+def calibration_summary(rows: Iterable[Calibration | Score]) -> str:
     """Two sentences that say how many wrong numbers were trusted, and how many right ones were not."""
-    trusted, right = [row for row in rows if row.is_trusted], [row for row in rows if row.is_right]
-    wrong = sum(row.is_wrong for row in trusted)
+    scores = _scores(rows)
+    trusted, right = [score for score in scores if score.is_trusted], [score for score in scores if score.is_right]
+    wrong = sum(score.is_wrong for score in trusted)
     return (
-        f"{len(rows)} cases, {len(trusted)} called trustworthy, of which {wrong} are off by more than {_WRONG_NATS:g} "
-        f"nats and three errors.\n{len(right)} cases are within {_RIGHT_NATS:g} nats and three errors, of which "
-        f"{sum(row.is_trusted for row in right)} are called trustworthy."
+        f"{len(scores)} cases, {len(trusted)} called trustworthy, of which {wrong} are off by more than "
+        f"{_WRONG_NATS:g} nats and three errors.\n{len(right)} cases are within {_RIGHT_NATS:g} nats and three errors, "
+        f"of which {sum(score.is_trusted for score in right)} are called trustworthy."
     )
 
 
@@ -98,23 +150,66 @@ def calibration_table(rows: Sequence[Calibration]) -> str:
     """A table in text with case, truth, estimate, error, verdict, effective sample size and evaluations."""
     lines = [("case", "truth", "estimate", "error", "verdict", "ess", "evaluations")]
     for row in rows:
-        found = row.estimate
-        sigma = "" if found.measure.sigma is None else f", sigma {found.measure.sigma:g}"
+        score = row.score
         lines.append(
             (
-                row.case.name + sigma,
-                f"{row.truth:,.2f}",
-                f"{found.log_volume:,.2f}",
-                f"{row.error:+,.2f}" if math.isfinite(row.error) else "infinite",
-                str(found.diagnostics.verdict),
-                f"{found.diagnostics.ess:.1f}",
-                f"{found.num_evaluations:,}",
+                score.case,
+                f"{score.truth:,.2f}",
+                f"{score.log_volume:,.2f}",
+                f"{score.error:+,.2f}" if math.isfinite(score.error) else "infinite",
+                score.verdict,
+                f"{row.estimate.diagnostics.ess:.1f}",
+                f"{score.evaluations:,}",
             )
         )
+    return _aligned(lines, words=(0, 4))
+
+
+def calibration_by_method(rows: Iterable[Calibration | Score]) -> str:
+    """A table in text that counts trusted, wrong and right numbers by method, measure and seed, and lists the misses.
+
+    A miss is a number that is trusted and wrong, or right and not trusted; each is listed with its error, its error bar
+    and the reason of its verdict.
+    """
+    scores = sorted(_scores(rows), key=_setting)
+    lines: list[tuple[str, ...]] = [
+        ("method", "measure", "seed", "numbers", "trusted", "of these wrong", "right", "of these trusted")
+    ]
+    for setting, members in groupby(scores, key=_setting):
+        group = list(members)
+        trusted, right = [score for score in group if score.is_trusted], [score for score in group if score.is_right]
+        wrong, kept = sum(score.is_wrong for score in trusted), sum(score.is_trusted for score in right)
+        counts = (len(group), len(trusted), wrong, len(right), kept)
+        lines.append((setting[0], setting[1], str(setting[2]), *map(str, counts)))
+    parts = [_aligned(lines, words=(0, 1)), calibration_summary(scores)]
+    misses = {
+        "trusted and wrong": [score for score in scores if score.is_trusted and score.is_wrong],
+        "right and not trusted": [score for score in scores if score.is_right and not score.is_trusted],
+    }
+    for what, missed in misses.items():
+        heading = ("method", "seed", what, "error", "error bar", "reason")
+        cells = [
+            (s.method, str(s.seed), s.case, f"{s.error:+.2f}", f"{s.standard_error:.2f}", s.reason) for s in missed
+        ]
+        if cells:
+            parts.append(_aligned([heading, *cells], words=(0, 2, 5)))
+    return "\n\n".join(parts)
+
+
+def _scores(rows: Iterable[Calibration | Score]) -> list[Score]:
+    return [row.score if isinstance(row, Calibration) else row for row in rows]
+
+
+def _setting(score: Score) -> tuple[str, str, int]:
+    return score.method, score.measure, score.seed
+
+
+def _aligned(lines: Sequence[tuple[str, ...]], words: tuple[int, ...]) -> str:
+    """Lines of cells as columns, those of words to the left and those of numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
 
     def aligned(line: tuple[str, ...]) -> str:
         cells = zip(line, widths, strict=True)
-        return "  ".join(c.ljust(w) if i in _LEFT else c.rjust(w) for i, (c, w) in enumerate(cells))
+        return "  ".join(c.ljust(w) if i in words else c.rjust(w) for i, (c, w) in enumerate(cells)).rstrip()
 
     return "\n".join(aligned(line) for line in lines)

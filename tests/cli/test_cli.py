@@ -158,6 +158,31 @@ def test_calibrate_prints_case_truth_estimate_error_and_verdict(run: Run) -> Non
     assert "no case is called 'nothing'" in bad.stderr
 
 
+def test_calibrate_counts_several_methods_and_goes_on_from_its_file(run: Run, tmp_path: Path) -> None:
+    chosen = ("calibrate", "--directions", "20", "--only", "half-space", "--measure", "gaussian", "--out", "out.jsonl")
+    first = run(*chosen, "--method", "gaussian")
+    assert first.returncode == 0, first.stderr
+    (line,) = (tmp_path / "out.jsonl").read_text().splitlines()
+    both = run(*chosen, "--method", "gaussian", "preconditioned", "--seeds", "2")
+    assert both.returncode == 0, both.stderr
+    lines = (tmp_path / "out.jsonl").read_text().splitlines()
+    assert lines[0] == line
+    assert [(json.loads(part)["method"], json.loads(part)["seed"]) for part in lines] == [
+        ("gaussian", 0),
+        ("gaussian", 1),
+        ("preconditioned", 0),
+        ("preconditioned", 1),
+    ]
+    assert [part.split()[:3] for part in both.stdout.splitlines()[1:3]] == [
+        ["gaussian", "gaussian", "0"],
+        ["gaussian", "gaussian", "1"],
+    ]
+    (tmp_path / "out.jsonl").write_text(f"{line}\nnonsense\n")
+    bad = run(*chosen)
+    assert bad.returncode == 2
+    assert "line 2 of out.jsonl is not one that calibrate wrote" in bad.stderr
+
+
 def test_estimate_takes_measure_and_method(run: Run) -> None:
     options = ("--measure", "gaussian", "--sigma", "0.5", "--method", "preconditioned", "--scaling", "none")
     done = run("estimate", "task:make_task", "--directions", "50", *options)

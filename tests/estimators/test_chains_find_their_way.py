@@ -9,8 +9,9 @@ import torch
 
 import basinvol as bv
 from basinvol import ground_truth as gt
+from basinvol.estimators import annealed, splitting
 from basinvol.estimators.conversion import _smoothed
-from basinvol.estimators.groups import cutoff_slope, mean_of_groups
+from basinvol.estimators.groups import cutoff_slope, mean_of_groups, mean_of_inverses
 from basinvol.estimators.hamiltonian import Gibbs
 from basinvol.ground_truth.spectra import power_law, slabs
 
@@ -72,6 +73,21 @@ def test_mean_of_log_normal_groups_has_its_error() -> None:
     found = torch.tensor(scores)
     assert abs(float(found.mean())) < 0.25
     assert 0.7 < float(found.std()) < 1.3
+
+
+def test_estimates_whose_inverses_are_unbiased_are_averaged_as_such() -> None:
+    generator = torch.Generator().manual_seed(2)
+    spread = 0.4
+    logs = spread * torch.randn(4000, generator=generator, dtype=torch.float64) + 0.5 * spread**2
+    number, error = mean_of_inverses(logs)
+    assert abs(number) < 3.0 * error < 0.03
+    assert mean_of_groups(logs)[0] == pytest.approx(spread**2, abs=3.0 * error)
+
+
+def test_few_chains_form_fewer_groups() -> None:
+    assert annealed.Options().num_groups == splitting.Options().num_groups == 16
+    assert annealed.Options(num_chains=16).num_groups == splitting.Options(num_chains=32).num_groups == 8
+    assert annealed.Options(num_chains=16, num_groups=4).num_groups == 4
 
 
 def test_groups_that_disagree_are_not_taken_for_log_normal() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..trust.diagnostics import Verdict
 from .batched import BatchedLoss
 from .conversion import Conversion, Limits, convert
-from .groups import AIM_SPREAD, volume_of_groups
+from .groups import AIM_SPREAD, number_of_groups, volume_of_groups
 from .hamiltonian import Chains, Gibbs, Hamiltonian, Whitening
 from .mixing import MAX_R_HAT, unmixed
 from .population import Annealed, Population, Temperature, refined
@@ -33,7 +33,7 @@ class Options:
 
     Attributes:
         num_chains: K, in `num_groups` independent populations whose spread is the error.
-        num_groups: G, the number of these populations.
+        num_groups: G, the number of these populations; 0 for 16, or for 8 where there are too few chains.
         num_leapfrog: leapfrog steps of a trajectory.
         num_windows: windows of the warm-up, where there is one, each of `window` moves of all chains at the target;
             after each window the reference Gaussian is fitted anew.
@@ -44,8 +44,8 @@ class Options:
             groups spread by more than 0.7 nats, and the last one is the estimate.
     """
 
-    num_chains: int = 64
-    num_groups: int = 8
+    num_chains: int = 128
+    num_groups: int = 0
     num_leapfrog: int = 10
     num_windows: int = 6
     window: int = 20
@@ -54,6 +54,8 @@ class Options:
     rounds: int = 3
 
     def __post_init__(self) -> None:
+        if self.num_groups == 0:
+            object.__setattr__(self, "num_groups", number_of_groups(self.num_chains, least=2))
         for name in ("num_leapfrog", "num_windows", "window", "num_final", "refine", "rounds"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..trust.diagnostics import Verdict
 from ..trust.volume import log_unit_ball
 from .batched import BatchedLoss
-from .groups import cutoff_slope, volume_of_groups
+from .groups import cutoff_slope, mean_of_inverses, volume_of_groups
 from .mixing import MAX_R_HAT, drift, is_drifting, rank_normalized_r_hat, unmixed
 from .stages import Stage
 from .task import Outcome, Task
@@ -69,7 +69,9 @@ def estimate(task: Task, options: Options) -> Outcome:
     walk = _Walk(task, options, rays.center, _INNER * float(lower[lower > 0].min()))
     log_volumes = walk.run()
     slope = walk.cutoff_slope(rays.center_loss)
-    volume = volume_of_groups(task, log_volumes, *walk.verdict(log_volumes), slope=slope)
+    # The shares of points that lie in the ball before are unbiased, and so is their product: of the inverse volume.
+    verdict = walk.verdict(log_volumes)
+    volume = volume_of_groups(task, log_volumes, *verdict, slope=slope, mean=mean_of_inverses)
     details = {
         "walkers": f"{options.num_walkers} in {options.num_groups} groups",
         "balls": walk.num_phases,

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..inputs.arguments import whole_number
 from ..trust.diagnostics import Verdict
 from .batched import BatchedLoss
-from .groups import AIM_SPREAD, cutoff_slope, volume_of_groups
+from .groups import AIM_SPREAD, cutoff_slope, number_of_groups, volume_of_groups
 from .stages import Stage
 from .task import Outcome, Task
 
@@ -27,20 +27,22 @@ class Options:
 
     Attributes:
         num_chains: K, in `num_groups` independent populations whose spread is the error.
-        num_groups: G, the number of these populations.
+        num_groups: G, the number of these populations; 0 for 16, or for 8 where there are too few chains.
         num_moves: moves of every chain at every loss level.
         share: share of the chains of a group that is below its next loss level.
         rounds: most runs, each with twice the chains of the one before; another is only made if the groups spread by
             more than 0.7 nats, and the last one is the estimate.
     """
 
-    num_chains: int = 128
-    num_groups: int = 8
+    num_chains: int = 256
+    num_groups: int = 0
     num_moves: int = 10
     share: float = 0.5
     rounds: int = 3
 
     def __post_init__(self) -> None:
+        if self.num_groups == 0:
+            object.__setattr__(self, "num_groups", number_of_groups(self.num_chains, least=4))
         if self.num_groups < 2 or self.num_chains % self.num_groups or self.num_chains < 4 * self.num_groups:
             raise ValueError(
                 "`num_chains` must be a multiple of `num_groups`, four times as large or more, and `num_groups` at "

@@ -1,0 +1,63 @@
+"""Numbers of `calibrate` in a file, one line each, so that a long run can be stopped and goes on where it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..calibration import Score
+    from ..ground_truth import Case
+
+
+def measured_lines(
+    path: Path, cases: Sequence[Case], settings: Sequence[tuple[str, int]], chosen: dict[str, Any]
+) -> list[Score]:
+    """Measures what the file lacks, adds it line by line, and returns everything that the file holds.
+
+    Args:
+        path: the file; it is made if there is none.
+        cases: landscapes whose volume is known.
+        settings: methods and seeds.
+        chosen: further arguments of `estimate_volume`; lines of a file are taken to share them.
+
+    Raises:
+        ValueError: a line of the file is not one of `calibrate`.
+    """
+    from ..calibration import calibrate
+
+    scores = _read(path)
+    known = {(score.case.split(", sigma ")[0], score.method, score.measure, score.seed) for score in scores}
+    with path.open("a") as file:
+        for method, seed in settings:
+            for case in cases:
+                if not _has_truth(case, method, chosen["measure"]):
+                    continue
+                measure = "gaussian" if method == "gaussian" else chosen["measure"]
+                if (case.name, method, measure, seed) in known:
+                    continue
+                found = [row.score for row in calibrate([case], method=method, seed=seed, **chosen)]
+                # All lines of a case at once: a case is whole in the file, or not there.
+                file.write("".join(json.dumps(dataclasses.asdict(score)) + "\n" for score in found))
+                file.flush()
+                scores += found
+    return scores
+
+
+def _has_truth(case: Case, method: str, measure: str) -> bool:
+    return bool(case.log_masses) if "gaussian" in (method, measure) else True
+
+
+def _read(path: Path) -> list[Score]:
+    from ..calibration import Score
+
+    scores = []
+    for number, line in enumerate(path.read_text().splitlines() if path.exists() else (), 1):
+        try:
+            scores.append(Score(**json.loads(line)))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"line {number} of {path} is not one that calibrate wrote: {error}.") from error
+    return scores
