@@ -31,6 +31,7 @@ sanitize: $(VENV)/installed-lint
 	$(BIN)/cmake --build build/sanitize --parallel
 	build/sanitize/check_engine
 	build/sanitize/check_cuda
+	build/sanitize/check_rounding
 
 format: $(VENV)/installed-lint
 	$(BIN)/ruff check --fix .

@@ -1,6 +1,7 @@
 // The product of 128 rows of activations with some rows of a weight, by one thread block: fp32 sums in registers,
-// operands through double-buffered shared memory. Every sum is one chain of additions in the order of the inputs, so
-// that it depends neither on the tile nor on its neighbours. Only .cu files include it.
+// operands through double-buffered shared memory. Every sum is one chain of additions in the order of the inputs (on
+// tensor cores, of sums of eight), so that it depends neither on the tile nor on its neighbours. Only .cu files include
+// it.
 #pragma once
 
 #include "cuda/block.h"
@@ -68,7 +69,9 @@ using WideTile = FloatTile<64, 8, 8>;
 using NarrowTile = FloatTile<16, 4, 4>;  // for heads: few classes
 
 // fp32-grade products on tensor cores: each operand is the sum of two tf32 numbers, and three of the four products
-// count. A warp has 32 rows; the places of a thread are those of mma.m16n8k8 (PTX ISA, section on its fragments).
+// count. Tensor cores round toward zero, so that a sum over the whole depth would be too small by a share that grows
+// with the depth (Ootomo and Yokota 2022): they add eight inputs, and ordinary units add these sums to nearest. A warp
+// has 32 rows; the places of a thread are those of mma.m16n8k8 (PTX ISA, section on its fragments).
 struct TensorTile {
   static constexpr int kCols = 64, kThreadRows = 4, kThreadCols = 16, kRun = 2;
   static constexpr int kResident = 2;
@@ -92,15 +95,15 @@ struct TensorTile {
                                  SplitFloat(from.b[k + 4 + member()][j * 4 + group()])};
 #pragma unroll
         for (int i = 0; i < kThreadRows; i += 2) {
-          float c[4] = {sum[i][j], sum[i][j + 1], sum[i + 1][j], sum[i + 1][j + 1]};
+          float c[4] = {0.0f, 0.0f, 0.0f, 0.0f};
           const SplitFloat &a0 = a[i][0], &a1 = a[i + 1][0], &a2 = a[i][1], &a3 = a[i + 1][1];
           tensor_multiply_add(c, {a0.small, a1.small, a2.small, a3.small}, {b[0].big, b[1].big});
           tensor_multiply_add(c, {a0.big, a1.big, a2.big, a3.big}, {b[0].small, b[1].small});
           tensor_multiply_add(c, {a0.big, a1.big, a2.big, a3.big}, {b[0].big, b[1].big});
-          sum[i][j] = c[0];
-          sum[i][j + 1] = c[1];
-          sum[i + 1][j] = c[2];
-          sum[i + 1][j + 1] = c[3];
+          sum[i][j] += c[0];
+          sum[i][j + 1] += c[1];
+          sum[i + 1][j] += c[2];
+          sum[i + 1][j + 1] += c[3];
         }
       }
     }
