@@ -10,7 +10,7 @@ search step uses D rays and T targets, a target being one level and one cutoff.
 from .fused_mlp import MAX_WIDTH, LayerTable, fused_mlp
 from .linear import First, linear
 from .loss_head import BLOCK_ROWS, MAX_OUTPUTS, RowBlocks, loss_head
-from .materialize import materialize, square_norms
+from .materialize import Pieces, materialize, square_norms
 from .normals import normals
 from .reduce import reduce
 from .search_step import search_step
@@ -21,6 +21,7 @@ __all__ = [
     "MAX_WIDTH",
     "First",
     "LayerTable",
+    "Pieces",
     "RowBlocks",
     "fused_mlp",
     "linear",

@@ -17,7 +17,7 @@ _FEW = 512  # a smaller program for small blocks of directions
 _WARPS = 8
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_active"])
 def _compact_kernel(active, num_active, probe_level, still_active, summary, BLOCK: tl.constexpr):
     position = tl.arange(0, BLOCK)
     ray = tl.load(active + position, mask=position < num_active, other=-1)

@@ -57,7 +57,10 @@ class LayerTable:
         return cls(torch.tensor(places, dtype=torch.int32, device=device), width, places[-1][3], activation)
 
 
-@triton.jit
+@triton.jit(
+    do_not_specialize=["origin", "out_stride", "num_layers"],
+    do_not_specialize_on_alignment=["out", "targets", "block_first", "block_count"],
+)
 def _fused_mlp_kernel(
     out,
     out_stride,

@@ -70,7 +70,7 @@ def first_activations(base, shift, reach, bias, at, unit, mask, HAS_BIAS: tl.con
     return tl.where(mask, activate(x, ACTIVATION), 0.0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def _linear_kernel(
     out,
     inputs,

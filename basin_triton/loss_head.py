@@ -78,7 +78,10 @@ def element_losses(logit, target, LOSS: tl.constexpr):
     return loss
 
 
-@triton.jit
+@triton.jit(
+    do_not_specialize=["origin", "out_stride", "per_row_stride"],
+    do_not_specialize_on_alignment=["out", "per_row", "targets", "block_first", "block_count"],
+)
 def _loss_head_kernel(
     out,
     out_stride,

@@ -1,4 +1,4 @@
-"""Computes the parameters of one tensor at center + radius x scale x direction, for every active direction.
+"""Computes parameters at center + radius x scale x direction, for many tensors and every active direction at once.
 
 Reference: `Directions.materialize` times the scale, times the radius, plus the center. The generator of the directions
 runs inside the kernel, so no direction is ever stored.
@@ -7,6 +7,7 @@ runs inside the kernel, so no direction is ever stored.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import triton
@@ -17,12 +18,45 @@ from .normals import as_signed, gaussians
 from .reduce import reduce
 
 _BLOCK = 256  # groups of four elements to a program; one Philox call gives four normals
+_COLUMNS = tl.constexpr(5)  # of a table of pieces
 
 
-@triton.jit
+@dataclass(frozen=True)
+class Pieces:
+    """Some parameter tensors of a space, cut into the pieces that programs take, so that one launch does all of them.
+
+    Attributes:
+        table: For each piece: the position of its tensor in the space, the first element of that tensor in the flat
+            vector, its number of elements, its first element in a row of the output, and which part of the tensor the
+            piece is. [pieces, 5] int64
+        row_size: The least length of a row of the output.
+    """
+
+    table: Tensor
+    row_size: int
+
+    @classmethod
+    def of(cls, tensors: Sequence[tuple[int, int, int, int]], device: torch.device) -> Pieces:
+        """Cut tensors into pieces.
+
+        Args:
+            tensors: For each tensor: its position in the space, its first element in the flat vector, its number of
+                elements, and its first element in a row of the output.
+            device: The device that holds the table.
+        """
+        rows = [(*tensor, part) for tensor in tensors for part in range(triton.cdiv(tensor[2], 4 * _BLOCK))]
+        table = torch.tensor(rows, dtype=torch.int64, device=device).reshape(-1, _COLUMNS.value)
+        return cls(table, max((size + at for _, _, size, at in tensors), default=0))
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+
+@triton.jit(do_not_specialize=["seed"])
 def _materialize_kernel(
     out,
     out_stride,
+    table,
     center,
     scale,
     active,
@@ -30,8 +64,6 @@ def _materialize_kernel(
     inverse_norm,
     radius,
     seed,
-    tensor,
-    size,
     normals,
     normals_stride,
     HAS_CENTER: tl.constexpr,
@@ -42,64 +74,70 @@ def _materialize_kernel(
     slot = tl.load(active + row)
     if slot < 0:
         return
-    element = tl.program_id(0) * 4 * BLOCK + tl.arange(0, 4 * BLOCK)
+    table += tl.program_id(0) * _COLUMNS
+    tensor, first, size = tl.load(table).to(tl.int32), tl.load(table + 1), tl.load(table + 2)
+    at, part = tl.load(table + 3), tl.load(table + 4).to(tl.int32)
+    element = part * 4 * BLOCK + tl.arange(0, 4 * BLOCK)
     inside = element < size
     if FROM_MEMORY:
-        normal = tl.load(normals + slot.to(tl.int64) * normals_stride + element, mask=inside, other=0.0)
+        normal = tl.load(normals + slot.to(tl.int64) * normals_stride + first + element, mask=inside, other=0.0)
     else:
-        normal = gaussians(seed, tl.load(directions + slot), tensor, tl.program_id(0), BLOCK)
-    move = normal * tl.load(inverse_norm + slot).to(tl.float32) * tl.load(scale + element, mask=inside, other=0.0)
+        normal = gaussians(seed, tl.load(directions + slot), tensor, part, BLOCK)
+    factor = tl.load(scale + first + element, mask=inside, other=0.0)
+    move = normal * tl.load(inverse_norm + slot).to(tl.float32) * factor
     if HAS_CENTER:
         reach = tl.load(radius + slot).to(tl.float32)
-        move = tl.load(center + element, mask=inside, other=0.0) + reach * move
-    tl.store(out + row.to(tl.int64) * out_stride + element, move, mask=inside)
+        move = tl.load(center + first + element, mask=inside, other=0.0) + reach * move
+    tl.store(out + row.to(tl.int64) * out_stride + at + element, move, mask=inside)
 
 
 def materialize(
     out: Tensor,
+    pieces: Pieces,
     scale: Tensor,
     active: Tensor,
     directions: Tensor,
     inverse_norm: Tensor,
     *,
     seed: int,
-    tensor: int,
     center: Tensor | None = None,
     radius: Tensor | None = None,
     normals: Tensor | None = None,
 ) -> None:
-    """Fill row i of `out` with center + radius[s] x move of the direction in slot s = active[i].
+    """Fill row i of `out` with center + radius[s] x move of the direction in slot s = active[i], for some tensors.
 
     The move is normal x inverse_norm[s] x scale. Without a center, the move alone is written. Rows with slot -1 are
-    left alone.
+    left alone, as is what lies between the tensors.
 
     Args:
-        out: The rows to fill. [A, size] float32, rows contiguous, any row stride
-        scale: The positive factor of each element. [size] float32
+        out: The rows to fill. [A, row_size or more] float32, rows contiguous, any row stride
+        pieces: The tensors, and where they lie in a row.
+        scale: The positive factor of each parameter. [P] float32
         active: A slot, or -1, for every row of `out`. [A] int32
         directions: The index of the direction in each slot. [S] int64
         inverse_norm: 1 / norm of the Gaussian vector of each slot, over all tensors. [S] float64
-        seed, tensor: As in `normals`.
-        center: The tensor at the center, given together with `radius`. [size] float32
+        seed: As in `normals`.
+        center: The parameters at the center, given together with `radius`. [P] float32
         radius: The radius of each slot, in scaled coordinates. [S] float64
-        normals: Gaussian numbers to use in place of those of the generator. [S, size] float32, rows contiguous
+        normals: Gaussian numbers to use in place of those of the generator. [S, P] float32, rows contiguous
 
     Raises:
         ValueError: `out` or `normals` has another shape, or only one of `center` and `radius` is given.
     """
-    size = scale.numel()
-    if out.shape != (len(active), size) or out.stride(1) != 1:
-        raise ValueError(f"`out` must be [{len(active)}, {size}] with contiguous rows, got {list(out.shape)}.")
+    if len(out) != len(active) or out.ndim != 2 or out.shape[1] < pieces.row_size or out.stride(1) != 1:
+        raise ValueError(
+            f"`out` must be [{len(active)}, {pieces.row_size} or more] with contiguous rows, got {list(out.shape)}."
+        )
     if (center is None) != (radius is None):
         raise ValueError("`center` and `radius` must be given together.")
-    if normals is not None and (normals.shape != (len(directions), size) or normals.stride(1) != 1):
-        raise ValueError(f"`normals` must be [{len(directions)}, {size}] with contiguous rows.")
-    if len(active) == 0:
+    if normals is not None and (normals.shape != (len(directions), len(scale)) or normals.stride(1) != 1):
+        raise ValueError(f"`normals` must be [{len(directions)}, {len(scale)}] with contiguous rows.")
+    if len(active) == 0 or len(pieces) == 0:
         return
-    grid = (triton.cdiv(size, 4 * _BLOCK), len(active))
-    _materialize_kernel[grid](
+    _materialize_kernel[(len(pieces), len(active))](
         out,
         out.stride(0),
+        pieces.table,
         scale if center is None else center,
         scale,
         active,
@@ -107,8 +145,6 @@ def materialize(
         inverse_norm,
         inverse_norm if radius is None else radius,
         as_signed(seed),
-        tensor,
-        size,
         scale if normals is None else normals,
         0 if normals is None else normals.stride(0),
         HAS_CENTER=center is not None,
@@ -118,42 +154,36 @@ def materialize(
     )
 
 
-@triton.jit
-def _square_norms_kernel(out, out_stride, directions, seed, tensor, size, BLOCK: tl.constexpr):
+@triton.jit(do_not_specialize=["seed", "num_pieces"])
+def _square_norms_kernel(out, num_pieces, table, directions, seed, BLOCK: tl.constexpr):
     row = tl.program_id(1)
-    element = tl.program_id(0) * 4 * BLOCK + tl.arange(0, 4 * BLOCK)
-    normal = gaussians(seed, tl.load(directions + row), tensor, tl.program_id(0), BLOCK).to(tl.float64)
-    square = tl.where(element < size, normal * normal, 0.0)
-    tl.store(out + row.to(tl.int64) * out_stride + tl.program_id(0), tl.sum(square, axis=0))
+    piece = tl.program_id(0)
+    table += piece * _COLUMNS
+    part = tl.load(table + 4).to(tl.int32)
+    element = part * 4 * BLOCK + tl.arange(0, 4 * BLOCK)
+    normal = gaussians(seed, tl.load(directions + row), tl.load(table).to(tl.int32), part, BLOCK).to(tl.float64)
+    square = tl.where(element < tl.load(table + 2), normal * normal, 0.0)
+    tl.store(out + row.to(tl.int64) * num_pieces + piece, tl.sum(square, axis=0))
 
 
-def square_norms(seed: int, directions: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Return the squared norm of each direction's Gaussian vector, over all tensors. [S] float64
+def square_norms(seed: int, directions: Tensor, pieces: Pieces) -> Tensor:
+    """Return the squared norm of each direction's Gaussian vector, over some tensors. [S] float64
 
     The sum is taken in a fixed order, so it does not depend on the number of directions.
 
     Args:
         seed: As in `normals`.
         directions: The index of each direction. [S] int64
-        sizes: The number of elements of every tensor.
+        pieces: The tensors.
     """
-    blocks = [triton.cdiv(size, 4 * _BLOCK) for size in sizes]
-    partial = torch.empty((len(directions), sum(blocks)), dtype=torch.float64, device=directions.device)
-    first = 0
-    for tensor, (size, count) in enumerate(zip(sizes, blocks, strict=True)):
+    count = len(pieces)
+    partial = torch.empty((len(directions), count), dtype=torch.float64, device=directions.device)
+    if partial.numel():
         _square_norms_kernel[(count, len(directions))](
-            partial[:, first:],
-            partial.stride(0),
-            directions,
-            as_signed(seed),
-            tensor,
-            size,
-            BLOCK=_BLOCK,
-            enable_fp_fusion=False,
+            partial, count, pieces.table, directions, as_signed(seed), BLOCK=_BLOCK, enable_fp_fusion=False
         )
-        first += count
     rows = torch.arange(len(directions), dtype=torch.int32, device=directions.device)
-    ends = torch.tensor([first], dtype=torch.int32, device=directions.device)
+    ends = torch.tensor([count], dtype=torch.int32, device=directions.device)
     one = torch.ones(1, dtype=torch.float64, device=directions.device)
     # The order of torch's own sum depends on the number of directions.
     return reduce(partial, rows, ends.expand(len(rows)).contiguous(), ends, one)[:, 0]

@@ -15,7 +15,7 @@ from torch import Tensor
 _BLOCK = 1024  # groups of four normals to a program; one Philox call gives four
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["seed", "tensor", "size"])
 def _normals_kernel(out, directions, seed, tensor, size, BLOCK: tl.constexpr):
     row = tl.program_id(1)
     element = tl.program_id(0).to(tl.int64) * 4 * BLOCK + tl.arange(0, 4 * BLOCK)

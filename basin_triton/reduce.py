@@ -14,7 +14,7 @@ from torch import Tensor
 _BLOCK = 256  # block sums that are loaded together; changing it changes the order of the sum, and so the last bits
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["partial_stride", "levels"])
 def _reduce_kernel(out, partial, partial_stride, active, num_blocks, ends, terms, levels, BLOCK: tl.constexpr):
     a = tl.program_id(0).to(tl.int64)
     slot = tl.load(active + a)

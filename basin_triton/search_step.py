@@ -100,7 +100,7 @@ class Plan:
     grid: Tensor
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_active", "num_levels", "num_ordered", "max_steps", "grid_size", "num_targets"])
 def _search_step_kernel(
     active,
     num_active,

@@ -1,5 +1,5 @@
 // Plain structs that cross the boundary: the bindings fill them from NumPy, and both engines read them. Pointers are to
-// memory of the caller, who keeps it alive as long as the engine.
+// memory of the caller, who keeps it alive as long as the engine; for the CUDA engine it may be that of a device.
 #pragma once
 
 #include <cmath>

@@ -4,7 +4,9 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -21,12 +23,13 @@ using OptionalNormals = std::optional<Array<float>>;
 template <typename Engine, typename Resources>
 class BoundEngine {
  public:
-  BoundEngine(const py::list& layers, const std::string& loss, Array<float> inputs, Array<std::int64_t> labels,
-              Array<float> targets, std::vector<std::int64_t> levels, Array<float> scale,
+  BoundEngine(const py::list& layers, const std::string& loss, Values<float> inputs, Values<std::int64_t> labels,
+              Values<float> targets, std::vector<std::int64_t> levels, Values<float> scale,
               std::vector<std::int64_t> sizes, const Resources& resources)
-      : inputs_(inputs), labels_(labels), targets_(targets), scale_(scale) {
+      : inputs_(std::move(inputs)), labels_(std::move(labels)), targets_(std::move(targets)), scale_(std::move(scale)) {
     ReadLayers read = read_layers(layers);
     parameters_ = std::move(read.arrays);
+    if (!std::is_same<Resources, CudaResources>::value) refuse_device_arrays();
     const Examples examples{inputs_.data(), labels_.data(), targets_.data()};
     const ParameterVector parameters{scale_.data(), std::move(sizes), scale_.size()};
     const Loss kind = loss_named(loss);
@@ -60,11 +63,18 @@ class BoundEngine {
   }
 
  private:
-  Array<float> inputs_;
-  Array<std::int64_t> labels_;
-  Array<float> targets_, scale_;
-  std::vector<Array<float>> parameters_;  // of the layers
-  std::unique_ptr<Engine> engine_;        // last, so that it goes before the arrays
+  void refuse_device_arrays() const {
+    bool is_on_device =
+        inputs_.is_on_device() || labels_.is_on_device() || targets_.is_on_device() || scale_.is_on_device();
+    for (const Values<float>& values : parameters_) is_on_device |= values.is_on_device();
+    if (is_on_device) throw std::invalid_argument("this engine reads arrays in host memory, got one on a device");
+  }
+
+  Values<float> inputs_;
+  Values<std::int64_t> labels_;
+  Values<float> targets_, scale_;
+  std::vector<Values<float>> parameters_;  // of the layers
+  std::unique_ptr<Engine> engine_;         // last, so that it goes before the arrays
 };
 
 }  // namespace bindings

@@ -50,13 +50,13 @@ std::vector<Target> make_targets(const std::vector<int>& level, const std::vecto
 
 ReadLayers read_layers(const py::list& layers) {
   ReadLayers read;
-  const auto keep = [&](const Array<float>& array) {
+  const auto keep = [&](const Values<float>& array) {
     read.arrays.push_back(array);
     return array.data();
   };
   for (const py::handle& item : layers) {
     const py::dict layer = py::cast<py::dict>(item);
-    const auto weight = layer["weight"].cast<Array<float>>();
+    const auto weight = layer["weight"].cast<Values<float>>();
     Layer next{static_cast<int>(weight.shape(1)),
                static_cast<int>(weight.shape(0)),
                {},
@@ -64,7 +64,7 @@ ReadLayers read_layers(const py::list& layers) {
                activation_named(layer["activation"].cast<std::string>())};
     next.weight = {keep(weight), layer["weight_offset"].cast<std::int64_t>()};
     if (!layer["bias"].is_none())
-      next.bias = {keep(layer["bias"].cast<Array<float>>()), layer["bias_offset"].cast<std::int64_t>()};
+      next.bias = {keep(layer["bias"].cast<Values<float>>()), layer["bias_offset"].cast<std::int64_t>()};
     read.layers.push_back(next);
   }
   return read;

@@ -6,6 +6,9 @@
 #include <pybind11/stl.h>
 
 #include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -20,6 +23,42 @@ namespace py = pybind11;
 // float64 inputs are refused instead of being rounded in silence.
 template <typename T>
 using Array = py::array_t<T, py::array::c_style>;
+
+// An array that an engine reads: NumPy's, or one on a device, which torch shows by `__cuda_array_interface__`. It keeps
+// what it points into.
+template <typename T>
+class Values {
+ public:
+  Values() = default;
+  explicit Values(Array<T> array)
+      : object_(array), data_(array.data()), shape_(array.shape(), array.shape() + array.ndim()) {}
+
+  // From contiguous values of this type on a device; false if they are others.
+  static bool from_device(const py::object& object, Values& out) {
+    const py::dict seen = object.attr("__cuda_array_interface__");
+    const bool is_contiguous = !seen.contains("strides") || seen["strides"].is_none();
+    const py::object kind = seen["typestr"], wanted = py::dtype::of<T>().attr("str");
+    if (!is_contiguous || !kind.equal(wanted)) return false;
+    out.object_ = object;
+    out.data_ = reinterpret_cast<const T*>(seen["data"].cast<py::tuple>()[0].cast<std::uintptr_t>());
+    out.shape_ = seen["shape"].cast<std::vector<py::ssize_t>>();
+    out.is_on_device_ = true;
+    return true;
+  }
+
+  const T* data() const { return data_; }
+  py::ssize_t shape(std::size_t axis) const { return shape_[axis]; }
+  py::ssize_t size() const {
+    return std::accumulate(shape_.begin(), shape_.end(), py::ssize_t{1}, std::multiplies<>());
+  }
+  bool is_on_device() const { return is_on_device_; }
+
+ private:
+  py::object object_;
+  const T* data_ = nullptr;
+  std::vector<py::ssize_t> shape_;
+  bool is_on_device_ = false;
+};
 
 // By the names that Python uses; each throws std::invalid_argument, which becomes a ValueError.
 Activation activation_named(const std::string& name);
@@ -37,7 +76,7 @@ std::vector<Target> make_targets(const std::vector<int>& level, const std::vecto
 // Layers, and the arrays that they point into: whoever uses the layers keeps the arrays.
 struct ReadLayers {
   std::vector<Layer> layers;
-  std::vector<Array<float>> arrays;
+  std::vector<Values<float>> arrays;
 };
 ReadLayers read_layers(const py::list& layers);
 
@@ -50,3 +89,23 @@ py::tuple to_table(const std::vector<RayResult>& results, std::size_t num_levels
 
 }  // namespace bindings
 }  // namespace basinvol
+
+namespace pybind11 {
+namespace detail {
+
+// Arguments of this kind, with the rules of `Array` for those on the host.
+template <typename T>
+struct type_caster<basinvol::bindings::Values<T>> {
+  PYBIND11_TYPE_CASTER(basinvol::bindings::Values<T>, make_caster<basinvol::bindings::Array<T>>::name);
+  bool load(handle from, bool converts) {
+    if (hasattr(from, "__cuda_array_interface__"))
+      return basinvol::bindings::Values<T>::from_device(reinterpret_borrow<object>(from), value);
+    make_caster<basinvol::bindings::Array<T>> array;
+    if (!array.load(from, converts)) return false;
+    value = basinvol::bindings::Values<T>(cast_op<basinvol::bindings::Array<T>>(array));
+    return true;
+  }
+};
+
+}  // namespace detail
+}  // namespace pybind11

@@ -21,8 +21,8 @@ namespace {
 template <typename Bound, typename Resources>
 py::class_<Bound> bind_engine(py::module_& m, const char* name) {
   return py::class_<Bound>(m, name)
-      .def(py::init<const py::list&, const std::string&, Array<float>, Array<std::int64_t>, Array<float>,
-                    std::vector<std::int64_t>, Array<float>, std::vector<std::int64_t>, const Resources&>(),
+      .def(py::init<const py::list&, const std::string&, Values<float>, Values<std::int64_t>, Values<float>,
+                    std::vector<std::int64_t>, Values<float>, std::vector<std::int64_t>, const Resources&>(),
            "layers"_a, "loss"_a, "inputs"_a, "labels"_a, "targets"_a, "levels"_a, "scale"_a, "sizes"_a, "resources"_a)
       .def("center_losses", [](const Bound& rays) { return rays.engine().center_losses(); })
       .def("solve", &Bound::solve, "seed"_a, "directions"_a, "normals"_a, "targets"_a, "order"_a, "settings"_a,

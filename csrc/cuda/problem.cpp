@@ -17,15 +17,32 @@ namespace {
 class Packing {
  public:
   std::int64_t add(const Parameter& parameter, std::int64_t size) {
-    const auto at = static_cast<std::int64_t>(values_.size());
-    values_.resize(static_cast<std::size_t>(at + (size + 3) / 4 * 4), 0.0f);
-    if (parameter.values != nullptr) std::copy_n(parameter.values, size, values_.data() + at);
+    const std::int64_t at = size_;
+    size_ += (size + 3) / 4 * 4;
+    if (parameter.values != nullptr) parts_.push_back({parameter.values, at, size});
     return at;
   }
-  const std::vector<float>& values() const { return values_; }
+  std::int64_t size() const { return size_; }
+
+  // The values, which lie in host or device memory, and zeros between them.
+  DeviceArray<float> on_device(cudaStream_t stream) const {
+    DeviceArray<float> packed(static_cast<std::size_t>(size_));
+    check(cudaMemsetAsync(packed.data(), 0, packed.size() * sizeof(float), stream), "cudaMemsetAsync");
+    for (const Part& part : parts_)
+      check(cudaMemcpyAsync(packed.data() + part.at, part.values, static_cast<std::size_t>(part.size) * sizeof(float),
+                            cudaMemcpyDefault, stream),
+            "cudaMemcpyAsync");
+    check(cudaStreamSynchronize(stream), "cudaMemcpyAsync");  // the caller's values may go away
+    return packed;
+  }
 
  private:
-  std::vector<float> values_;
+  struct Part {
+    const float* values;
+    std::int64_t at, size;
+  };
+  std::vector<Part> parts_;
+  std::int64_t size_ = 0;
 };
 
 Segment segment_of(const Parameter& parameter, std::int64_t packed, std::int64_t size) {
@@ -48,7 +65,7 @@ Problem::Problem(const std::vector<Layer>& layers, Loss loss, const Examples& ex
     layers_.push_back({layer.inputs, layer.outputs, weight, bias, layer.activation});
     width = std::max(width, layer.outputs);
   }
-  rest_size_ = static_cast<std::int64_t>(packing.values().size());
+  rest_size_ = packing.size();
   const Layer& first = layers.front();
   layers_[0].weight = packing.add(first.weight, static_cast<std::int64_t>(first.inputs) * first.outputs);
   for (std::size_t l = 0; l < layers.size(); ++l) {
@@ -61,7 +78,7 @@ Problem::Problem(const std::vector<Layer>& layers, Loss loss, const Examples& ex
   const int features = first.inputs, outputs = layers.back().outputs;
   device_layers_ = DeviceArray<LayerView>(layers_, stream);
   device_segments_ = DeviceArray<Segment>(segments_, stream);
-  center_ = DeviceArray<float>(packing.values(), stream);
+  center_ = packing.on_device(stream);
   inputs_ = DeviceArray<float>(static_cast<std::size_t>(count) * features);
   inputs_.upload(examples.inputs, inputs_.size(), stream);
   if (loss == Loss::cross_entropy) {

@@ -37,7 +37,7 @@ _DOUBLES = (
     "inverse_norm radius partial terms losses lower upper value_lower value_upper slope unit cutoff guess_radius "
     "guess_slope rtol radius_max grid"
 )
-_LONGS = "directions level relative order steps num_evaluations grid_index probe_level"
+_LONGS = "table directions level relative order steps num_evaluations grid_index probe_level"
 _INTS = "active num_rows places block_first block_count num_blocks ends still_active summary"
 TYPES = {
     **dict.fromkeys(_FLOATS.split(), "*fp32"),
@@ -214,13 +214,16 @@ def compile_variant(variant: Variant, capability: int) -> dict[str, Any]:
     types = {**TYPES, **variant.types}
     constants = dict(variant.constants)
     if variant.are_one:
-        constants |= {name: 1 for name in names if name not in constants and types.get(name, "i32") in ("i32", "i64")}
+        fixed = [part.name for part in variant.kernel.params if part.do_not_specialize]
+        sizes = [name for name in names if name not in fixed and types.get(name, "i32") in ("i32", "i64")]
+        constants |= {name: 1 for name in sizes if name not in constants}
     signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in names}
-    # torch's allocations are aligned, and rows of parameters are, see backends/device/mlp.py.
+    unaligned = [part.name for part in variant.kernel.params if part.do_not_specialize_on_alignment]
+    # torch's allocations are aligned, and rows of parameters are, see backends/triton/mlp.py.
     attributes = {
         (i,): [["tt.divisibility", 16]]
         for i, name in enumerate(names)
-        if signature[name].startswith("*") or name in variant.aligned
+        if name in variant.aligned or (signature[name].startswith("*") and name not in unaligned)
     }
     source = ASTSource(variant.kernel, signature, constexprs=constants, attrs=attributes)
     built = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=variant.options)

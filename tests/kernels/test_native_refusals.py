@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import basinvol as bv
+from basinvol import _native
 
 
 class Residual(nn.Module):
@@ -194,3 +196,32 @@ def test_auto_says_when_it_takes_the_compiled_engine(trained, blobs):
     est = bv.estimate_volume(trained, F.cross_entropy, blobs, 0.1, 2)
     assert est.backend == "native"
     assert "fastest" in est.backend_reason
+
+
+class OnADevice:
+    """Shows numbers of a device as torch and others do; the pointer is never followed here."""
+
+    def __init__(self, kind: str, shape: tuple[int, ...]) -> None:
+        self.__cuda_array_interface__ = {"version": 2, "typestr": kind, "shape": shape, "data": (8, False)}
+
+
+def test_the_cpu_engine_refuses_arrays_that_lie_on_a_device() -> None:
+    def engine(inputs: object) -> object:
+        layer = {"weight": np.ones((3, 6), np.float32), "weight_offset": 0, "bias": None, "activation": "identity"}
+        return _native.MlpRays(
+            layers=[layer],
+            loss="cross_entropy",
+            inputs=inputs,
+            labels=np.zeros(20, np.int64),
+            targets=np.zeros((0, 0), np.float32),
+            levels=[20],
+            scale=np.ones(18, np.float32),
+            sizes=[18],
+            resources=_native.Resources(1, 2**20),
+        )
+
+    engine(np.ones((20, 6), np.float32))
+    with pytest.raises(ValueError, match="this engine reads arrays in host memory, got one on a device"):
+        engine(OnADevice("<f4", (20, 6)))
+    with pytest.raises(TypeError, match="incompatible"):  # float64 on a device is refused as it is on the host
+        engine(OnADevice("<f8", (20, 6)))

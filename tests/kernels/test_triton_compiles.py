@@ -58,3 +58,44 @@ def test_no_kernel_uses_a_stack_or_spills_or_more_shared_memory_than_there_is(
                 f"\nsm_{capability}: {len(kernels)} variants without a stack, "
                 f"registers {registers[0]} to {registers[-1]}, median {registers[len(registers) // 2]}"
             )
+
+
+_SIZES_THAT_SPECIALIZE = """
+import importlib, json, pkgutil
+import basin_triton
+from compile_kernels import TYPES
+from triton.runtime.jit import JITFunction
+
+found = {}
+for part in pkgutil.iter_modules(basin_triton.__path__):
+    for name, kernel in vars(importlib.import_module("basin_triton." + part.name)).items():
+        if isinstance(kernel, JITFunction) and name.endswith("_kernel"):
+            found[name] = [
+                p.name
+                for p in kernel.params
+                if not p.is_constexpr
+                and not p.do_not_specialize
+                and not TYPES.get(p.name, "*" if p.name in ("out", "targets") else "i32").startswith("*")
+            ]
+print(json.dumps(found))
+"""
+
+
+def test_sizes_that_vary_within_a_search_do_not_specialize_a_kernel() -> None:
+    """Another number of rows, rays or levels must not compile a kernel anew in the middle of a search."""
+    # Sizes of the network, and strides that follow from them: the same in every launch.
+    fixed = {"out_stride", "normals_stride", "inputs_stride", "weight_stride", "bias_stride", "shift_stride"}
+    fixed |= {"first_bias_stride", "parameters_stride", "depth", "outputs"}
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, "-c", _SIZES_THAT_SPECIALIZE],
+        env=environment,
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    kernels = json.loads(done.stdout)
+    assert len(kernels) == 9
+    for kernel, sizes in kernels.items():
+        assert set(sizes) <= fixed, kernel

@@ -12,7 +12,9 @@ from torch.nn import functional as F
 pytest.importorskip("triton", reason="triton is not installed on this platform")
 
 import basinvol as bv
+from basinvol.backends import scouts
 from basinvol.backends.triton import block as device_block
+from basinvol.backends.triton import memory as device_memory
 from basinvol.backends.triton import mlp as device_mlp
 from basinvol.search.radii import Radii, Status
 from basinvol.trust.volume import log_mean_power
@@ -313,7 +315,7 @@ def test_results_are_the_same_bytes_for_any_memory_and_scratch_space(make_mlp, m
     assert "up to 2 directions at a time" in small.description
     assert_same_bytes(small.solve(0, 3), radii)
     # Rows in chunks between two layers, and the first layer's products one direction at a time.
-    monkeypatch.setattr(device_block, "_SCRATCH_BYTES", 1)
+    monkeypatch.setattr(device_memory, "_DEFAULT_SCRATCH", 1)
     chunked = solver(None)
     assert torch.equal(chunked.center_losses, whole.center_losses)
     assert_same_bytes(chunked.solve(0, 3), radii)
@@ -373,3 +375,25 @@ def test_backends_refuse_precisions_that_they_do_not_have(make_mlp, precision) -
 def test_unknown_precision_is_refused(make_mlp) -> None:
     with pytest.raises(ValueError, match="`precision` must be one of 'fp32', 'tf32x3', 'tf32', got 'fp16'"):
         one_layer(make_mlp).radii("triton", precision="fp16")
+
+
+def test_scouts_change_where_rays_are_looked_for_and_not_what_is_found(make_mlp, blobs, monkeypatch) -> None:
+    """A scout of 30 of 480 rows: brackets hold the same crossings, and landscapes see their own levels only."""
+    data = tuple(torch.cat([part] * 6)[:480] for part in blobs)
+    network = make_mlp([data[0].shape[1], 20, 3])
+    landscape = bv.Landscape(network, F.cross_entropy, data, levels=[480])
+    directions = bv.Directions(bv.ParameterSpace.of(network), 6)
+    cutoff = float(landscape.losses()[0]) + 0.3
+
+    def solver() -> bv.RaySolver:
+        return bv.RaySolver(landscape, directions, [cutoff], backend="triton", precision="fp32")
+
+    plain = solver()
+    monkeypatch.setattr(scouts, "_MIN_SCOUT", 30)
+    scouted = solver()
+    assert plain.engine.levels == (480,)
+    assert scouted.engine.levels == (30, 480)
+    expected, found = plain.solve_all(), scouted.solve_all()
+    assert found.levels == expected.levels == (480,)
+    assert bool((found.lower <= expected.upper).all())
+    assert bool((expected.lower <= found.upper).all())

@@ -16,6 +16,7 @@ from basin_triton import (
     BLOCK_ROWS,
     MAX_OUTPUTS,
     First,
+    Pieces,
     RowBlocks,
     linear,
     loss_head,
@@ -60,61 +61,70 @@ def assert_as_exact_as_float32(found: Tensor, rough: Tensor, exact: Tensor) -> N
 # --- parameters along directions
 
 
+# Tensor 3 of the space is larger than one program's part, and not a multiple of four; tensor 5 comes first in a row.
+_TENSORS = [(3, 7, 1027, 48), (5, 1050, 6, 16)]
+_ROW, _FLAT = 48 + 1027 + 20, 1060
+
+
 @pytest.mark.parametrize("with_center", [True, False])
 @pytest.mark.parametrize("source", ["memory", "generator"])
 def test_parameters_are_center_plus_radius_times_move(source: str, with_center: bool) -> None:
-    seed, tensor, size = 2**63 + 5, 3, 1027  # more than one program's elements, and not a multiple of four
+    seed = 2**63 + 5
     directions = torch.tensor([4, 2**32 - 1], device=_DEVICE)
-    if source == "memory":
-        held = torch.randn(2, size + 9)[:, 5 : 5 + size]  # rows of a larger matrix
-    else:
-        held = torch.stack(
-            [torch.from_numpy(_native.philox_normals(seed, i, tensor, size)) for i in directions.tolist()]
-        )
-    scale, center = torch.rand(size) + 0.5, torch.randn(size)
+    held = torch.randn(2, _FLAT)
+    if source == "generator":
+        for row, direction in enumerate(directions.tolist()):
+            for tensor, first, size, _ in _TENSORS:
+                drawn = torch.from_numpy(_native.philox_normals(seed, direction, tensor, size))
+                held[row, first : first + size] = drawn
+    scale, center = torch.rand(_FLAT) + 0.5, torch.randn(_FLAT)
     inverse_norm, radius = torch.rand(2, dtype=torch.float64) + 0.1, torch.rand(2, dtype=torch.float64) + 0.1
-    out = unset(3, size + 32)[:, 16 : 16 + size]
+    out = unset(3, _ROW)
     materialize(
         out,
+        Pieces.of(_TENSORS, _DEVICE),
         scale.to(_DEVICE),
         slots(1, -1, 0),
         directions,
         inverse_norm.to(_DEVICE),
         seed=seed,
-        tensor=tensor,
         center=center.to(_DEVICE) if with_center else None,
         radius=radius.to(_DEVICE) if with_center else None,
         normals=held.to(_DEVICE) if source == "memory" else None,
     )
     moves = held * inverse_norm.float()[:, None] * scale
     expected = center + radius.float()[:, None] * moves if with_center else moves
-    assert torch.equal(out[[2, 0]].cpu(), expected), "without fusion, float32 leaves one result"
-    around = torch.as_strided(out, (3, size + 32), (size + 32, 1), 0).isnan()
-    around[[0, 2], 16 : 16 + size] = True
-    assert bool(around.all()), "the inactive row and the neighbours of the others are left alone"
+    is_free = torch.ones(3, _ROW, dtype=torch.bool)
+    for _, first, size, at in _TENSORS:
+        found = out[[2, 0], at : at + size].cpu()
+        assert torch.equal(found, expected[:, first : first + size]), "without fusion, float32 leaves one result"
+        is_free[[0, 2], at : at + size] = False
+    assert bool(out.cpu().isnan()[is_free].all()), "the inactive row and what is between tensors are left alone"
 
 
 def test_square_norms_are_those_of_the_vectors_whatever_else_is_asked_for() -> None:
     sizes, directions = (3, 1027), torch.tensor([0, 9], device=_DEVICE)
-    found = square_norms(7, directions, sizes)
+    pieces = Pieces.of([(0, 0, 3, 0), (1, 3, 1027, 0)], _DEVICE)
+    found = square_norms(7, directions, pieces)
     for row, direction in enumerate(directions.tolist()):
         draws = [torch.from_numpy(_native.philox_normals(7, direction, t, n)) for t, n in enumerate(sizes)]
         expected = torch.cat(draws).double().square().sum()
         torch.testing.assert_close(found[row].cpu(), expected, rtol=1e-14, atol=0.0)
-    assert torch.equal(square_norms(7, directions[1:], sizes), found[1:])
+    assert torch.equal(square_norms(7, directions[1:], pieces), found[1:])
 
 
 def test_parameters_refuse_what_they_can_not_read() -> None:
     one, index = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.int64)
-    arguments = (torch.ones(4), torch.zeros(1, dtype=torch.int32), index, one)
-    with pytest.raises(ValueError, match=r"`out` must be \[1, 4\] with contiguous rows, got \[1, 5\]"):
-        materialize(torch.empty(1, 5), *arguments, seed=0, tensor=0)
-    with pytest.raises(ValueError, match=r"`out` must be \[1, 4\] with contiguous rows"):
-        materialize(torch.empty(1, 8)[:, ::2], *arguments, seed=0, tensor=0)
+    pieces = Pieces.of([(0, 0, 4, 0)], torch.device("cpu"))
+    arguments = (pieces, torch.ones(4), torch.zeros(1, dtype=torch.int32), index, one)
+    with pytest.raises(ValueError, match=r"`out` must be \[1, 4 or more\] with contiguous rows, got \[1, 3\]"):
+        materialize(torch.empty(1, 3), *arguments, seed=0)
+    with pytest.raises(ValueError, match=r"`out` must be \[1, 4 or more\] with contiguous rows"):
+        materialize(torch.empty(1, 8)[:, ::2], *arguments, seed=0)
     with pytest.raises(ValueError, match="`center` and `radius` must be given together"):
-        materialize(torch.empty(1, 4), *arguments, seed=0, tensor=0, center=torch.ones(4))
+        materialize(torch.empty(1, 4), *arguments, seed=0, center=torch.ones(4))
     with pytest.raises(ValueError, match=r"`normals` must be \[1, 4\]"):
-        materialize(torch.empty(1, 4), *arguments, seed=0, tensor=0, normals=torch.ones(2, 4))
+        materialize(torch.empty(1, 4), *arguments, seed=0, normals=torch.ones(2, 4))
 
 
 # --- one layer

@@ -13,18 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..search import SearchSettings
-from ..search.radii import Guess, Radii, Status
+from ..search.radii import Guess, Radii
 from ..search.targets import Targets
 from ..search.trace import Trace
 from .mlp import Mlp, Unsupported, read_loss, read_mlp
 from .problem import RayProblem
+from .scouts import scouts_of, with_scouts
 
 NOT_PERTURBED = -1  # offset of a parameter outside the space
-
-# A level that is this many times its predecessor gets a scout of that share of its examples: 4 evaluations of a scout
-# cost a quarter of one evaluation and save about one.
-_SCOUT_SHARE = 16
-_MIN_SCOUT = 240  # examples; smaller ones predict badly and are not worth a pass
 
 _BRACKET_FIELDS = ("lower", "upper", "value_lower", "value_upper", "slope", "status_code")
 
@@ -44,7 +40,7 @@ class CompiledEngine:
         self._problem = problem
         mlp, loss = _read(problem)
         landscape, space = problem.landscape, problem.directions.space
-        self._scouts = _scouts(landscape.levels)
+        self._scouts = scouts_of(landscape.levels)
         self.levels = tuple(sorted((*landscape.levels, *self._scouts)))
         offsets: dict[str | None, int] = dict(zip(space.names, space.offsets, strict=True))
         is_labels = loss == "cross_entropy"
@@ -53,24 +49,28 @@ class CompiledEngine:
         self._engine = engine(
             layers=[
                 {
-                    "weight": _array(layer.weight),
+                    "weight": self._given(layer.weight),
                     "weight_offset": offsets.get(layer.weight_name, NOT_PERTURBED),
-                    "bias": None if layer.bias is None else _array(layer.bias),
+                    "bias": None if layer.bias is None else self._given(layer.bias),
                     "bias_offset": offsets.get(layer.bias_name, NOT_PERTURBED),
                     "activation": layer.activation,
                 }
                 for layer in mlp.layers
             ],
             loss=loss,
-            inputs=_array(landscape.inputs.flatten(1)),
-            labels=(landscape.targets if is_labels else no_labels).cpu().contiguous().numpy(),
-            targets=_array(no_targets if is_labels else landscape.targets),
+            inputs=self._given(landscape.inputs.flatten(1)),
+            labels=self._given(landscape.targets if is_labels else no_labels),
+            targets=self._given(no_targets if is_labels else landscape.targets),
             levels=list(self.levels),
-            scale=_array(problem.scale.float()),
+            scale=self._given(problem.scale.float()),
             sizes=list(space.sizes),
             resources=resources,
         )
         self.center_losses = torch.tensor(self._engine.center_losses(), dtype=torch.float64)
+
+    def _given(self, tensor: Tensor) -> Any:
+        """A tensor in the form in which the extension takes it: an array in host memory."""
+        return tensor.detach().cpu().contiguous().numpy()
 
     def solve(self, indices: Sequence[int], guess: Guess, negligible: Tensor | None = None) -> Radii:
         """See `Engine.solve`."""
@@ -81,7 +81,8 @@ class CompiledEngine:
     def refine(self, indices: Sequence[int], known: Radii, rtol: float) -> Radii:
         """See `Engine.refine`."""
         guess = Guess.generic(len(self.levels), len(self._problem.cutoffs), 1.0)  # not used: brackets are known
-        brackets = {name: self._on_all_levels(getattr(known, name), name) for name in _BRACKET_FIELDS}
+        everywhere = with_scouts(known, self.levels)
+        brackets = {name: getattr(everywhere, name).flatten(0, 1).numpy() for name in _BRACKET_FIELDS}
         settings = self._problem.settings.for_refinement()
         found = self._search(indices, self._targets(guess, rtol), settings, [], brackets)
         return found.only(known.levels)
@@ -89,14 +90,6 @@ class CompiledEngine:
     def _targets(self, guess: Guess, rtol: float) -> Targets:
         cutoffs = self._problem.cutoffs
         return Targets.of(self.center_losses, cutoffs, self.levels, guess, rtol, self._scouts)
-
-    def _on_all_levels(self, values: Tensor, name: str) -> NDArray[Any]:
-        """Values [L, C, n] of the landscape's levels as [T, n] of all levels; scouts are marked as finished."""
-        rows = [self.levels.index(level) for level in self._problem.landscape.levels]
-        finished = Status.CENTER_OUTSIDE.code if name == "status_code" else 0
-        everywhere = torch.full((len(self.levels), *values.shape[1:]), finished, dtype=values.dtype)
-        everywhere[rows] = values
-        return everywhere.flatten(0, 1).numpy()
 
     def _search(
         self,
@@ -152,15 +145,6 @@ def native_settings(settings: SearchSettings) -> Any:
     )
 
 
-def _scouts(levels: tuple[int, ...]) -> tuple[int, ...]:
-    scouts = []
-    for smaller, level in zip((0, *levels), levels, strict=False):
-        scout = level // _SCOUT_SHARE
-        if scout >= max(_MIN_SCOUT, 2 * smaller):  # the level below already predicts as well as a scout of its size
-            scouts.append(scout)
-    return tuple(scouts)
-
-
 def compiled_extension() -> Any:
     """The compiled extension module, loaded on first use."""
     # Here, after torch, so that the process has one OpenMP runtime.
@@ -179,7 +163,3 @@ def unsupported_mlp(problem: RayProblem) -> str | None:
 def _read(problem: RayProblem) -> tuple[Mlp, str]:
     mlp = read_mlp(problem.landscape.model, problem.landscape.inputs)
     return mlp, read_loss(problem.landscape.loss_fn, problem.landscape.targets, mlp)
-
-
-def _array(tensor: Tensor) -> NDArray[np.float32]:
-    return tensor.detach().cpu().contiguous().numpy()

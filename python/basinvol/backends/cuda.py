@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from torch import Tensor
 
 from .compiled import CompiledEngine, compiled_extension, unsupported_mlp
 from .problem import Engine, RayProblem, Resources
@@ -56,9 +59,19 @@ class CudaEngine(CompiledEngine):
 
     def __init__(self, problem: RayProblem, resources: Resources, precision: str, device: int) -> None:
         extension = compiled_extension()
+        on = problem.landscape.device
+        if on.type == "cuda":
+            # The extension has a stream of its own, which must not run ahead of torch's, and takes the memory that is
+            # free: what torch keeps for later is not.
+            torch.cuda.current_stream(on).synchronize()
+            torch.cuda.empty_cache()
         budget = resources.memory_budget or 0  # 0: what is free
         given = extension.CudaResources(device, budget, precision)
         super().__init__(problem, extension.CudaMlpRays, given)
+
+    def _given(self, tensor: Tensor) -> Any:
+        """What lies on a device stays there: the extension reads it by its `__cuda_array_interface__`."""
+        return tensor.detach().contiguous() if tensor.is_cuda else super()._given(tensor)
 
     @property
     def description(self) -> str:

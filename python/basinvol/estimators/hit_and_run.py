@@ -32,7 +32,7 @@ class Options:
     Attributes:
         num_walkers: K, in `num_groups` independent groups whose spread is the error.
         num_groups: G, the number of these groups.
-        num_steps: steps of every walker in every ball; the first third is not counted. Default 20 + P.
+        num_steps: steps of every walker in every ball; the first half is not counted. Default 20 + 2 P.
     """
 
     num_walkers: int = 256
@@ -100,7 +100,7 @@ class _Walk:
         self._x = torch.zeros((options.num_walkers, task.space.dim), dtype=torch.float64)
         self._radius = min(inner, task.measure.radius_max(task.space.dim))
         self._shape = torch.eye(task.space.dim, dtype=torch.float64)
-        self._steps = options.num_steps or 20 + task.space.dim
+        self._steps = options.num_steps or 20 + 2 * task.space.dim
 
     def run(self) -> Tensor:
         """The log of the measure, from each group. [G] float64"""
@@ -115,7 +115,7 @@ class _Walk:
             samples = []
             for step in range(self._steps):
                 x = self._step(x)
-                if step >= self._steps // 3:  # the first third lets walkers spread from the ball before
+                if step >= self._steps // 2:  # the first half lets walkers spread from the ball before
                     samples.append(x)
             points = torch.stack(samples)
             self.r_hat = self._r_hat(points)

@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .radii import DEFAULT_SLOPE, Radii, Status
 from .ray_search import RUNNING, Queries
@@ -13,25 +14,41 @@ from .trace import Trace
 
 
 class Recording:
-    """Keeps the evaluations of a search as they are made."""
+    """Keeps the evaluations of a search as they are made, where they are made: a search on a device does not wait."""
 
     def __init__(self, num_levels: int) -> None:
         self._num_levels = num_levels
-        self._parts = [Trace.empty(num_levels)]
+        self._queries: list[Queries] = []
+        self._losses: list[Tensor] = []
 
     def add(self, queries: Queries, losses: Tensor) -> None:
-        """Keeps losses [A, any number of levels]; columns above a query's level were not evaluated."""
-        # In a trace NaN means "not evaluated", so a loss that is NaN is kept as infinity.
-        losses, level = losses.cpu(), queries.level.cpu()
-        is_evaluated = torch.arange(losses.shape[1]) <= level[:, None]
-        failed = is_evaluated & torch.isnan(losses)
-        kept = torch.full((len(losses), self._num_levels), math.nan, dtype=torch.float64)
-        kept[:, : losses.shape[1]] = torch.where(failed, math.inf, losses)
-        self._parts.append(Trace(queries.rays.cpu(), queries.radius.cpu(), kept))
+        """Keeps losses [A, any number of levels]; columns above a query's level were not evaluated.
+
+        The tensors are kept themselves, not copies of them, and must not be written to afterwards.
+        """
+        self._queries.append(queries)
+        self._losses.append(losses)
 
     def trace(self) -> Trace:
-        """All evaluations kept so far, ray by ray."""
-        return Trace.joined(self._parts)
+        """All evaluations kept so far, ray by ray, on the CPU."""
+        if not self._queries:
+            return Trace.empty(self._num_levels)
+        missing = [self._num_levels - losses.shape[1] for losses in self._losses]
+        padded = [F.pad(part, (0, few), value=math.nan) for part, few in zip(self._losses, missing, strict=True)]
+        # One copy of each kind from the device, whatever the number of evaluations.
+        losses, level, rays, radius = (
+            torch.cat(parts).cpu()
+            for parts in (
+                padded,
+                [queries.level for queries in self._queries],
+                [queries.rays for queries in self._queries],
+                [queries.radius for queries in self._queries],
+            )
+        )
+        is_evaluated = torch.arange(self._num_levels) <= level[:, None]
+        # In a trace NaN means "not evaluated", so a loss that is NaN is kept as infinity.
+        losses = torch.where(is_evaluated & torch.isnan(losses), math.inf, losses)
+        return Trace.joined([Trace(rays, radius, losses)])
 
 
 def known_radii(

@@ -8,14 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from basin_triton import BLOCK_ROWS, First, RowBlocks, fused_mlp, linear, loss_head, materialize, reduce
+from basin_triton import BLOCK_ROWS, First, Pieces, RowBlocks, fused_mlp, linear, loss_head, materialize, reduce
 
 from ..mlp import LinearLayer
 from .directions import DeviceDirections
-from .mlp import DeviceMlp, Place
-
-# Limit for moves of the first weight that are held while they are multiplied, and for activations between two layers.
-_SCRATCH_BYTES = 256 * 2**20
+from .mlp import DeviceMlp
 
 
 def center_losses(mlp: DeviceMlp) -> Tensor:
@@ -164,11 +161,11 @@ class RayBlock:
         count, rows, width = len(self._directions), *self._base.shape
         shift = torch.empty((count, rows, width), dtype=torch.float32, device=mlp.device)
         all_rows = torch.full((count,), rows, dtype=torch.int32, device=mlp.device)
-        step = max(1, _SCRATCH_BYTES // (4 * place.size))
+        step = max(1, mlp.scratch_bytes // (4 * place.size))
         for start in range(0, count, step):
             active = torch.arange(start, min(start + step, count), dtype=torch.int32, device=mlp.device)
             moves = torch.empty((len(active), place.size), dtype=torch.float32, device=mlp.device)
-            self._materialize(moves, place, active, None)
+            self._materialize(moves, mlp.first_pieces, active, None)
             weight = moves.view(len(active), width, -1)
             part = shift[start : start + len(active)]
             linear(self._inputs, weight, None, active, all_rows, precision=mlp.precision, out=part)
@@ -178,23 +175,22 @@ class RayBlock:
         """All parameters but the first weight at center + radius x move. [A, row_size]"""
         mlp = self._mlp
         parameters = torch.empty((len(active), mlp.row_size), dtype=torch.float32, device=mlp.device)
-        for place in mlp.places.values():
-            self._materialize(parameters[:, place.at : place.at + place.size], place, active, radius)
+        self._materialize(parameters, mlp.rest_pieces, active, radius)
         return parameters
 
-    def _materialize(self, out: Tensor, place: Place, active: Tensor, radius: Tensor | None) -> None:
-        mlp, part, directions = self._mlp, slice(place.offset, place.offset + place.size), self._directions
+    def _materialize(self, out: Tensor, pieces: Pieces, active: Tensor, radius: Tensor | None) -> None:
+        mlp, directions = self._mlp, self._directions
         materialize(
             out,
-            mlp.scale[part],
+            pieces,
+            mlp.scale,
             active,
             directions.index,
             directions.inverse_norm,
             seed=mlp.problem.directions.seed,
-            tensor=place.tensor,
-            center=None if radius is None else mlp.center[part],
+            center=None if radius is None else mlp.center,
             radius=radius,
-            normals=None if directions.normals is None else directions.normals[:, part],
+            normals=directions.normals,
         )
 
     def _weight(self, layer: LinearLayer, parameters: Tensor) -> Tensor:
@@ -219,4 +215,4 @@ class RayBlock:
         """The number of blocks of rows whose activations between two layers fit into the scratch space."""
         mlp = self._mlp
         width = max((len(layer.weight) for layer in mlp.layers[1:]), default=1)
-        return max(1, _SCRATCH_BYTES // (8 * count * width * BLOCK_ROWS))
+        return max(1, mlp.scratch_bytes // (8 * count * width * BLOCK_ROWS))

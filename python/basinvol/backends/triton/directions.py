@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from basin_triton import square_norms
+from basin_triton import Pieces, square_norms
 
 from ...model.directions import Directions
 
@@ -30,20 +30,21 @@ class DeviceDirections:
     normals: Tensor | None = None
 
     @classmethod
-    def of(cls, directions: Directions, indices: Sequence[int], device: torch.device) -> DeviceDirections:
-        """The directions of these indices, on this device.
+    def of(cls, directions: Directions, indices: Sequence[int], pieces: Pieces) -> DeviceDirections:
+        """The directions of these indices, on the device of the pieces.
 
         Args:
             directions: the seed and the space.
             indices: which of them. [S]
-            device: where the tensors are put.
+            pieces: all tensors of the space, in pieces.
         """
+        device = pieces.table.device
         index = torch.tensor(list(indices), dtype=torch.int64, device=device)
         if directions.generator == "legacy":
             normals = torch.stack([directions.normals(i) for i in indices])
             norms = torch.linalg.vector_norm(normals, dim=1, dtype=torch.float64)
             return cls(indices, index, 1.0 / norms.to(device), normals.to(device))
-        norms = square_norms(directions.seed, index, directions.space.sizes).sqrt()
+        norms = square_norms(directions.seed, index, pieces).sqrt()
         return cls(indices, index, 1.0 / norms)
 
     def __len__(self) -> int:

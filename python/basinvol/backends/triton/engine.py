@@ -16,13 +16,13 @@ from ...search.radii import Guess, Radii
 from ...search.targets import Targets
 from ..mlp import Mlp
 from ..problem import BackendUnavailable, RayProblem
+from ..scouts import scouts_of, with_scouts
 from .block import RayBlock, center_losses
 from .directions import DeviceDirections
+from .memory import kept_bytes, scratch_bytes
 from .mlp import DeviceMlp
 from .search import DeviceSearch
 
-# Share of the memory that is free when the problem is ready; the rest is for scratch and for torch's own allocator.
-_SHARE_OF_FREE = 0.7
 # A proof takes this share of the rows first, then as many again as it has taken. Reasoned from proofs on a CPU, which
 # need 6 to 10 % of the rows.
 _FIRST_SHARE = 32
@@ -43,9 +43,12 @@ class DeviceEngine:
     def __init__(self, problem: RayProblem, mlp: Mlp, loss: str, precision: str, memory_budget: int | None) -> None:
         self._problem = problem
         self._precision = precision
-        self.levels = problem.landscape.levels
+        self._scouts = scouts_of(problem.landscape.levels)
+        self.levels = tuple(sorted((*problem.landscape.levels, *self._scouts)))
+        scratch = scratch_bytes(problem.landscape.device, memory_budget)
         with self._current():
-            self._mlp = DeviceMlp(problem, mlp, loss, "tf32x3" if precision == "tf32" else precision)
+            products = "tf32x3" if precision == "tf32" else precision
+            self._mlp = DeviceMlp(problem, mlp, loss, products, self.levels, scratch)
             self.center_losses = center_losses(self._mlp).cpu()
         self._hardest_first = torch.arange(self.levels[-1], device=problem.landscape.device)
         self._block_size = self._plan(memory_budget)
@@ -70,21 +73,22 @@ class DeviceEngine:
     def refine(self, indices: Sequence[int], known: Radii, rtol: float) -> Radii:
         """See `Engine.refine`."""
         guess = Guess.generic(len(self.levels), len(self._problem.cutoffs), 1.0)  # not used: brackets are known
+        everywhere = with_scouts(known, self.levels)
         parts = []
         for position, block in zip(self._blocks(range(len(indices))), self._blocks(indices), strict=True):
             with self._current():
                 search, rays = self._start(block, guess, rtol, self._problem.settings.for_refinement())
-                search.restore(known.take(torch.tensor(position)))
+                search.restore(everywhere.take(torch.tensor(position)))
                 self._run(search, rays)
                 parts.append(dataclasses.replace(search.radii(), trace=search.recording.trace()))
-        return Radii.concatenate(parts)
+        return Radii.concatenate(parts).only(known.levels)
 
     def learn_order(self, indices: Sequence[int], radii: Sequence[float]) -> None:
         """See `Engine.learn_order`."""
         device = self._problem.landscape.device
         losses = torch.empty((len(indices), self.levels[-1]), dtype=torch.float32, device=device)
         with self._current():
-            rays = DeviceDirections.of(self._problem.directions, indices, device)
+            rays = DeviceDirections.of(self._problem.directions, indices, self._mlp.all_pieces)
             RayBlock(self._mlp, rays).summed_losses(torch.tensor(radii, dtype=torch.float64, device=device), losses)
         hardness = losses.nan_to_num(nan=torch.finfo(torch.float32).max).double().sum(dim=0)
         self._hardest_first = hardness.argsort(descending=True, stable=True)
@@ -109,8 +113,9 @@ class DeviceEngine:
         self, block: Sequence[int], guess: Guess, rtol: float, settings: SearchSettings | None = None
     ) -> tuple[DeviceSearch, DeviceDirections]:
         device = self._problem.landscape.device
-        targets = Targets.of(self.center_losses, self._problem.cutoffs, self.levels, guess, rtol).to(device)
-        rays = DeviceDirections.of(self._problem.directions, block, device)
+        cutoffs = self._problem.cutoffs
+        targets = Targets.of(self.center_losses, cutoffs, self.levels, guess, rtol, self._scouts).to(device)
+        rays = DeviceDirections.of(self._problem.directions, block, self._mlp.all_pieces)
         return DeviceSearch(targets, settings or self._problem.settings, len(block), 1.0 / rays.inverse_norm), rays
 
     def _run(self, search: DeviceSearch, rays: DeviceDirections, block: _Taken | None = None) -> None:
@@ -194,16 +199,13 @@ class DeviceEngine:
     def _plan(self, memory_budget: int | None) -> int:
         """The number of directions that fit into the memory together."""
         device, needed = self._problem.landscape.device, self._mlp.bytes_per_ray()
-        if memory_budget is None:
-            memory_budget = 2**30
-            if device.type == "cuda":
-                memory_budget = int(_SHARE_OF_FREE * torch.cuda.mem_get_info(device)[0])
-        if needed > memory_budget:
+        allowed = kept_bytes(device, memory_budget)
+        if needed > allowed:
             raise BackendUnavailable(
-                f"one direction needs {needed / 2**30:.2f} GiB on {device} and {memory_budget / 2**30:.2f} GiB may be "
+                f"one direction needs {needed / 2**30:.2f} GiB on {device} and {allowed / 2**30:.2f} GiB may be "
                 "used: measure fewer examples, free memory, or choose backend='reference'."
             )
-        return min(memory_budget // needed, MAX_RAYS)
+        return min(allowed // needed, MAX_RAYS)
 
     def _blocks(self, indices: Sequence[int]) -> list[Sequence[int]]:
         return [indices[i : i + self._block_size] for i in range(0, len(indices), self._block_size)]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from basin_triton import MAX_OUTPUTS, MAX_WIDTH, LayerTable, RowBlocks, linear
+from basin_triton import MAX_OUTPUTS, MAX_WIDTH, LayerTable, Pieces, RowBlocks, linear
 
 from ..mlp import Mlp
 from ..problem import RayProblem
@@ -37,13 +37,17 @@ class DeviceMlp:
         problem: the landscape, center and scale.
         mlp, loss: the perceptron and the name of the loss that were read from it.
         precision: precision of all products but those that only propose, see `basin_triton.linear`.
+        levels: numbers of examples, scouts included. [L]
+        scratch_bytes: see `memory.scratch_bytes`.
     """
 
-    def __init__(self, problem: RayProblem, mlp: Mlp, loss: str, precision: str) -> None:
+    def __init__(
+        self, problem: RayProblem, mlp: Mlp, loss: str, precision: str, levels: tuple[int, ...], scratch_bytes: int
+    ) -> None:
         landscape = problem.landscape
         self.problem, self.layers, self.loss, self.precision = problem, mlp.layers, loss, precision
         self.device = landscape.device
-        self.levels = landscape.levels
+        self.levels, self.scratch_bytes = levels, scratch_bytes
         self.inputs = landscape.inputs.flatten(1).contiguous()
         self.targets = landscape.targets.contiguous()
         # The outputs of a last layer that the loss head does not compute are stored, and read as logits.
@@ -100,3 +104,11 @@ class DeviceMlp:
         self.first_place = None
         if first.weight_name in where:
             self.first_place = Place(*where[first.weight_name], 0)
+        self.first_pieces, self.rest_pieces, self.all_pieces = (
+            Pieces.of([(place.tensor, place.offset, place.size, place.at) for place in some], self.device)
+            for some in (
+                [] if self.first_place is None else [self.first_place],
+                self.places.values(),
+                [Place(*part, 0) for part in where.values()],
+            )
+        )
