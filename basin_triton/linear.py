@@ -20,15 +20,11 @@ import triton.language as tl
 from torch import Tensor
 
 from .activations import ACTIVATIONS, activate
+from .tiles import Tile, tile_of
 
 # The names of precisions, and what Triton calls them. fp32: products in float32. tf32x3: three tensor core products of
 # split operands, as exact as float32. tf32: one tensor core product, which may only propose radii.
 PRECISIONS = {"fp32": "ieee", "tf32x3": "tf32x3", "tf32": "tf32"}
-
-# Rows, outputs and depth of a tile, warps and pipeline stages. These are the largest that compile without spills on
-# sm_80 and sm_90. They have not been timed on a device.
-_TILES = {"fp32": (128, 64, 16, 8, 3), "tf32x3": (128, 64, 32, 8, 3), "tf32": (128, 64, 32, 8, 3)}
-_NARROW = 16  # layers with at most this many outputs get tiles with this many
 
 
 @dataclass(frozen=True)
@@ -152,6 +148,7 @@ def linear(
     activation: str = "identity",
     precision: str = "fp32",
     out: Tensor | None = None,
+    tile: Tile | None = None,
 ) -> Tensor:
     """Return activation(inputs weight' + bias) for every active direction. [A, R, J] float32
 
@@ -166,6 +163,7 @@ def linear(
         activation: "identity", "relu", "tanh" or "gelu".
         precision: "fp32", "tf32x3" or "tf32"; see `PRECISIONS`.
         out: Where to write the result. It is allocated if it is not given.
+        tile: How to cut the product, if not as `tiles.tile_of` says.
 
     Raises:
         ValueError: An unknown activation or precision, or a weight whose shape does not fit the inputs.
@@ -183,8 +181,8 @@ def linear(
         out = torch.empty((count, rows, outputs), dtype=torch.float32, device=weight.device)
     if count == 0 or rows == 0:
         return out
-    bm, bn, bk, warps, stages = tile(precision, outputs, first is not None)
-    grid = (triton.cdiv(rows, bm) * triton.cdiv(outputs, bn), count)
+    tile = tile or tile_of(precision, outputs, first is not None, weight.device)
+    grid = (triton.cdiv(rows, tile.rows) * triton.cdiv(outputs, tile.outputs), count)
     _linear_kernel[grid](
         out,
         read,
@@ -205,28 +203,14 @@ def linear(
         FIRST_HAS_BIAS=first is not None and first.bias is not None,
         FIRST_ACTIVATION="identity" if first is None else first.activation,
         PRECISION=PRECISIONS[precision],
-        BM=bm,
-        BN=bn,
-        BK=bk,
-        num_warps=warps,
-        num_stages=stages,
+        BM=tile.rows,
+        BN=tile.outputs,
+        BK=tile.depth,
+        num_warps=tile.warps,
+        num_stages=tile.stages,
         enable_fp_fusion=True,
     )
     return out
-
-
-def tile(precision: str, outputs: int, is_second: bool = False) -> tuple[int, int, int, int, int]:
-    """Return the rows, outputs and depth of a tile, the number of warps, and the number of pipeline stages.
-
-    Args:
-        precision: One of `PRECISIONS`.
-        outputs: The number of outputs of the layer. Narrow layers get narrow tiles.
-        is_second: Whether the inputs are first activations, which are computed as they are loaded.
-    """
-    bm, bn, bk, warps, stages = _TILES[precision]
-    if is_second and precision == "tf32x3":
-        bk = 16  # splitting operands that were just computed takes more registers
-    return bm, _NARROW if outputs <= _NARROW else bn, bk, warps, stages
 
 
 def first_arguments(first: First | None, unused: Tensor) -> tuple[Tensor | int, ...]:

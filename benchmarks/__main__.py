@@ -127,13 +127,14 @@ def moves_of(case: Case, directions: bv.Directions) -> tuple[list[list[torch.Ten
     return moves, directions.norms(indices).tolist()
 
 
-def check(case: Case, radii: bv.Radii, moves: list[list[torch.Tensor]]) -> None:
+def check(case: Case, radii: bv.Radii, moves: list[list[torch.Tensor]], num_rays: int = NUM_CHECKED) -> None:
     """Recompute the brackets of some rays in float64: inside at the lower end, outside at the upper, to float32 noise.
 
     Args:
         case: What is measured.
         radii: The radii for all levels, cutoffs and directions. [L, cutoffs, D]
         moves: scale x direction for the rays that are checked, as tensors shaped like the parameters.
+        num_rays: How many rays are checked.
 
     Raises:
         SystemExit: A bracket does not hold.
@@ -145,7 +146,7 @@ def check(case: Case, radii: bv.Radii, moves: list[list[torch.Tensor]]) -> None:
     for row, size in enumerate(case.levels):
         perturbed = Perturbed(model, case.loss_fn, case.inputs[:size].double(), targets[:size])
         for column, cutoff in enumerate(case.cutoffs):
-            for ray in range(NUM_CHECKED):
+            for ray in range(num_rays):
                 with torch.no_grad():
                     move = [part.double() for part in moves[ray]]
                     below = perturbed.loss(move, float(radii.lower[row, column, ray]))

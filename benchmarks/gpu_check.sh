@@ -1,62 +1,127 @@
 #!/usr/bin/env bash
-# Builds, tests, sanitizes and measures on a machine with a CUDA device, in at most 9 minutes. It needs no network.
+# What to run on a machine with a CUDA device, in three parts of at most ten minutes each, in any order. No network.
 #
-#     benchmarks/gpu_check.sh [build|test|sanitize|bench|all] [RESULTS]
+#     benchmarks/gpu_check.sh contact|sanitize|tune [RESULTS]
 #
-# It needs PyTorch 2.11 or newer, Triton 3.6 or newer, a CUDA toolkit, cmake, ninja, pybind11, scikit-build-core and
-# pytest in the environment of `python3`. It writes gpu.jsonl and a log of each step to RESULTS (default
-# benchmarks/results).
+# contact   builds; every kernel against float64; the GPU tests; the cases that have goals
+# sanitize  memcheck and racecheck on small networks; the bias of deep products; a profile of the heaviest kernels
+# tune      a sweep of tiles; all cases and precisions, and PyTorch's ways to find radii
+#
+# It needs PyTorch 2.11 or newer, Triton 3.6 or newer, cmake, ninja, pybind11, scikit-build-core and pytest in the
+# environment of `python3`, and nvcc for the CUDA engine. Each part writes gpu_PART.jsonl, one line for every
+# measurement or failure as it is made, and gpu_PART.log to RESULTS (default benchmarks/results), and fails if any of its
+# steps does. BASINVOL_GPU_REHEARSAL=1 runs the same steps at small sizes in Triton's interpreter, without a device.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-step=${1:-all}
-results=$(mkdir -p "${2:-benchmarks/results}" && cd "${2:-benchmarks/results}" && pwd)
+part=${1:-}
 site=${TMPDIR:-/tmp}/basinvol-gpu-check
-deadline=$((SECONDS + 540))
-failed=0
+for folder in /usr/local/cuda/bin /opt/cuda/bin; do [[ -x $folder/nvcc ]] && PATH=$PATH:$folder; done
 
-# run NAME SECONDS COMMAND...: runs one step and writes its log, within the limit of the step and that of the script.
-run() {
+# A step of each part: installs into a separate folder, so that the environment is left as it was, and not again while
+# the sources are the same.
+install() {
+  local sources
+  sources=$(find csrc python basin_triton CMakeLists.txt pyproject.toml -type f ! -name '*.pyc' ! -name '*.so' -print0 |
+    sort -z | xargs -0 cat | sha1sum)
+  [[ -f $site/built && $(<"$site/built") == "$sources $1" ]] && return 0
+  rm -rf "$site"
+  python3 -m pip install --quiet --no-build-isolation --no-deps --no-index --upgrade --target "$site" \
+    --config-settings=cmake.define.BASINVOL_CUDA="$1" . && echo "$sources $1" >"$site/built"
+}
+
+case $part in
+  contact | sanitize | tune) ;;
+  install)
+    install "$2"
+    exit
+    ;;
+  *)
+    echo "usage: benchmarks/gpu_check.sh contact|sanitize|tune [RESULTS]" >&2
+    exit 64
+    ;;
+esac
+results=$(mkdir -p "${2:-benchmarks/results}" && cd "${2:-benchmarks/results}" && pwd)
+lines=$results/gpu_$part.jsonl
+log=$results/gpu_$part.log
+deadline=$((SECONDS + 570))
+failed=0
+most_log=2000000 # bytes of a step's output that are kept
+
+export PYTHONUNBUFFERED=1
+if [[ ${BASINVOL_GPU_REHEARSAL:-} == 1 ]]; then export TRITON_INTERPRET=1; else nvidia-smi -L || true; fi
+
+# step NAME SECONDS COMMAND...: one step within its own limit and that of the part; its end is a line of its own.
+step() {
   local name=$1 limit=$2 left=$((deadline - SECONDS))
   shift 2
-  if ((left <= 5)); then
+  if ((left <= 15)); then
+    echo "{\"step\": \"$name\", \"name\": \"end\", \"ok\": false, \"reason\": \"not begun: no time left\"}" >>"$lines"
     echo "== $name: no time left"
     failed=1
+    return 1
+  fi
+  local started=$SECONDS output
+  output=$(mktemp)
+  timeout -s INT -k 10 $((limit < left ? limit : left)) "$@" >"$output" 2>&1
+  local code=$?
+  { echo "== $name"; tail -c $most_log "$output"; } >>"$log"
+  echo "== $name: exit code $code, $((SECONDS - started)) s"
+  tail -n "$([[ $code == 0 ]] && echo 3 || echo 25)" "$output" | cut -c1-400
+  rm -f "$output"
+  echo "{\"step\": \"$name\", \"name\": \"end\", \"ok\": $([[ $code == 0 ]] && echo true || echo false)," \
+    "\"exit_code\": $code, \"wall_s\": $((SECONDS - started))}" >>"$lines"
+  ((code == 0)) || failed=1
+  return $code
+}
+
+build() {
+  local script=benchmarks/gpu_check.sh
+  if [[ ${BASINVOL_GPU_REHEARSAL:-} == 1 ]]; then
+    step "build without CUDA" 240 $script install OFF
     return
   fi
-  local started=$SECONDS
-  timeout $((limit < left ? limit : left)) "$@" >"$results/gpu_$name.log" 2>&1
-  local code=$?
-  echo "== $name: exit code $code, $((SECONDS - started)) s"
-  tail -n "$([[ $code == 0 ]] && echo 12 || echo 40)" "$results/gpu_$name.log"
-  ((code == 0)) || failed=1
+  step "build with CUDA" 240 $script install ON && return
+  # The Triton engine needs no nvcc; that the other one is missing stays a failure.
+  step "build without CUDA" 120 $script install OFF
 }
 
-# Installs into a separate folder, so that the environment is left as it was.
-build() {
-  run build 180 python3 -m pip install --quiet --no-build-isolation --no-deps --no-index --upgrade --target "$site" \
-    --config-settings=cmake.define.BASINVOL_CUDA=ON .
+run() { step "$1" "$2" python3 -m benchmarks.gpu "$1" --out "$lines" "${@:3}"; }
+
+contact() {
+  run smoke 90
+  step tests 200 python3 -m benchmarks.gpu.tests --out "$lines" --log "$log" --seconds 150
+  run goals 240
 }
-check() { run test 100 python3 -m pytest -q -p no:cacheprovider tests/kernels -m gpu; }
-triton() { run triton 120 python3 -m pytest -q -p no:cacheprovider tests/kernels -k "triton and not compile"; }
+
 sanitize() {
+  local tool engine graphs
+  if ! command -v compute-sanitizer >/dev/null; then
+    echo '{"step": "sanitizer", "name": "end", "ok": false, "reason": "compute-sanitizer is not on the path"}' >>"$lines"
+    failed=1
+  fi
+  # Kernels are compiled before the sanitizer watches; torch's cache would hide what is read beyond an allocation.
+  run small 90
+  export PYTORCH_NO_CUDA_MEMORY_CACHING=1
   for tool in memcheck racecheck; do
-    run "$tool" 60 compute-sanitizer --tool "$tool" --error-exitcode 1 python3 -m benchmarks.gpu_small
+    command -v compute-sanitizer >/dev/null || break
+    for engine in "cuda 1" "cuda 0" "triton 1"; do
+      read -r engine graphs <<<"$engine"
+      BASINVOL_CUDA_GRAPHS=$graphs step "$tool of $engine, graphs $graphs" 90 compute-sanitizer --tool $tool \
+        --report-api-errors no --error-exitcode 1 python3 -m benchmarks.gpu small --engine "$engine" --out "$lines"
+    done
   done
+  unset PYTORCH_NO_CUDA_MEMORY_CACHING
+  run bias 90
+  run profile 90
 }
-bench() { run bench 200 python3 -m benchmarks.gpu --out "$results/gpu.jsonl"; }
 
-export PYTHONPATH=$site:$PWD PYTHONUNBUFFERED=1
-nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || { echo "no CUDA device"; exit 2; }
-case $step in
-  build) build ;;
-  test) check; triton ;;
-  sanitize) sanitize ;;
-  bench) bench ;;
-  all)
-    # The sanitizer runs last and takes the time that is left. The table is still printed at the end.
-    build; check; triton; bench; sanitize
-    tail -n 30 "$results/gpu_bench.log"
-    ;;
-  *) echo "unknown step $step: build, test, sanitize, bench or all"; exit 2 ;;
-esac
+tune() {
+  run tune 260 --seconds 220
+  run table 300 --seconds 200
+}
+
+build
+export PYTHONPATH=$site:$PWD
+$part
+echo "== $part: $([[ $failed == 0 ]] && echo "every step passed" || echo "a step failed"); results in $lines"
 exit $failed

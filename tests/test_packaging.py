@@ -45,7 +45,13 @@ def test_importing_the_package_does_not_import_torch_or_triton() -> None:
     assert done.stdout.strip()
 
 
-@pytest.mark.parametrize("module", sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py")))
+@pytest.mark.parametrize(
+    "module",
+    sorted(
+        ".".join(path.relative_to(ROOT / "benchmarks").with_suffix("").parts)
+        for path in (ROOT / "benchmarks").rglob("*.py")
+    ),
+)
 def test_benchmarks_import_what_there_is(module: str) -> None:
     pytest.importorskip("triton", reason="benchmarks.gpu needs it, and it is not installed on this platform")
     done = subprocess.run(

@@ -69,12 +69,13 @@ PYBIND11_MODULE(_native, m) {
 
 #ifdef BASINVOL_WITH_CUDA
   py::class_<CudaResources>(m, "CudaResources")
-      .def(py::init([](int device, std::int64_t memory_budget, std::string precision) {
+      .def(py::init([](int device, std::int64_t memory_budget, std::string precision, bool uses_graphs) {
              CudaResources resources{device, memory_budget};
              resources.precision = std::move(precision);
+             if (!uses_graphs) resources.graph_operations = 0.0;
              return resources;
            }),
-           "device"_a, "memory_budget"_a, "precision"_a);
+           "device"_a, "memory_budget"_a, "precision"_a, "uses_graphs"_a = true);
   using BoundCuda = BoundEngine<cuda::Engine, CudaResources>;
   bind_engine<BoundCuda, CudaResources>(m, "CudaMlpRays").def("description", [](const BoundCuda& rays) {
     return rays.engine().description();

@@ -30,6 +30,7 @@ compact, fused_mlp, linear, loss_head, materialize, normals, reduce, search_step
     for name in ("compact", "fused_mlp", "linear", "loss_head", "materialize", "normals", "reduce", "search_step")
 )
 ACTIVATIONS = importlib.import_module("basin_triton.activations").ACTIVATIONS
+tile_of = importlib.import_module("basin_triton.tiles").tile_of
 
 # Types of the arguments by name; what is not here is a size or a stride.
 _FLOATS = "center scale normals inputs parameters weight bias base shift first_bias per_row"  # float32
@@ -136,15 +137,15 @@ def _linear_variants() -> Iterator[Variant]:
     # Every tile with the largest activations, from all three kinds of inputs; then the other activations once.
     kinds = [("identity", None), ("gelu", None), ("gelu", "tanh")]
     chosen = {
-        (precision, linear.tile(precision, outputs, kind[1] is not None), *kind)
+        (precision, tile_of(precision, outputs, kind[1] is not None), *kind)
         for precision, outputs, kind in itertools.product(linear.PRECISIONS, (16, 64), kinds)
     }
-    chosen |= {("tf32x3", linear.tile("tf32x3", 64, True), kind, kind) for kind in ACTIVATIONS}
-    for precision, (bm, bn, bk, warps, stages), activation, first in sorted(chosen, key=str):
+    chosen |= {("tf32x3", tile_of("tf32x3", 64, True), kind, kind) for kind in ACTIVATIONS}
+    for precision, tile, activation, first in sorted(chosen, key=str):
         constants = {
-            "BM": bm,
-            "BN": bn,
-            "BK": bk,
+            "BM": tile.rows,
+            "BN": tile.outputs,
+            "BK": tile.depth,
             "PRECISION": linear.PRECISIONS[precision],
             "HAS_BIAS": activation != "identity" or first is not None,
             "ACTIVATION": activation,
@@ -152,8 +153,8 @@ def _linear_variants() -> Iterator[Variant]:
             "FIRST_HAS_BIAS": first is not None,
             "FIRST_ACTIVATION": first or "identity",
         }
-        name = f"linear {precision} {bm}x{bn}x{bk} {activation} after {first}"
-        options = {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True}
+        name = f"linear {precision} {tile.rows}x{tile.outputs}x{tile.depth} {activation} after {first}"
+        options = {"num_warps": tile.warps, "num_stages": tile.stages, "enable_fp_fusion": True}
         yield from _aligned_and_not(Variant(name, linear._linear_kernel, constants, {"out": "*fp32"}, options))
 
 

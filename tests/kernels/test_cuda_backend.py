@@ -61,8 +61,8 @@ def test_the_adapter_gives_the_engine_what_the_cpu_engine_gets(monkeypatch, trai
     """The two engines share their binding, so the CPU's can stand in; 0 bytes stands for all that is free."""
     resources = []
 
-    def resources_on(device: int, memory_budget: int, precision: str):
-        resources.append((device, memory_budget, precision))
+    def resources_on(device: int, memory_budget: int, precision: str, uses_graphs: bool):
+        resources.append((device, memory_budget, precision, uses_graphs))
         return _native.Resources(1, memory_budget or 2**30)
 
     stand_in = types.SimpleNamespace(
@@ -73,7 +73,10 @@ def test_the_adapter_gives_the_engine_what_the_cpu_engine_gets(monkeypatch, trai
     directions = bv.Directions(bv.ParameterSpace.of(trained), 8, generator="legacy")
     solver = bv.RaySolver(landscape, directions, [0.05, 0.1], backend="native", memory_budget=asked)
     engine = cuda.CudaBackend().prepare(solver.problem, bv.backends.Resources(1, asked))
-    assert resources == [(0, given, "fp32")]
+    assert resources == [(0, given, "fp32", True)]
+    monkeypatch.setenv("BASINVOL_CUDA_GRAPHS", "0")
+    cuda.CudaBackend().prepare(solver.problem, bv.backends.Resources(1, asked))
+    assert resources[1] == (0, given, "fp32", False)
     assert torch.equal(engine.center_losses, solver.engine.center_losses)
     guess = solver.generic_guess
     found, expected = engine.solve(range(8), guess), solver.engine.solve(range(8), guess)

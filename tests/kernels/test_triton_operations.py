@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 
 import pytest
@@ -24,7 +25,7 @@ from basin_triton import (
     reduce,
     square_norms,
 )
-from basin_triton.linear import tile
+from basin_triton.tiles import Tile, measured, tile_of
 from basinvol import _native
 
 # The interpreter computes with numpy, which warns of overflow, infinities and NaN where a device does not.
@@ -233,8 +234,34 @@ def test_activations_keep_large_infinite_and_missing_values_as_torch(activation:
         torch.testing.assert_close(out[0].cpu()[10].double(), expected[10], equal_nan=True)
 
 
+def test_tiles_are_those_measured_on_the_device_by_its_name(monkeypatch, tmp_path) -> None:
+    entry = {"device": "a card", "precision": "fp32", "kind": "second", "tile": [64, 128, 32, 4, 4]}
+    (tmp_path / "tiles.json").write_text(json.dumps([entry, {**entry, "device": "another", "tile": [1, 1, 1, 1, 1]}]))
+    monkeypatch.setattr("basin_triton.tiles._MEASURED", tmp_path / "tiles.json")
+    monkeypatch.setattr("basin_triton.tiles._name", lambda device: "a card")
+    measured.cache_clear()
+    try:
+        assert tile_of("fp32", 200, True, _DEVICE) == Tile(64, 128, 32, 4, 4)
+        assert tile_of("fp32", 10, True, _DEVICE) == Tile(64, 16, 32, 4, 4), "narrow layers keep narrow tiles"
+        assert tile_of("fp32", 200, False, _DEVICE) == tile_of("fp32", 200), "what was not measured is as it was"
+        monkeypatch.setenv("BASINVOL_MEASURED_TILES", "0")
+        measured.cache_clear()
+        assert tile_of("fp32", 200, True, _DEVICE) == tile_of("fp32", 200, True)
+    finally:
+        measured.cache_clear()
+
+
+def test_a_product_is_the_same_for_any_tile() -> None:
+    inputs, weight = torch.randn(70, 40, device=_DEVICE), torch.randn(1, 20, 40, device=_DEVICE)
+    active, rows = slots(0), torch.full((1,), 70, dtype=torch.int32, device=_DEVICE)
+    expected = inputs.double() @ weight[0].double().T
+    for tile in (Tile(64, 16, 16, 4, 2), Tile(128, 128, 32, 8, 3)):
+        found = linear(inputs, weight, None, active, rows, tile=tile)[0]
+        torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_tiles_beyond_the_rows_that_a_slot_wants_are_left_alone() -> None:
-    side = tile("fp32", 3)[0]
+    side = tile_of("fp32", 3).rows
     rows = side + 1
     inputs, weight = torch.randn(rows, 2, device=_DEVICE), torch.randn(3, 3, 2, device=_DEVICE)
     out = unset(3, rows, 3)

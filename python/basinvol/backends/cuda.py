@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
@@ -66,7 +67,9 @@ class CudaEngine(CompiledEngine):
             torch.cuda.current_stream(on).synchronize()
             torch.cuda.empty_cache()
         budget = resources.memory_budget or 0  # 0: what is free
-        given = extension.CudaResources(device, budget, precision)
+        # Tools that watch every launch do not see those of a graph.
+        uses_graphs = os.environ.get("BASINVOL_CUDA_GRAPHS") != "0"
+        given = extension.CudaResources(device, budget, precision, uses_graphs)
         super().__init__(problem, extension.CudaMlpRays, given)
 
     def _given(self, tensor: Tensor) -> Any:
