@@ -237,6 +237,7 @@ def test_activations_keep_large_infinite_and_missing_values_as_torch(activation:
 def test_tiles_are_those_measured_on_the_device_by_its_name(monkeypatch, tmp_path) -> None:
     entry = {"device": "a card", "precision": "fp32", "kind": "second", "tile": [64, 128, 32, 4, 4]}
     (tmp_path / "tiles.json").write_text(json.dumps([entry, {**entry, "device": "another", "tile": [1, 1, 1, 1, 1]}]))
+    monkeypatch.delenv("BASINVOL_MEASURED_TILES", raising=False)
     monkeypatch.setattr("basin_triton.tiles._MEASURED", tmp_path / "tiles.json")
     monkeypatch.setattr("basin_triton.tiles._name", lambda device: None if device is None else "a card")
     measured.cache_clear()
