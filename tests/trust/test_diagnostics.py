@@ -159,6 +159,20 @@ def test_rays_that_are_dropped_do_not_shift_the_spread_onto_skipped_ones():
     assert found.z == pytest.approx(deviation / math.sqrt(2 * math.log(79)), rel=1e-10)
 
 
+def test_weights_far_below_the_others_do_no_harm_and_those_far_above_do():
+    """A fifth of the weights are e^-50 of the others, as where a proposal also goes where the basin is short."""
+    count, dim = 500, 10
+    log_weights = 0.2 * torch.randn(count, dtype=torch.float64)
+    low, high = log_weights.clone(), log_weights.clone()
+    low[::5] -= 50.0
+    high[::125] += 8.0
+    found, far = (judge((values / dim).exp(), dim) for values in (low, high))
+    assert found.z > 5.0
+    assert found.upper_z < 0.2
+    assert found.verdict is Verdict.TRUSTWORTHY
+    assert far.verdict is Verdict.LOWER_BOUND
+
+
 def test_verdict_prints_as_the_word_users_see():
     assert [str(verdict) for verdict in Verdict] == ["trustworthy", "lower bound", "censored", "invalid"]
 

@@ -64,6 +64,8 @@ class Diagnostics:
         max_share: share of the largest weight in their sum.
         k_hat: Pareto shape of the largest weights; above 0.7 their mean is out of reach. NaN below 25 directions.
         z: sd(log w) / sqrt(2 ln D); below 0.6 is good, above 1 hopeless. NaN for one direction.
+        upper_z: the same from the log weights above their median alone, which the verdict asks: weights far below the
+            others do no harm.
         split_nats: how much the estimates from the two halves of the sample differ. nats
         standard_error: of the log-volume, by the delta method; valid only if the verdict is `trustworthy`. nats
         bracket_nats: how much the number differs between the upper and the lower ends of all brackets. nats
@@ -99,6 +101,7 @@ class Diagnostics:
     num_spread: int
     zero_scale: Mapping[str, int]
     k_hat: float = math.nan
+    upper_z: float = math.nan
     split_nats: float = math.nan
     cutoff_slope: float = math.nan
     reentrant: float = math.nan
@@ -164,7 +167,7 @@ def diagnose(
     return Diagnostics(verdict, reason, num_used=len(log_weights), num_spread=len(spread), **evidence)
 
 
-_STATISTICS = ("ess", "max_share", "k_hat", "z", "split_nats", "standard_error")
+_STATISTICS = ("ess", "max_share", "k_hat", "z", "upper_z", "split_nats", "standard_error")
 
 
 def weight_statistics(log_weights: Tensor, spread: Tensor | None = None, skips: bool = False) -> dict[str, float]:
@@ -179,18 +182,26 @@ def weight_statistics(log_weights: Tensor, spread: Tensor | None = None, skips: 
     count = len(log_weights)
     share = torch.softmax(log_weights, dim=0)
     concentration = float((share**2).sum())  # 1/n if all weights are equal, 1 if one holds everything
-    has_spread = len(spread) > 1 and bool(torch.isfinite(spread).all())
+    has_spread = count > 1 and len(spread) > 1 and bool(torch.isfinite(spread).all())
+    resolved = math.sqrt(2.0 * math.log(count)) if count > 1 else math.nan
     return {
         "ess": 1.0 / concentration,
         "max_share": float(share.max()),
         "k_hat": pareto_k(spread if skips else log_weights),
-        "z": float(spread.std()) / math.sqrt(2.0 * math.log(count)) if has_spread and count > 1 else math.nan,
+        "z": float(spread.std()) / resolved if has_spread else math.nan,
+        "upper_z": _upper_deviation(spread) / resolved if has_spread else math.nan,
         "split_nats": math.nan if skips else _split_nats(log_weights),
         "standard_error": (
             # Rounding may take the variance of equal weights below 0.
             math.sqrt(max(concentration - 1.0 / count, 0.0) * count / (count - 1)) if count > 1 else math.nan
         ),
     }
+
+
+def _upper_deviation(values: Tensor) -> float:
+    """The root mean square distance from the median of the values at or above it: of normal values, their spread."""
+    above = values - values.median()
+    return float(above[above >= 0].square().mean().sqrt())
 
 
 def _stratified_error(log_weights: Tensor, part: Tensor) -> float:
@@ -222,9 +233,9 @@ def judge_weights(found: Mapping[str, float], count: int, unseen_nats: float = m
             f"{found['ess']:.2f} of {count}; more directions would raise the number."
         )
     # z and k-hat are about larger weights than were met: where these cannot matter, neither do they.
-    if not is_bounded and not found["z"] <= MAX_Z:  # true for NaN: a spread that is not known is not small
+    if not is_bounded and not found["upper_z"] <= MAX_Z:  # true for NaN: a spread that is not known is not small
         return Verdict.LOWER_BOUND, (
-            f"the weights spread too widely for {count} directions (z = {found['z']:.2f}, above {MAX_Z})."
+            f"the larger weights spread too widely for {count} directions (z = {found['upper_z']:.2f}, above {MAX_Z})."
         )
     if not is_bounded and found["k_hat"] > MAX_K_HAT:
         return Verdict.LOWER_BOUND, (
@@ -243,7 +254,7 @@ def judge_weights(found: Mapping[str, float], count: int, unseen_nats: float = m
             f"was not drawn add at most {unseen_nats:.2f} nats; brackets closed."
         )
     return Verdict.TRUSTWORTHY, (
-        f"effective sample size {found['ess']:.0f} of {count}, z = {found['z']:.2f}, "
+        f"effective sample size {found['ess']:.0f} of {count}, z = {found['upper_z']:.2f}, "
         f"k-hat = {found['k_hat']:.2f}, brackets closed."
     )
 
