@@ -111,7 +111,7 @@ def test_loss_that_sums_over_examples_on_levels(model, data):
 
 def test_plain_function_that_sums_over_examples_on_levels(model, data):
     def summed(outputs: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(outputs, targets, reduction="sum")
+        return 1.0 * F.cross_entropy(outputs, targets, reduction="sum")  # not a known loss alone
 
     with pytest.raises(ValueError, match=r'the loss is not a mean over examples: .*Use reduction="mean"'):
         bv.Landscape(model, summed, data, levels=[10, 20])

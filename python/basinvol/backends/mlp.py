@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from ..inputs.known_loss import known_loss
+
 # In eval mode dropout is the identity; functional dropout, whose flag fx would freeze, is not accepted.
 _IDENTITIES = (nn.Identity, nn.Dropout, nn.AlphaDropout)
 _ACTIVATION_MODULES: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.Tanh: "tanh", nn.GELU: "gelu"}
@@ -23,23 +25,7 @@ _ACTIVATION_FUNCTIONS: dict[Any, str] = {
     "relu": "relu",
     "tanh": "tanh",
 }
-_LOSSES: dict[Any, str] = {
-    F.cross_entropy: "cross_entropy",
-    nn.CrossEntropyLoss: "cross_entropy",
-    F.binary_cross_entropy_with_logits: "bce_with_logits",
-    nn.BCEWithLogitsLoss: "bce_with_logits",
-    F.mse_loss: "mse",
-    nn.MSELoss: "mse",
-}
-
-
-_LOSS_DEFAULTS = {
-    "weight": None,
-    "pos_weight": None,
-    "label_smoothing": 0.0,
-    "reduction": "mean",
-    "ignore_index": -100,
-}
+_LOSSES = ("cross_entropy", "bce_with_logits", "mse")
 
 
 class Unsupported(ValueError):
@@ -116,12 +102,13 @@ def read_loss(loss_fn: Callable[[Tensor, Tensor], Tensor], targets: Tensor, mlp:
     Raises:
         Unsupported: the loss is another one, or has options or targets that change what it computes.
     """
-    name = _LOSSES.get(type(loss_fn)) if isinstance(loss_fn, nn.Module) else _LOSSES.get(loss_fn)
-    if name is None:
-        described = getattr(loss_fn, "__name__", type(loss_fn).__name__)
+    known = known_loss(loss_fn)
+    described = getattr(loss_fn, "__name__", type(loss_fn).__name__)
+    if known is None or known.name not in _LOSSES:
         raise Unsupported(f"the loss {described!r} is not cross_entropy, binary_cross_entropy_with_logits or mse_loss")
-    if isinstance(loss_fn, nn.Module):
-        _check_loss_options(loss_fn)
+    if known.changed:
+        raise Unsupported(f"the loss {described} has the option {known.changed[0]!r} set")
+    name = known.name
     if name == "cross_entropy":
         if targets.dtype != torch.int64 or targets.ndim != 1:
             raise Unsupported(
@@ -138,12 +125,6 @@ def read_loss(loss_fn: Callable[[Tensor, Tensor], Tensor], targets: Tensor, mlp:
     if name == "bce_with_logits" and (float(targets.min()) < 0.0 or float(targets.max()) > 1.0):
         raise Unsupported("some targets are not between 0 and 1, so that losses may be negative")
     return name
-
-
-def _check_loss_options(loss: nn.Module) -> None:
-    changed = [option for option, default in _LOSS_DEFAULTS.items() if getattr(loss, option, default) != default]
-    if changed:
-        raise Unsupported(f"the loss {type(loss).__name__} has the option {changed[0]!r} set")
 
 
 class _Reader:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from .known_loss import KnownLoss, known_loss
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 
-_CLASS_LOSSES: dict[Any, str] = {
-    F.cross_entropy: "function",
-    F.nll_loss: "function",
-    nn.CrossEntropyLoss: "module",
-    nn.NLLLoss: "module",
-}
+_CLASS_LOSSES = ("cross_entropy", "nll_loss")
 _IGNORED = -100  # torch's default for labels that do not count
 
 
@@ -35,16 +30,17 @@ def read_loss(loss_fn: object) -> LossFunction:
             f"`loss_fn` must be a function loss_fn(outputs, targets) -> mean loss, got {loss_fn!r} of type "
             f"{type(loss_fn).__name__}; for example torch.nn.functional.cross_entropy."
         )
-    reduction = getattr(loss_fn, "reduction", "mean")
+    _check_signature(loss_fn)
+    known = known_loss(loss_fn)
+    reduction = getattr(loss_fn, "reduction", "mean") if known is None else known.options["reduction"]
     if reduction == "sum":
         raise ValueError("the loss is not a mean over examples: `loss_fn` has reduction='sum'; use reduction='mean'.")
-    _check_signature(loss_fn)
     return loss_fn
 
 
 def is_class_loss(loss_fn: LossFunction) -> bool:
     """Whether the loss is torch's cross-entropy or negative log-likelihood, whose targets may be labels."""
-    return _kind(_unbound(loss_fn)[0]) is not None
+    return _class_loss(loss_fn) is not None
 
 
 def example_weights(loss_fn: LossFunction, targets: Tensor) -> Tensor | None:
@@ -60,11 +56,10 @@ def example_weights(loss_fn: LossFunction, targets: Tensor) -> Tensor | None:
     Raises:
         ValueError: no label counts.
     """
-    function, options = _unbound(loss_fn)
-    if _kind(function) is None or targets.is_floating_point():
+    known = _class_loss(loss_fn)
+    if known is None or targets.is_floating_point():
         return None
-    weight = options.get("weight", getattr(function, "weight", None))
-    ignored = options.get("ignore_index", getattr(function, "ignore_index", _IGNORED))
+    weight, ignored = known.options["weight"], known.options["ignore_index"]
     counts = targets != ignored
     weights = counts.double()
     if weight is not None:
@@ -79,23 +74,13 @@ def example_weights(loss_fn: LossFunction, targets: Tensor) -> Tensor | None:
 
 def ignored_label(loss_fn: LossFunction) -> int:
     """The label that torch's class losses ignore."""
-    function, options = _unbound(loss_fn)
-    return int(options.get("ignore_index", getattr(function, "ignore_index", _IGNORED)))
+    known = _class_loss(loss_fn)
+    return _IGNORED if known is None else int(known.options["ignore_index"])
 
 
-def _unbound(loss_fn: Any) -> tuple[Any, dict[str, Any]]:
-    """The function inside functools.partial, and the options that were bound."""
-    if isinstance(loss_fn, functools.partial) and not loss_fn.args:
-        return loss_fn.func, loss_fn.keywords
-    return loss_fn, {}
-
-
-def _kind(function: Any) -> str | None:
-    key = type(function) if isinstance(function, nn.Module) else function
-    try:
-        return _CLASS_LOSSES.get(key)
-    except TypeError:  # not hashable
-        return None
+def _class_loss(loss_fn: LossFunction) -> KnownLoss | None:
+    known = known_loss(loss_fn)
+    return known if known is not None and known.name in _CLASS_LOSSES else None
 
 
 def _check_signature(loss_fn: Callable[..., Any]) -> None:
