@@ -28,8 +28,8 @@ __all__ = ["CONFIDENCE", "METHODS", "ON_CENSORED", "CensoredError", "Volume", "V
 
 def estimate_volume(
     model: nn.Module,
-    loss_fn: LossFunction,
-    data: tuple[Tensor, Tensor] | Iterable[Any],
+    loss_fn: LossFunction | None,
+    data: tuple[Tensor, Tensor] | Mapping[str, Tensor] | Iterable[Any],
     cutoff: float = 0.1,
     num_directions: int = 500,
     seed: int = 0,
@@ -80,8 +80,10 @@ def estimate_volume(
 
     Args:
         model: any module; it is not changed.
-        loss_fn: loss_fn(outputs, targets) -> mean loss.
-        data: (inputs [N, ...], targets [N, ...]) tensors, or batches of them such as a DataLoader.
+        loss_fn: loss_fn(outputs, targets) -> mean loss; with dictionaries, None for `outputs.loss`, or
+            loss_fn(outputs, batch).
+        data: (inputs [N, ...], targets [N, ...]) tensors, a dictionary of tensors that the model takes by name, or
+            batches of these such as a DataLoader; see `Landscape`.
         cutoff: loss that bounds the basin, above the loss at the center.
         num_directions: D; for method="annealed" the rays that give the chains their first scale.
         seed: seed of the directions and the chains.

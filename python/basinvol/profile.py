@@ -91,7 +91,7 @@ class LossProfile:
 
 def loss_profile(
     model: nn.Module,
-    loss_fn: LossFunction,
+    loss_fn: LossFunction | None,
     data: tuple[Tensor, Tensor] | Iterable[Any],
     num_directions: int = 32,
     num_radii: int = 25,

@@ -40,6 +40,7 @@ class CompiledEngine:
         self._problem = problem
         mlp, loss = _read(problem)
         landscape, space = problem.landscape, problem.directions.space
+        inputs, targets = landscape.tensors
         self._scouts = scouts_of(landscape.levels)
         self.levels = tuple(sorted((*landscape.levels, *self._scouts)))
         offsets: dict[str | None, int] = dict(zip(space.names, space.offsets, strict=True))
@@ -58,9 +59,9 @@ class CompiledEngine:
                 for layer in mlp.layers
             ],
             loss=loss,
-            inputs=self._given(landscape.inputs.flatten(1)),
-            labels=self._given(landscape.targets if is_labels else no_labels),
-            targets=self._given(no_targets if is_labels else landscape.targets),
+            inputs=self._given(inputs.flatten(1)),
+            labels=self._given(targets if is_labels else no_labels),
+            targets=self._given(no_targets if is_labels else targets),
             levels=list(self.levels),
             scale=self._given(problem.scale.float()),
             sizes=list(space.sizes),

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from ..inputs.fields import Fields, Inputs
 from ..inputs.known_loss import known_loss
 
 # In eval mode dropout is the identity; functional dropout, whose flag fx would freeze, is not accepted.
@@ -68,12 +69,14 @@ class Mlp:
         return int(self.layers[-1].weight.shape[0])
 
 
-def read_mlp(model: nn.Module, inputs: Tensor) -> Mlp:
+def read_mlp(model: nn.Module, inputs: Inputs) -> Mlp:
     """The perceptron that `model` computes in eval mode, for inputs of this shape and type.
 
     Raises:
         Unsupported: the model is not a perceptron.
     """
+    if isinstance(inputs, Fields):
+        raise Unsupported(f"the model takes {'a dictionary' if inputs.is_named else 'several inputs'}")
     if model._forward_hooks or model._forward_pre_hooks:
         raise Unsupported("the model has a forward hook")
     try:
@@ -91,7 +94,7 @@ def read_mlp(model: nn.Module, inputs: Tensor) -> Mlp:
     return reader.finish()
 
 
-def read_loss(loss_fn: Callable[[Tensor, Tensor], Tensor], targets: Tensor, mlp: Mlp) -> str:
+def read_loss(loss_fn: Callable[[Tensor, Tensor], Tensor], targets: Inputs, mlp: Mlp) -> str:
     """The name of the loss: "cross_entropy", "bce_with_logits" or "mse".
 
     Args:
@@ -102,6 +105,8 @@ def read_loss(loss_fn: Callable[[Tensor, Tensor], Tensor], targets: Tensor, mlp:
     Raises:
         Unsupported: the loss is another one, or has options or targets that change what it computes.
     """
+    if isinstance(targets, Fields):
+        raise Unsupported("the targets are in a dictionary")
     known = known_loss(loss_fn)
     described = getattr(loss_fn, "__name__", type(loss_fn).__name__)
     if known is None or known.name not in _LOSSES:

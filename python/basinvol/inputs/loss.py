@@ -9,20 +9,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .fields import Fields, Inputs, loss_in_outputs
 from .known_loss import KnownLoss, known_loss
 
-LossFunction = Callable[[Tensor, Tensor], Tensor]
+LossFunction = Callable[[Any, Any], Tensor]
 
 _CLASS_LOSSES = ("cross_entropy", "nll_loss")
 _IGNORED = -100  # torch's default for labels that do not count
 
 
 def read_loss(loss_fn: object) -> LossFunction:
-    """The loss function, once it is known that it can be called with outputs and targets.
+    """The loss function, once it is known that it can be called with outputs and targets; for None, the model's own.
 
     Raises:
         ValueError: it cannot be called so, or its own `reduction` says that it is not a mean.
     """
+    if loss_fn is None:
+        return loss_in_outputs
     if isinstance(loss_fn, type):
         raise ValueError(f"`loss_fn` is the class {loss_fn.__name__} and not an instance; pass {loss_fn.__name__}().")
     if not callable(loss_fn):
@@ -43,7 +46,7 @@ def is_class_loss(loss_fn: LossFunction) -> bool:
     return _class_loss(loss_fn) is not None
 
 
-def example_weights(loss_fn: LossFunction, targets: Tensor) -> Tensor | None:
+def example_weights(loss_fn: LossFunction, targets: Inputs) -> Tensor | None:
     """The weight of each example in the mean of torch's class losses; None where all weigh the same. [N] float64
 
     It is a label's class weight, 0 for a label that is ignored, summed over the positions of an example: torch divides
@@ -51,13 +54,13 @@ def example_weights(loss_fn: LossFunction, targets: Tensor) -> Tensor | None:
 
     Args:
         loss_fn: the loss.
-        targets: labels. [N, ...] int64
+        targets: labels [N, ...] int64; fields, whose weights are not known before a loss is seen, give None.
 
     Raises:
         ValueError: no label counts.
     """
     known = _class_loss(loss_fn)
-    if known is None or targets.is_floating_point():
+    if known is None or isinstance(targets, Fields) or targets.is_floating_point():
         return None
     weight, ignored = known.options["weight"], known.options["ignore_index"]
     counts = targets != ignored

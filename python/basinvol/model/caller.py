@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..inputs.fields import Fields, Inputs, call_model
 from ..inputs.loss import LossFunction
 from .guard import ModuleGuard
 
@@ -43,7 +44,7 @@ class ModelCaller:
         """The model's own parameters by name, on the device."""
         return self._parameters
 
-    def loss(self, named: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> Any:
+    def loss(self, named: Mapping[str, Tensor], inputs: Inputs, targets: Inputs) -> Any:
         """The loss with `named` in place of the parameters of these names, as the loss function returns it.
 
         Args:
@@ -51,13 +52,13 @@ class ModelCaller:
             inputs: a batch of examples. [n, ...]
             targets: their targets. [n, ...]
         """
-        return self._call(named, lambda: self._loss_fn(self._model(inputs), targets))
+        return self._call(named, lambda: self._loss_fn(call_model(self._model, inputs), _given(targets)))
 
-    def outputs(self, named: Mapping[str, Tensor], inputs: Tensor) -> Any:
+    def outputs(self, named: Mapping[str, Tensor], inputs: Inputs) -> Any:
         """The model's outputs on inputs [n, ...], with `named` in place of the parameters of these names."""
-        return self._call(named, lambda: self._model(inputs))
+        return self._call(named, lambda: call_model(self._model, inputs))
 
-    def loss_of_outputs(self, named: Mapping[str, Tensor], outputs: Tensor, targets: Tensor) -> Any:
+    def loss_of_outputs(self, named: Mapping[str, Tensor], outputs: Any, targets: Inputs) -> Any:
         """The loss of outputs that are already known, as the loss function returns it.
 
         Args:
@@ -65,7 +66,7 @@ class ModelCaller:
             outputs: the model's outputs on a batch. [n, ...]
             targets: the targets of that batch. [n, ...]
         """
-        return self._call(named, lambda: self._loss_fn(outputs, targets))
+        return self._call(named, lambda: self._loss_fn(outputs, _given(targets)))
 
     @contextlib.contextmanager
     def measuring(self) -> Iterator[None]:
@@ -103,6 +104,11 @@ class ModelCaller:
             moved = frozenset(name for name, version in versions.items() if buffers[name]._version > version)
             self._changes = _Changes(moved, has_changed)
         return result
+
+
+def _given(targets: Inputs) -> Any:
+    """The targets as the user's loss takes them: a batch of fields is the dictionary that the user passed."""
+    return dict(targets.values) if isinstance(targets, Fields) else targets
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from ..inputs.fields import Fields, Inputs, token_weights
 from ..inputs.loss import LossFunction, ignored_label, is_class_loss
 
 # Two evaluations at the same parameters may differ by this much, relatively: the order of float32 sums on a GPU.
@@ -28,8 +29,8 @@ class Checked(Protocol):
 
     model: nn.Module
     loss_fn: LossFunction
-    inputs: Tensor
-    targets: Tensor
+    inputs: Inputs
+    targets: Inputs
     levels: tuple[int, ...]
     batch_size: int
 
@@ -47,6 +48,8 @@ class Checked(Protocol):
     def loss_of_outputs(self, named: Mapping[str, Tensor], outputs: Tensor, first: int, last: int) -> Tensor: ...
 
     def weight(self, first: int, last: int) -> float: ...
+
+    def weigh(self, weights: Tensor | None) -> None: ...
 
 
 def check_center(landscape: Checked) -> None:
@@ -72,6 +75,7 @@ def check_center(landscape: Checked) -> None:
         floor = _floor(outputs)
         # Where one pass sees all of the data, this loss is the first of the two evaluations that are compared.
         is_whole = landscape.levels == (count,)
+        _find_weights(landscape, floor)
         _check_determinism(landscape, loss.double().reshape(1) if is_whole else landscape.evaluate(), floor)
         if count > 1:
             _check_mean(landscape, float(loss), count, floor)
@@ -83,6 +87,10 @@ def _outputs(landscape: Checked, count: int) -> Any:
         return landscape.outputs_at({}, 0, count)
     except Exception as error:
         inputs = landscape.inputs
+        if isinstance(inputs, Fields):
+            raise ValueError(
+                f"`model` fails on the inputs in `data`, {inputs.describe()}: {_first_line(error)}"
+            ) from error
         first = next((p for p in landscape.center.values() if p.is_floating_point()), None)
         kind = "" if first is None or first.dtype == inputs.dtype else f" and the parameters are {first.dtype}"
         advice = ""
@@ -97,14 +105,18 @@ def _outputs(landscape: Checked, count: int) -> Any:
 def _check_loss(landscape: Checked, outputs: Any, count: int) -> Tensor:
     """One evaluation of the loss, whose failures and warnings are put into one sentence."""
     targets = landscape.targets
-    got = f"outputs {_shown(outputs)} and targets {targets.dtype} of shape {list(targets[:count].shape)}"
+    got = f"outputs {_shown(outputs)} and "
+    if isinstance(targets, Fields):
+        got += targets[:count].describe()
+    else:
+        got += f"targets {targets.dtype} of shape {list(targets[:count].shape)}"
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             loss = landscape.loss_of_outputs({}, outputs, 0, count)
         except ValueError as error:
             # The landscape's own refusal already says what to do.
-            if str(error).startswith("`loss_fn` must return"):
+            if str(error).startswith(("`loss_fn` must return", "`loss_fn` is None")):
                 raise
             raise ValueError(f"`loss_fn` fails on {got}{_loss_advice(landscape, outputs)}: {error}") from error
         except Exception as error:
@@ -125,7 +137,9 @@ def _check_loss(landscape: Checked, outputs: Any, count: int) -> Tensor:
 def _broadcasts(landscape: Checked, outputs: Any, loss: Tensor, count: int) -> bool:
     """Whether outputs [n, 1] and targets [n] are compared all with all: the loss changes if the 1 is dropped."""
     targets = landscape.targets[:count]
-    if not isinstance(outputs, Tensor) or count < 2 or not targets.is_floating_point():
+    if isinstance(targets, Fields) or not isinstance(outputs, Tensor):
+        return False
+    if count < 2 or not targets.is_floating_point():
         return False
     if targets.ndim != 1 or outputs.ndim != 2 or outputs.shape[1] != 1:
         return False
@@ -138,6 +152,8 @@ def _broadcasts(landscape: Checked, outputs: Any, loss: Tensor, count: int) -> b
 
 def _loss_advice(landscape: Checked, outputs: Any) -> str:
     targets = landscape.targets
+    if isinstance(targets, Fields):
+        return ""
     if isinstance(outputs, (tuple, list, dict)):
         return f" because forward() returns a {type(outputs).__name__}; let it return the outputs alone"
     if not is_class_loss(landscape.loss_fn) or not isinstance(outputs, Tensor):
@@ -156,7 +172,7 @@ def _loss_advice(landscape: Checked, outputs: Any) -> str:
 
 def _check_labels(landscape: Checked, outputs: Tensor) -> None:
     targets = landscape.targets
-    if not is_class_loss(landscape.loss_fn) or targets.is_floating_point():
+    if isinstance(targets, Fields) or not is_class_loss(landscape.loss_fn) or targets.is_floating_point():
         return
     if outputs.ndim > 2 and targets.shape[1:] != outputs.shape[2:]:
         return  # the loss itself says so
@@ -190,6 +206,30 @@ def _check_determinism(landscape: Checked, first: Tensor, floor: float) -> None:
 def _is_same(first: Tensor, second: Tensor, floor: float) -> bool:
     """Whether two evaluations agree; sums in another order, on a GPU, move a loss of 0 as well."""
     return torch.allclose(first, second, rtol=_DETERMINISM_RTOL, atol=1e-3 * floor, equal_nan=True)
+
+
+def _find_weights(landscape: Checked, floor: float) -> None:
+    """Finds the weights of examples whose loss may be a mean over tokens: those with which two examples add up."""
+    fields = landscape.targets
+    kinds = token_weights(fields, ignored_label(landscape.loss_fn)) if isinstance(fields, Fields) else []
+    if not kinds or landscape.levels[-1] < 2:
+        return
+    # The neighbors that differ most; where all weigh the same, so do all examples.
+    ratio = (kinds[-1][1:] / kinds[-1][:-1]).log().abs().nan_to_num(nan=0.0, posinf=0.0)
+    at = int(ratio.argmax())
+    if not float(ratio[at]) > 0.0:
+        return
+    whole, left, right = (
+        float(landscape.loss_at({}, first, last)) for first, last in ((at, at + 2), (at, at + 1), (at + 1, at + 2))
+    )
+
+    def error(weights: Tensor | None) -> float:
+        first, second = (1.0, 1.0) if weights is None else weights[at : at + 2].tolist()
+        return abs(whole - (left * first + right * second) / (first + second))
+
+    plain = error(None)
+    if not plain <= 1e-2 * _MEAN_RTOL * abs(whole) + floor:
+        landscape.weigh(min((None, *kinds), key=error))
 
 
 def _check_mean(landscape: Checked, at_center: float, count: int, floor: float) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..inputs.arguments import whole_number
 from ..inputs.data import read_data
+from ..inputs.fields import Fields
 from ..inputs.loss import LossFunction, example_weights, read_loss
 from ..inputs.module import read_model
 from .caller import ModelCaller
@@ -32,16 +33,21 @@ class Landscape:
         model: any module that maps a batch of inputs [n, ...] to outputs [n, ...]. Of a model inside DataParallel or
             torch.compile, the wrapped module is measured.
         loss_fn: loss_fn(outputs, targets) -> mean loss over the batch, a scalar. Class weights and ignored labels of
-            torch's class losses are taken into account when batches are averaged.
-        data: (inputs [N, ...], targets [N, ...]) as tensors or NumPy arrays, or a Dataset, DataLoader or other iterable
-            of such batches, which is read once for its values and once more to see that it gives the same ones.
+            torch's class losses are taken into account when batches are averaged. With dictionaries, None for the
+            loss in the model's outputs, or loss_fn(outputs, batch); a mean over the positions of `labels` that are
+            not -100 is recognized, and batches are weighted by their positions.
+        data: (inputs [N, ...], targets [N, ...]) as tensors or NumPy arrays, where inputs may be a tuple of several,
+            which the model takes one after the other; or a dictionary of tensors [N, ...], which the model takes by
+            name; or a Dataset, DataLoader or other iterable of such batches, which is read once for its values and
+            once more to see that it gives the same ones.
         levels: increasing numbers of examples, each a prefix of the data; default [N].
         device: where to evaluate; default the device of the model's first parameter.
         batch_size: most examples per forward pass of the reference backend; it limits memory and changes no result.
 
     Attributes:
         levels: numbers of examples, increasing. [L]
-        inputs, targets: the examples of the largest level, on the device. [N, ...] each
+        inputs, targets: the examples of the largest level, on the device; of dictionaries, both are all fields.
+            [N, ...] each
         num_evaluations: evaluations of the loss by everything that was measured on this landscape; a gradient counts
             as three.
 
@@ -53,8 +59,8 @@ class Landscape:
     def __init__(
         self,
         model: nn.Module,
-        loss_fn: LossFunction,
-        data: tuple[Tensor, Tensor] | Iterable[Any],
+        loss_fn: LossFunction | None,
+        data: tuple[Tensor, Tensor] | Mapping[str, Tensor] | Iterable[Any],
         levels: Sequence[int] | None = None,
         device: torch.device | str | None = None,
         batch_size: int = 8192,
@@ -64,6 +70,11 @@ class Landscape:
         self.loss_fn = read_loss(loss_fn)
         self.device = _resolve_device(self.model, device)
         inputs, targets = read_data(data)
+        if loss_fn is None and not isinstance(targets, Fields):
+            raise ValueError(
+                "`loss_fn` must be a function loss_fn(outputs, targets) -> mean loss, got None, which is for data in "
+                "dictionaries, whose model returns its own loss."
+            )
         self.levels = _check_levels(levels, len(inputs))
         self.inputs = inputs[: self.levels[-1]].to(self.device)
         self.targets = targets[: self.levels[-1]].to(self.device)
@@ -72,10 +83,25 @@ class Landscape:
         self._caller = ModelCaller(self.model, self.loss_fn, self.device)
         check_center(self)
 
+    def weigh(self, weights: Tensor | None) -> None:
+        """Sets the weight of each example in the mean, for a loss whose weights are found by looking at it. [N]"""
+        self._weights = weights
+
     @property
     def num_examples(self) -> int:
         """N, the number of examples in the largest level."""
         return self.levels[-1]
+
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """Inputs and targets where they are one tensor each, as engines for perceptrons take them. [N, ...] each
+
+        Raises:
+            TypeError: there are several inputs.
+        """
+        if isinstance(self.inputs, Fields) or isinstance(self.targets, Fields):
+            raise TypeError("this landscape has several inputs.")
+        return self.inputs, self.targets
 
     @property
     def center(self) -> Mapping[str, Tensor]:

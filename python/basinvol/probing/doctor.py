@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..estimators import Task
 from ..estimators.star import Options, estimate
+from ..inputs.fields import Fields, reversed_examples
 from ..model.directions import Directions
 from ..model.landscape import Landscape, LossFunction
 from ..model.parameters import ParameterSpace
@@ -62,7 +63,7 @@ class Report:
 
 def examine(
     model: nn.Module,
-    loss_fn: LossFunction,
+    loss_fn: LossFunction | None,
     data: tuple[Tensor, Tensor] | Iterable[Any],
     cutoff: float = 0.1,
     num_directions: int = 500,
@@ -191,12 +192,20 @@ def _center(loss: float, cutoff: float) -> Finding:
     return Finding("center", "ok", f"its loss {loss:.6g} is well below the cutoff {cutoff:g}.")
 
 
+def _reversed(landscape: Landscape) -> Any:
+    """The data of a landscape with its examples in reverse order, in the form in which users pass data."""
+    inputs, targets = (reversed_examples(values) for values in (landscape.inputs, landscape.targets))
+    if isinstance(targets, Fields):
+        return targets.values
+    return tuple(inputs.values.values()) if isinstance(inputs, Fields) else inputs, targets
+
+
 def _noise(landscape: Landscape, loss: float, cutoff: float) -> Finding:
     """Compares the loss with that of the examples in reverse order, which differs by rounding alone."""
     backwards = Landscape(
         landscape.model,
         landscape.loss_fn,
-        (landscape.inputs.flip(0), landscape.targets.flip(0)),
+        _reversed(landscape),
         batch_size=max(1, landscape.num_examples // 3),
         device=landscape.device,
     )

@@ -48,8 +48,8 @@ class DeviceMlp:
         self.problem, self.layers, self.loss, self.precision = problem, mlp.layers, loss, precision
         self.device = landscape.device
         self.levels, self.scratch_bytes = levels, scratch_bytes
-        self.inputs = landscape.inputs.flatten(1).contiguous()
-        self.targets = landscape.targets.contiguous()
+        inputs, targets = landscape.tensors
+        self.inputs, self.targets = inputs.flatten(1).contiguous(), targets.contiguous()
         # The outputs of a last layer that the loss head does not compute are stored, and read as logits.
         is_head = mlp.num_outputs <= MAX_OUTPUTS and self.layers[-1].activation == "identity"
         self.has_separate_end = len(self.layers) > 1 and not is_head
