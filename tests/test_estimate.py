@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from matplotlib.figure import Figure
-from torch import nn
+from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
@@ -170,3 +170,19 @@ def test_any_loss_and_any_module_are_measured_by_the_reference(blobs):
     assert est.backend == "reference"
     assert est.backend_reason.startswith("not native: ")
     assert (est.radii.status == bv.Status.CROSSED).all()
+
+
+def test_batches_limit_memory_and_not_the_result(trained: nn.Module, blobs: tuple[Tensor, Tensor]) -> None:
+    sizes: list[int] = []
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        sizes.append(len(targets))
+        return F.cross_entropy(outputs, targets)
+
+    whole = bv.estimate_volume(trained, loss, blobs, 0.5, 8, backend="reference", probe=False)
+    sizes.clear()
+    parts = bv.estimate_volume(trained, loss, blobs, 0.5, 8, backend="reference", probe=False, batch_size=16)
+    assert max(sizes) == 16
+    assert parts.log_volume == pytest.approx(whole.log_volume, abs=1e-3)
+    with pytest.raises(ValueError, match="`batch_size` must be"):
+        bv.estimate_volume(trained, loss, blobs, 0.5, 8, batch_size=0)

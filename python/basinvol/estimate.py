@@ -46,6 +46,7 @@ def estimate_volume(
     trainable_only: bool = False,
     backend: str | Backend = "auto",
     device: torch.device | str | None = None,
+    batch_size: int = 8192,
     num_threads: int | None = None,
     precision: str | None = None,
     on_censored: str = "raise",
@@ -105,6 +106,7 @@ def estimate_volume(
         backend: "auto", "native" (C++, on the CPU), "triton" or "cuda" (on a CUDA device) or "reference"
             (torch, anywhere).
         device: where to evaluate; default the model's device.
+        batch_size: most examples per forward pass in torch; it limits memory and changes no result but by rounding.
         num_threads: threads of the CPU; default torch's number.
         precision: precision of the products, see `find_radii`.
         on_censored: what to do with rays that never cross in Lebesgue measure: "raise", "drop" or "bound".
@@ -147,7 +149,7 @@ def estimate_volume(
     )
     space = ParameterSpace.of(model, include, exclude, trainable_only)
     task = Task(
-        landscape=Landscape(model, loss_fn, data, device=device),
+        landscape=Landscape(model, loss_fn, data, device=device, batch_size=batch_size),
         space=space,
         scale=space.scale(model, scaling),
         cutoff=real_number("cutoff", cutoff),
