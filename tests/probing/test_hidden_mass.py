@@ -116,4 +116,5 @@ def test_drift_is_growth_beyond_its_noise():
     assert drift(torch.tensor([0.5, 0.5, 0.7, 0.3]))[0] == pytest.approx(0.5)
     assert is_drifting(torch.tensor([0.5, 0.5, 0.7, 0.3]))
     assert not is_drifting(torch.tensor([0.9, -0.5, 0.7, -0.3]))  # noise
+    assert not is_drifting(-torch.tensor([0.5, 0.5, 0.7, 0.3]))  # walkers that have spread, and come back
     assert not is_drifting(torch.tensor([0.05, 0.05, 0.07, 0.03]))  # too little to matter
