@@ -11,7 +11,7 @@ from torch import Tensor
 from ..trust.diagnostics import Verdict
 from ..trust.volume import log_unit_ball
 from .batched import BatchedLoss
-from .groups import cutoff_slope, mean_of_inverses, volume_of_groups
+from .groups import cutoff_slope, mean_of_inverses, number_of_groups, volume_of_groups
 from .mixing import MAX_R_HAT, drift, is_drifting, rank_normalized_r_hat, unmixed
 from .stages import Stage
 from .task import Outcome, Task
@@ -22,7 +22,7 @@ _GROWTH = 2.0  # largest ratio of volumes of a star body in two successive balls
 _EMPTY_SHELLS = 3  # in a row, and the basin is taken to end
 _MOST_DOUBLINGS = 12  # of the radius: a basin that long is taken to be unbounded
 _MOST_SHRINKS = 200  # tries of one draw; a walker that finds no point inside stays where it is
-_MAX_SPREAD = 0.5  # nats, over groups
+_MAX_SPREAD = 0.7  # nats, over groups
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,17 @@ class Options:
 
     Attributes:
         num_walkers: K, in `num_groups` independent groups whose spread is the error.
-        num_groups: G, the number of these groups.
+        num_groups: G, the number of these groups; 0 for 16, or for 8 where there are too few walkers.
         num_steps: steps of every walker in every ball; the first half is not counted. Default 20 + 2 P.
     """
 
     num_walkers: int = 256
-    num_groups: int = 8
+    num_groups: int = 0
     num_steps: int | None = None
 
     def __post_init__(self) -> None:
+        if self.num_groups == 0:
+            object.__setattr__(self, "num_groups", number_of_groups(self.num_walkers, least=8))
         if self.num_groups < 2 or self.num_walkers % self.num_groups:
             raise ValueError(
                 "`num_walkers` must be a multiple of `num_groups`, and `num_groups` at least 2, got "
