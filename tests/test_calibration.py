@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 
@@ -148,7 +149,14 @@ def test_summary_counts_wrong_numbers_that_are_trusted_and_right_ones_that_are_n
 
 
 def test_methods_are_counted_by_seed_and_their_misses_are_listed() -> None:
-    known = {"case": "ball", "dim": 3, "measure": "lebesgue", "truth": 1.0, "reason": "because.", "evaluations": 9}
+    known: dict[str, Any] = {
+        "case": "ball",
+        "dim": 3,
+        "measure": "lebesgue",
+        "truth": 1.0,
+        "reason": "because.",
+        "evaluations": 9,
+    }
 
     def score(method: str, seed: int, error: float, verdict: str) -> Score:
         return Score(
@@ -157,7 +165,7 @@ def test_methods_are_counted_by_seed_and_their_misses_are_listed() -> None:
             log_volume=1.0 + error,
             standard_error=0.2,
             verdict=verdict,
-            **known,  # type: ignore[arg-type]
+            **known,
         )
 
     text = calibration_by_method(

@@ -181,6 +181,9 @@ def test_calibrate_counts_several_methods_and_goes_on_from_its_file(run: Run, tm
     bad = run(*chosen)
     assert bad.returncode == 2
     assert "line 2 of out.jsonl is not one that calibrate wrote" in bad.stderr
+    nowhere = run("calibrate", "--only", "half-space", "--out", "no/out.jsonl")
+    assert nowhere.returncode == 2
+    assert "`--out` is no/out.jsonl, in a folder that does not exist; make no first." in nowhere.stderr
 
 
 def test_estimate_takes_measure_and_method(run: Run) -> None:

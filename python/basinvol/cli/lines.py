@@ -25,10 +25,12 @@ def measured_lines(
         chosen: further arguments of `estimate_volume`; lines of a file are taken to share them.
 
     Raises:
-        ValueError: a line of the file is not one of `calibrate`.
+        ValueError: a line of the file is not one of `calibrate`, or the file's folder does not exist.
     """
     from ..calibration import calibrate
 
+    if not path.parent.is_dir():
+        raise ValueError(f"`--out` is {path}, in a folder that does not exist; make {path.parent} first.")
     scores = _read(path)
     known = {(score.case.split(", sigma ")[0], score.method, score.measure, score.seed) for score in scores}
     with path.open("a") as file:
