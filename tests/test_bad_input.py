@@ -26,7 +26,7 @@ def estimate(model: nn.Module, data, loss_fn=F.cross_entropy, cutoff: float = 5.
     return bv.estimate_volume(model, loss_fn, data, cutoff, num_directions, **options)
 
 
-@pytest.mark.parametrize("backend", ["native", "reference"])
+@pytest.mark.parametrize("backend", ["native", "torch", "reference"])
 @pytest.mark.parametrize("share", [0.5, 1.0])
 def test_cutoff_at_or_below_the_centers_loss(model, data, backend, share):
     directions = bv.Directions(bv.ParameterSpace.of(model), 1)
@@ -83,7 +83,7 @@ def test_batches_without_targets(model, data):
 
 
 @pytest.mark.parametrize(("first", "seen"), [(3, "0 to 3"), (-1, "-1 to 2")])
-@pytest.mark.parametrize("backend", ["auto", "native", "reference"])
+@pytest.mark.parametrize("backend", ["auto", "native", "torch", "reference"])
 def test_labels_that_are_not_classes(model, data, first, seen, backend):
     data[1][0] = first
     with pytest.raises(ValueError, match=f"labels between 0 and 2, the model's outputs, got labels from {seen}"):

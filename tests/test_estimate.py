@@ -86,7 +86,7 @@ def test_grid_search_rounds_every_radius_up(estimated, trained, blobs):
     assert est.log_volume > estimated.log_volume
 
 
-@pytest.mark.parametrize("backend", ["native", "reference"])
+@pytest.mark.parametrize("backend", ["native", "torch", "reference"])
 def test_paper_method_is_the_published_protocol(make_mlp, blobs, trained, backend):
     """Written out: seeds 1..D, rows times their norms, linspace(0, 1, 100)^2, first loss above, no crossing dropped."""
     count, cutoff, center = 12, 0.15, dict(trained.named_parameters())
@@ -154,7 +154,7 @@ def test_excluded_parameters_leave_the_dimension_and_the_volume(trained, blobs):
     assert est.log_det_scale == pytest.approx(9 * float(trained[4].weight.detach().norm(dim=1).log().sum()), rel=1e-5)
 
 
-def test_any_loss_and_any_module_are_measured_by_the_reference(blobs):
+def test_any_loss_and_any_module_are_measured_by_torch(blobs):
     class Attention(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -167,7 +167,7 @@ def test_any_loss_and_any_module_are_measured_by_the_reference(blobs):
     model, inputs = Attention(), blobs[0]
     data = (inputs, model(inputs).detach())
     est = bv.estimate_volume(model, lambda a, b: (a - b).abs().mean(), data, 0.05, 4, exclude="*bias")
-    assert est.backend == "reference"
+    assert est.backend == "torch"
     assert est.backend_reason.startswith("not native: ")
     assert (est.radii.status == bv.Status.CROSSED).all()
 

@@ -66,8 +66,8 @@ def ready(model: nn.Module) -> tuple[nn.Module, tuple[Tensor, Tensor]]:
     return model, data
 
 
-CASES = [(Everything, "reference"), (Everything, "auto"), (perceptron, "reference"), (perceptron, "native")]
-IDS = ["batch norm, reference", "batch norm, auto", "mlp, reference", "mlp, native"]
+CASES = [(Everything, "reference"), (Everything, "torch"), (perceptron, "reference"), (perceptron, "native")]
+IDS = ["batch norm, reference", "batch norm, torch", "mlp, reference", "mlp, native"]
 
 
 @pytest.mark.parametrize(("make", "backend"), CASES, ids=IDS)

@@ -1,4 +1,4 @@
-// One ray's search, driven from Python by the tests that hold it to the algorithm in python/basinvol/search.py.
+// One ray's search, driven from Python: by the engine for any module, whose losses torch computes, and by the tests.
 #pragma once
 
 #include <cstdint>
@@ -40,6 +40,10 @@ class BoundRaySearch {
   void tell(double radius, int level, const std::vector<double>& losses) {
     search_.tell({radius, level}, losses.data());
   }
+
+  bool is_running(int t) const { return search_.is_running(t); }
+  double test_radius(double negligible) const { return search_.test_radius(negligible); }
+  void settle(int t, double radius, double value, bool is_outside) { search_.settle(t, radius, value, is_outside); }
 
   py::dict brackets() const { return to_arrays({{brackets_, progress_.num_evaluations, {}}}, brackets_.size()); }
 

@@ -1,6 +1,8 @@
 #include "bindings/functions.h"
 
 #include <chrono>
+#include <numeric>
+#include <stdexcept>
 
 #include "cpu/kernels.h"
 #include "philox.h"
@@ -50,6 +52,21 @@ Array<float> normals(std::uint64_t seed, std::uint32_t direction, std::uint32_t 
   Array<float> out(count);
   cpu::kernels_named(instruction_set).normals(seed, direction, tensor, count, out.mutable_data());
   return out;
+}
+
+double fill_direction(std::uint64_t seed, std::uint32_t direction, const std::vector<std::int64_t>& sizes,
+                      Array<float> out) {
+  const std::int64_t dim = std::accumulate(sizes.begin(), sizes.end(), std::int64_t{0});
+  if (out.size() != dim) throw std::invalid_argument("`out` must have as many elements as the sizes together");
+  float* const vector = out.mutable_data();
+  py::gil_scoped_release release;
+  const cpu::Kernels& kernels = cpu::kernels_named("");
+  float* next = vector;
+  for (std::size_t tensor = 0; tensor < sizes.size(); ++tensor) {
+    kernels.normals(seed, direction, static_cast<std::uint32_t>(tensor), sizes[tensor], next);
+    next += sizes[tensor];
+  }
+  return kernels.normalize(vector, nullptr, dim, vector);
 }
 
 Array<std::uint32_t> words(std::uint64_t seed, std::uint32_t direction, std::uint32_t tensor, std::uint32_t blocks) {

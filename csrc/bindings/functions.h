@@ -23,6 +23,11 @@ double measure_peak(int num_threads, double seconds);
 Array<float> normals(std::uint64_t seed, std::uint32_t direction, std::uint32_t tensor, std::int64_t count,
                      const std::string& instruction_set);
 
+// A direction as a vector of unit norm, written to `out` [sum of sizes]; returns the norm of the normals behind it. The
+// GIL is released meanwhile.
+double fill_direction(std::uint64_t seed, std::uint32_t direction, const std::vector<std::int64_t>& sizes,
+                      Array<float> out);
+
 // [blocks, 4]: the generator's words before they become normals.
 Array<std::uint32_t> words(std::uint64_t seed, std::uint32_t direction, std::uint32_t tensor, std::uint32_t blocks);
 

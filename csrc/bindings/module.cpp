@@ -41,6 +41,8 @@ PYBIND11_MODULE(_native, m) {
   m.def("build_info", &build_info, "Compiler, version and CUDA support of this build.");
   m.def("philox_words", &words, "seed"_a, "direction"_a, "tensor"_a, "num_blocks"_a);
   m.def("philox_normals", &normals, "seed"_a, "direction"_a, "tensor"_a, "count"_a, "instruction_set"_a = "");
+  m.def("fill_direction", &fill_direction, "seed"_a, "direction"_a, "sizes"_a, "out"_a,
+        "Writes a unit vector, and returns the norm of the normals behind it.");
   m.def("instruction_sets", &instruction_sets, "Those this machine can run, best first.");
   m.def("measure_peak", &measure_peak, "num_threads"_a, "seconds"_a,
         "Floating-point operations per second of multiply-adds in registers.");
@@ -51,11 +53,14 @@ PYBIND11_MODULE(_native, m) {
   m.def("make_targets", &make_targets, "level"_a, "cutoff"_a, "center"_a, "guess_radius"_a, "guess_slope"_a, "rtol"_a,
         "relative"_a, "is_wanted"_a);
 
-  py::class_<BoundRaySearch>(m, "RaySearch", "One ray's search, driven from Python by the tests.")
+  py::class_<BoundRaySearch>(m, "RaySearch", "One ray's search, driven from Python.")
       .def(py::init<std::vector<Target>, std::vector<int>, SearchSettings, double>(), "targets"_a, "order"_a,
            "settings"_a, "unit"_a)
       .def("ask", &BoundRaySearch::ask)
       .def("restore", &BoundRaySearch::restore)
+      .def("is_running", &BoundRaySearch::is_running)
+      .def("test_radius", &BoundRaySearch::test_radius)
+      .def("settle", &BoundRaySearch::settle)
       .def("tell", &BoundRaySearch::tell)
       .def("brackets", &BoundRaySearch::brackets);
 

@@ -46,7 +46,7 @@ struct Kernels {
   // Standard normals of one tensor along one direction; the same bits on every instruction set.
   void (*normals)(std::uint64_t seed, std::uint32_t direction, std::uint32_t tensor, std::int64_t count, float* out);
 
-  // move = scale x normals / norm, and the norm; move may be the normals.
+  // move = scale x normals / norm, and the norm; move may be the normals. Without a scale, nullptr, it is 1.
   double (*normalize)(const float* normals, const float* scale, std::int64_t count, float* move);
 
   // out = center + radius x move.

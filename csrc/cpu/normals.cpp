@@ -97,7 +97,11 @@ double normalize(const float* normals, const float* scale, std::int64_t count, f
   double square = 0.0;
   for (double sum : partial) square += sum;
   const double norm = std::sqrt(square), inverse = 1.0 / norm;
-  for (i = 0; i < count; ++i) move[i] = static_cast<float>(normals[i] * inverse) * scale[i];
+  if (scale == nullptr) {
+    for (i = 0; i < count; ++i) move[i] = static_cast<float>(normals[i] * inverse);
+  } else {
+    for (i = 0; i < count; ++i) move[i] = static_cast<float>(normals[i] * inverse) * scale[i];
+  }
   return norm;
 }
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .backends import BackendUnavailable
     from .calibration import calibrate, calibration_by_method, calibration_summary, calibration_table
     from .estimate import estimate_volume
+    from .inputs.row_loss import PerExampleLoss
     from .model.directions import Directions
     from .model.landscape import Landscape
     from .model.parameters import ParameterSpace
@@ -50,6 +51,7 @@ _HOMES = {
     "LossProfile": "profile",
     "Measure": "trust.measures",
     "ParameterSpace": "model.parameters",
+    "PerExampleLoss": "inputs.row_loss",
     "Radii": "search.radii",
     "RaySearchFailed": "rays",
     "RaySolver": "rays",
@@ -79,6 +81,7 @@ __all__ = [
     "LossProfile",
     "Measure",
     "ParameterSpace",
+    "PerExampleLoss",
     "Radii",
     "RaySearchFailed",
     "RaySolver",

@@ -46,7 +46,7 @@ def estimate_volume(
     trainable_only: bool = False,
     backend: str | Backend = "auto",
     device: torch.device | str | None = None,
-    batch_size: int = 8192,
+    batch_size: int | None = None,
     num_threads: int | None = None,
     precision: str | None = None,
     on_censored: str = "raise",
@@ -103,10 +103,10 @@ def estimate_volume(
         radius_max: rays still inside there are censored; default 1e6 sqrt(P). For Lebesgue measure.
         max_steps: most evaluations per ray.
         include, exclude, trainable_only: which parameters are perturbed, see `ParameterSpace.of`.
-        backend: "auto", "native" (C++, on the CPU), "triton" or "cuda" (on a CUDA device) or "reference"
-            (torch, anywhere).
+        backend: "auto", "native" (C++, on the CPU), "triton" or "cuda" (on a CUDA device), "torch" (any
+            module, anywhere) or "reference" (the same plainly).
         device: where to evaluate; default the model's device.
-        batch_size: most examples per forward pass in torch; it limits memory and changes no result but by rounding.
+        batch_size: most examples per forward pass in torch, see `Landscape`; it changes no result but by rounding.
         num_threads: threads of the CPU; default torch's number.
         precision: precision of the products, see `find_radii`.
         on_censored: what to do with rays that never cross in Lebesgue measure: "raise", "drop" or "bound".

@@ -196,5 +196,5 @@ def test_estimate_takes_measure_and_method(run: Run) -> None:
 
 def test_info_lists_every_backend(run: Run) -> None:
     found = json.loads(run("info", "--json").stdout)
-    assert set(found["backends"]) == {"native", "triton", "cuda", "reference"}
+    assert set(found["backends"]) == {"native", "triton", "cuda", "torch", "reference"}
     assert "CUDA" in found["extension"]

@@ -171,7 +171,7 @@ def test_linear_map_shifts_log_volume_by_its_log_determinant(body, body_loss, on
     assert_agrees(est, log_lp_ball(4.0, 4, 1.0) + float(torch.linalg.slogdet(matrix).logabsdet))
 
 
-@pytest.mark.parametrize("backend", ["native", "reference"])
+@pytest.mark.parametrize("backend", ["native", "torch", "reference"])
 def test_rescaled_hidden_units_keep_filter_normalized_radii_and_shift_the_determinant(make_mlp, backend):
     model, rescaled = make_mlp([4, 6, 2], bias=False), make_mlp([4, 6, 2], bias=False)
     factor = 4.0  # a power of two, so that float32 rounds the rescaled network in the same places

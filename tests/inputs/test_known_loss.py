@@ -69,7 +69,7 @@ def test_a_function_that_only_calls_a_known_loss_is_that_loss(
         lambda o, t: F.mse_loss(o, t) if o.sum() > 0 else F.l1_loss(o, t),
         lambda o, t: F.cross_entropy(o, t, weight=t.float()),
         lambda o, t, extra=1.0: F.mse_loss(o, t),
-        F.l1_loss,
+        F.poisson_nll_loss,
         functools.partial(F.mse_loss, torch.zeros(3)),
     ],
 )

@@ -28,6 +28,9 @@ NETWORKS = [
     ([6, 40, 40, 1], "gelu", "bce", [97, 200], [0.1], 80, "native", "bisect"),
     ([9, 200, 7], "relu", "mse", [150], [0.02, 0.1, 0.5], 70, "native", "interpolate"),
     ([5, 1, 4], "tanh", "mse", [1, 90], [0.1], 60, "native", "interpolate"),
+    ([12, 64, 32, 3], "relu", "cross_entropy", [60, 120], [0.1, 0.3], 60, "torch", "interpolate"),
+    ([6, 40, 40, 1], "gelu", "bce", [97, 200], [0.1], 80, "torch", "bisect"),
+    ([9, 200, 7], "relu", "mse", [150], [0.02, 0.1, 0.5], 70, "torch", "interpolate"),
     ([12, 64, 32, 3], "relu", "cross_entropy", [60, 120], [0.1, 0.3], 60, "reference", "interpolate"),
     ([3, 4, 2], "tanh", "mse", [40], [0.05], 60, "reference", "interpolate"),
     ([8, 150, 4], "relu", "bce", [30], [0.1], 64, "reference", "bisect"),
@@ -174,7 +177,7 @@ def test_order_of_the_examples_decides_nothing(make_mlp, losses_along, order):
     assert skipped > 0
 
 
-@pytest.mark.parametrize("backend", ["native", "reference"])
+@pytest.mark.parametrize("backend", ["native", "torch", "reference"])
 @pytest.mark.parametrize("method", ["star", "paper"])
 def test_skipped_rays_of_a_grid_change_no_digit(make_mlp, method, backend):
     data = data_for(12, 3, "cross_entropy", 100)
@@ -194,7 +197,7 @@ def test_skipped_rays_of_a_grid_change_no_digit(make_mlp, method, backend):
     assert bool((everything.radii.radius <= decisive.radii.upper)[skipped].all())
 
 
-@pytest.mark.parametrize("backend", ["native", "reference"])
+@pytest.mark.parametrize("backend", ["native", "torch", "reference"])
 def test_censored_ray_in_the_pilot_lets_nothing_be_skipped(make_mlp, backend):
     """A ray without an end outweighs all others or is dropped, so none is known not to matter: per cutoff."""
     data = data_for(12, 3, "cross_entropy", 60)

@@ -34,7 +34,7 @@ def test_activation_that_saturates_has_no_scaling(make_mlp) -> None:
     assert unbounded(model, fitted(model, torch.randn(40, 4))) == ()
 
 
-@pytest.mark.parametrize("backend", ["native", "reference"])
+@pytest.mark.parametrize("backend", ["native", "torch", "reference"])
 def test_weights_of_an_input_that_is_always_zero_have_no_effect(make_mlp, backend: str) -> None:
     model, inputs = make_mlp([4, 6, 2], "tanh"), torch.randn(40, 4)
     inputs[:, 2] = 0.0

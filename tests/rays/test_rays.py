@@ -39,7 +39,7 @@ def test_reference_gives_the_same_bytes_for_any_blocks_in_any_order(trained, blo
     assert bytes_of(solver().refine(joined)) == everything
 
 
-@pytest.mark.parametrize("backend", ["native", "reference"])
+@pytest.mark.parametrize("backend", ["native", "torch", "reference"])
 def test_first_directions_of_many_are_those_of_few(trained, blobs, backend):
     space, landscape = bv.ParameterSpace.of(trained), bv.Landscape(trained, F.cross_entropy, blobs)
     few, many = (
@@ -112,7 +112,7 @@ def test_progress_is_quiet_where_there_is_no_terminal(body, body_loss, one_examp
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("backend", ["native", "reference"])
+@pytest.mark.parametrize("backend", ["native", "torch", "reference"])
 @pytest.mark.parametrize("resolve", ["all", "decisive"])
 def test_refinement_does_not_depend_on_what_the_solver_did_before(trained, blobs, resolve, backend):
     """Radii may come from blocks that another process solved."""
@@ -129,7 +129,7 @@ def test_refinement_does_not_depend_on_what_the_solver_did_before(trained, blobs
     assert bytes_of(solver().refine(found)) == bytes_of(refined)
 
 
-@pytest.mark.parametrize("backend", ["native", "reference"])
+@pytest.mark.parametrize("backend", ["native", "torch", "reference"])
 @pytest.mark.parametrize("search", ["interpolate", "bisect"])
 def test_refinement_that_runs_out_of_steps_keeps_the_certified_radius(trained, blobs, search, backend):
     landscape = bv.Landscape(trained, F.cross_entropy, blobs)
@@ -145,7 +145,7 @@ def test_refinement_that_runs_out_of_steps_keeps_the_certified_radius(trained, b
 
 
 # With seed 65, direction 32, the first after the pilot, is long enough to be solved.
-@pytest.mark.parametrize("backend", ["native", "reference"])
+@pytest.mark.parametrize("backend", ["native", "torch", "reference"])
 @pytest.mark.parametrize(("seed", "next_is_solved"), [(0, False), (65, True)])
 def test_spread_of_a_decisive_run_is_the_pilots(trained, blobs, seed, next_is_solved, backend):
     est = bv.estimate_volume(trained, F.cross_entropy, blobs, 0.1, 60, seed, resolve="decisive", backend=backend)

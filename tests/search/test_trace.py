@@ -26,7 +26,7 @@ def solver(
 
 
 @pytest.mark.parametrize("search", ["interpolate", "grid"])
-@pytest.mark.parametrize("backend", ["native", "reference"])
+@pytest.mark.parametrize("backend", ["native", "torch", "reference"])
 def test_the_trace_holds_every_evaluation_and_the_ends_of_every_bracket(
     backend: str, search: str, trained: nn.Sequential, blobs: tuple[Tensor, Tensor]
 ) -> None:

@@ -38,10 +38,12 @@ def backends() -> dict[str, Backend]:
     # Imported here, so that what a backend needs is loaded only when backends are asked for.
     from .cuda import CudaBackend
     from .native import NativeBackend
+    from .pytorch import TorchBackend
     from .reference import ReferenceBackend
     from .triton.backend import TritonBackend
 
-    return {backend.name: backend for backend in (NativeBackend(), TritonBackend(), CudaBackend(), ReferenceBackend())}
+    every = (NativeBackend(), TritonBackend(), CudaBackend(), TorchBackend(), ReferenceBackend())
+    return {backend.name: backend for backend in every}
 
 
 def choose(wanted: str | Backend, problem: RayProblem) -> Choice:

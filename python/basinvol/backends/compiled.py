@@ -22,7 +22,7 @@ from .scouts import scouts_of, with_scouts
 
 NOT_PERTURBED = -1  # offset of a parameter outside the space
 
-_BRACKET_FIELDS = ("lower", "upper", "value_lower", "value_upper", "slope", "status_code")
+BRACKET_FIELDS = ("lower", "upper", "value_lower", "value_upper", "slope", "status_code")
 
 
 class CompiledEngine:
@@ -63,7 +63,7 @@ class CompiledEngine:
             labels=self._given(targets if is_labels else no_labels),
             targets=self._given(no_targets if is_labels else targets),
             levels=list(self.levels),
-            scale=self._given(problem.scale.float()),
+            scale=self._given(problem.scale.vector().float()),
             sizes=list(space.sizes),
             resources=resources,
         )
@@ -83,7 +83,7 @@ class CompiledEngine:
         """See `Engine.refine`."""
         guess = Guess.generic(len(self.levels), len(self._problem.cutoffs), 1.0)  # not used: brackets are known
         everywhere = with_scouts(known, self.levels)
-        brackets = {name: getattr(everywhere, name).flatten(0, 1).numpy() for name in _BRACKET_FIELDS}
+        brackets = {name: getattr(everywhere, name).flatten(0, 1).numpy() for name in BRACKET_FIELDS}
         settings = self._problem.settings.for_refinement()
         found = self._search(indices, self._targets(guess, rtol), settings, [], brackets)
         return found.only(known.levels)

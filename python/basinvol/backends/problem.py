@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from ..model.directions import Directions
 from ..model.landscape import Landscape
+from ..model.scale import Scale
 from ..search import SearchSettings
 from ..search.radii import Guess, Radii
 
@@ -31,8 +33,7 @@ class RayProblem:
     Attributes:
         landscape: the loss and its levels.
         directions: which rays.
-        center: the trained parameters. [P]
-        scale: the positive factor of each parameter. [P]
+        scale: the positive factor of each parameter.
         cutoffs: losses that bound the basin. [C]
         settings: how to search.
         precision: precision of the products, one of the backend's `precisions`; None for its first.
@@ -40,11 +41,16 @@ class RayProblem:
 
     landscape: Landscape
     directions: Directions
-    center: Tensor
-    scale: Tensor
+    scale: Scale
     cutoffs: tuple[float, ...]
     settings: SearchSettings
     precision: str | None = None
+
+    @functools.cached_property
+    def center(self) -> Tensor:
+        """The trained parameters as one vector, made when it is first asked for. [P]"""
+        space = self.directions.space
+        return space.flatten(self.landscape.model).to(self.landscape.device)
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ class ReferenceEngine:
     def __init__(self, problem: RayProblem, num_threads: int) -> None:
         self._problem = problem
         self._num_threads = num_threads
+        self._scale = problem.scale.vector()
         self.levels = problem.landscape.levels
         with problem.landscape.measuring():
             self.center_losses = problem.landscape.evaluate(self._parameters(problem.center)).cpu()
@@ -122,7 +123,7 @@ class ReferenceEngine:
 
     def _moves(self, block: Sequence[int]) -> Tensor:
         center = self._problem.center
-        return self._problem.directions.materialize(block, center.dtype, center.device) * self._problem.scale
+        return self._problem.directions.materialize(block, center.dtype, center.device) * self._scale
 
     def _blocks(self, indices: Sequence[int]) -> list[Sequence[int]]:
         bytes_each = self._problem.center.numel() * self._problem.center.element_size()

@@ -80,8 +80,7 @@ def on_device(problem: RayProblem, device: torch.device) -> RayProblem:
     moved = Landscape(
         landscape.model, landscape.loss_fn, (landscape.inputs, landscape.targets), landscape.levels, device=device
     )
-    center, scale = problem.center.to(device), problem.scale.to(device)
-    return dataclasses.replace(problem, landscape=moved, center=center, scale=scale)
+    return dataclasses.replace(problem, landscape=moved, scale=problem.scale.to(device))
 
 
 def devices_of(device: torch.device, count: int) -> list[torch.device]:

@@ -35,7 +35,7 @@ class Fields:
     def __len__(self) -> int:
         return len(next(iter(self.values.values())))
 
-    def __getitem__(self, rows: slice) -> Fields:
+    def __getitem__(self, rows: slice | Tensor) -> Fields:
         return self._each(lambda values: values[rows])
 
     def to(self, device: torch.device) -> Fields:

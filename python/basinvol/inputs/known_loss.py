@@ -7,6 +7,7 @@ import functools
 import inspect
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,6 +24,12 @@ KNOWN_LOSSES: dict[Any, str] = {
     nn.BCEWithLogitsLoss: "bce_with_logits",
     F.mse_loss: "mse",
     nn.MSELoss: "mse",
+    F.l1_loss: "l1",
+    nn.L1Loss: "l1",
+    F.smooth_l1_loss: "smooth_l1",
+    nn.SmoothL1Loss: "smooth_l1",
+    F.huber_loss: "huber",
+    nn.HuberLoss: "huber",
 }
 # Options that change what a loss computes, with the values at which they do not.
 _DEFAULTS = {
@@ -31,6 +38,8 @@ _DEFAULTS = {
     "label_smoothing": 0.0,
     "reduction": "mean",
     "ignore_index": -100,
+    "beta": 1.0,
+    "delta": 1.0,
     "size_average": None,
     "reduce": None,
 }
@@ -100,7 +109,33 @@ def _traced_once(loss_fn: Callable[..., Any]) -> KnownLoss | None:
 
 
 def _traced(loss_fn: Callable[..., Any]) -> KnownLoss | None:
-    """The one call that the function consists of, if that is a loss of its two arguments in this order."""
+    """The loss that the function is a call of, with its two arguments as they are and in this order."""
+    call = traced_call(loss_fn)
+    if call is None or call.outputs_node is not call.placeholders[0] or call.targets_node is not call.placeholders[1]:
+        return None
+    return call.loss
+
+
+@dataclass(frozen=True)
+class TracedCall:
+    """A function that ends in a call of one of torch's losses.
+
+    Attributes:
+        loss: that loss.
+        root: the module that holds what the graph refers to.
+        placeholders: the function's outputs and targets.
+        outputs_node, targets_node: what it calls the loss with, computed from the placeholders.
+    """
+
+    loss: KnownLoss
+    root: nn.Module
+    placeholders: tuple[fx.Node, fx.Node]
+    outputs_node: fx.Node
+    targets_node: fx.Node
+
+
+def traced_call(loss_fn: Callable[..., Any]) -> TracedCall | None:
+    """The loss of torch with whose value the function ends, found by calling it with symbols; None if there is none."""
     tracer = fx.Tracer()
     try:
         # The user's code runs: on a copy of what may have a state, and with random numbers of its own.
@@ -108,25 +143,27 @@ def _traced(loss_fn: Callable[..., Any]) -> KnownLoss | None:
             graph = tracer.trace(copy.deepcopy(loss_fn) if isinstance(loss_fn, nn.Module) else loss_fn)
     except Exception:  # noqa: BLE001  (fx lets through whatever the user's function raises on symbols)
         return None
-    nodes = [node for node in graph.nodes if node.op != "get_attr"]
-    if [node.op for node in nodes[:2]] != ["placeholder", "placeholder"] or len(nodes) != 4:
-        return None
-    outputs, targets, call, end = nodes
-    if end.args != (call,):
+    placeholders = [node for node in graph.nodes if node.op == "placeholder"]
+    call = next(node for node in graph.nodes if node.op == "output").args[0]
+    if len(placeholders) != 2 or not isinstance(call, fx.Node):
         return None
     if call.op == "call_module":
-        inner = known_loss(tracer.root.get_submodule(str(call.target)))
-        return inner if call.args == (outputs, targets) and not call.kwargs else None
-    if call.op != "call_function" or call.target not in KNOWN_LOSSES:
+        loss = known_loss(tracer.root.get_submodule(str(call.target)))
+        given = dict(zip(("input", "target"), call.args, strict=False)) | dict(call.kwargs)
+    elif callable(call.target) and call.target in KNOWN_LOSSES:
+        loss = KnownLoss(KNOWN_LOSSES[call.target], {})
+        given = dict(inspect.signature(call.target).bind(*call.args, **call.kwargs).arguments)
+    else:
         return None
-    given = inspect.signature(call.target).bind(*call.args, **call.kwargs).arguments
-    if given.pop("input", None) is not outputs or given.pop("target", None) is not targets:
+    outputs, targets = given.pop("input", None), given.pop("target", None)
+    if loss is None or not isinstance(outputs, fx.Node) or not isinstance(targets, fx.Node):
         return None
     try:
         options = {name: _constant(tracer.root, value) for name, value in given.items()}
     except ValueError:
         return None
-    return KnownLoss(KNOWN_LOSSES[call.target], options)
+    first, second = placeholders
+    return TracedCall(_with(loss, options), tracer.root, (first, second), outputs, targets)
 
 
 def _constant(root: nn.Module, value: Any) -> Any:

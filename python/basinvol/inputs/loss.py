@@ -6,15 +6,14 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from .fields import Fields, Inputs, loss_in_outputs
 from .known_loss import KnownLoss, known_loss
+from .row_loss import CLASS_LOSSES, row_loss
 
 LossFunction = Callable[[Any, Any], Tensor]
 
-_CLASS_LOSSES = ("cross_entropy", "nll_loss")
 _IGNORED = -100  # torch's default for labels that do not count
 
 
@@ -54,23 +53,22 @@ def example_weights(loss_fn: LossFunction, targets: Inputs) -> Tensor | None:
 
     Args:
         loss_fn: the loss.
-        targets: labels [N, ...] int64; fields, whose weights are not known before a loss is seen, give None.
+        targets: the targets. [N, ...]
 
     Raises:
         ValueError: no label counts.
     """
-    known = _class_loss(loss_fn)
-    if known is None or isinstance(targets, Fields) or targets.is_floating_point():
+    by_row = row_loss(loss_fn)
+    if by_row is None:
         return None
-    weight, ignored = known.options["weight"], known.options["ignore_index"]
-    counts = targets != ignored
-    weights = counts.double()
-    if weight is not None:
-        # Labels out of range are refused elsewhere, in a sentence; here they only must not break the indexing.
-        labels = torch.where(counts, targets, 0).clamp(0, len(weight) - 1)
-        weights = weights * weight.detach().double().to(targets.device)[labels]
-    weights = weights.reshape(len(targets), -1).sum(dim=1)
+    try:
+        weights = by_row.weights(dict(targets.values) if isinstance(targets, Fields) else targets, len(targets))
+    except Exception:  # noqa: BLE001  (targets that do not fit: the first call of the loss says so in a sentence)
+        return None
+    if weights is None:
+        return None
     if not bool(weights.sum() > 0):
+        ignored = ignored_label(loss_fn)
         raise ValueError(f"no target in `data` counts: all labels are ignored ({ignored}) or of classes of weight 0.")
     return None if bool((weights == weights[0]).all()) else weights
 
@@ -83,7 +81,7 @@ def ignored_label(loss_fn: LossFunction) -> int:
 
 def _class_loss(loss_fn: LossFunction) -> KnownLoss | None:
     known = known_loss(loss_fn)
-    return known if known is not None and known.name in _CLASS_LOSSES else None
+    return known if known is not None and known.name in CLASS_LOSSES else None
 
 
 def _check_signature(loss_fn: Callable[..., Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from ..inputs.fields import Fields, Inputs, call_model
 from ..inputs.loss import LossFunction
 from .guard import ModuleGuard
+
+Result = TypeVar("Result")
 
 
 class ModelCaller:
@@ -52,11 +54,21 @@ class ModelCaller:
             inputs: a batch of examples. [n, ...]
             targets: their targets. [n, ...]
         """
-        return self._call(named, lambda: self._loss_fn(call_model(self._model, inputs), _given(targets)))
+        return self.apply(named, inputs, lambda outputs: self._loss_fn(outputs, given_targets(targets)))
+
+    def apply(self, named: Mapping[str, Tensor], inputs: Inputs, function: Callable[[Any], Result]) -> Result:
+        """What a function makes of the model's outputs, while other parameters are in place.
+
+        Args:
+            named: tensors in place of the parameters of these names.
+            inputs: a batch of examples. [n, ...]
+            function: what to make of the outputs.
+        """
+        return self._call(named, lambda: function(call_model(self._model, inputs)))
 
     def outputs(self, named: Mapping[str, Tensor], inputs: Inputs) -> Any:
         """The model's outputs on inputs [n, ...], with `named` in place of the parameters of these names."""
-        return self._call(named, lambda: call_model(self._model, inputs))
+        return self.apply(named, inputs, lambda outputs: outputs)
 
     def loss_of_outputs(self, named: Mapping[str, Tensor], outputs: Any, targets: Inputs) -> Any:
         """The loss of outputs that are already known, as the loss function returns it.
@@ -66,15 +78,21 @@ class ModelCaller:
             outputs: the model's outputs on a batch. [n, ...]
             targets: the targets of that batch. [n, ...]
         """
-        return self._call(named, lambda: self._loss_fn(outputs, _given(targets)))
+        return self._call(named, lambda: self._loss_fn(outputs, given_targets(targets)))
 
     @contextlib.contextmanager
     def measuring(self) -> Iterator[None]:
         """Sets eval mode without gradients; flags, attributes and torch's random state are restored on the way out."""
         # fork_rng without a list would save the state of every GPU of the machine.
         devices = [self._device] if self._device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices), self.evaluating():
+            yield
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Does as `measuring`, but lets torch's random state alone, which belongs to all threads."""
         guard = ModuleGuard(self._model)
-        with torch.no_grad(), torch.random.fork_rng(devices=devices):
+        with torch.no_grad():
             self._model.eval()
             if self._changes is None or self._changes.attributes:
                 self._guard = ModuleGuard(self._model)
@@ -84,7 +102,7 @@ class ModelCaller:
                 self._guard = None
                 guard.restore()
 
-    def _call(self, named: Mapping[str, Tensor], work: Callable[[], Any]) -> Any:
+    def _call(self, named: Mapping[str, Tensor], work: Callable[[], Result]) -> Result:
         known = self._changes
         # A clone inside the call is what lets buffers change in place under vmap and grad as well.
         buffers = {
@@ -106,7 +124,7 @@ class ModelCaller:
         return result
 
 
-def _given(targets: Inputs) -> Any:
+def given_targets(targets: Inputs) -> Any:
     """The targets as the user's loss takes them: a batch of fields is the dictionary that the user passed."""
     return dict(targets.values) if isinstance(targets, Fields) else targets
 

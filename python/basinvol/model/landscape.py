@@ -14,6 +14,7 @@ from ..inputs.data import read_data
 from ..inputs.fields import Fields
 from ..inputs.loss import LossFunction, example_weights, read_loss
 from ..inputs.module import read_model
+from .batch_size import examples_at_once
 from .caller import ModelCaller
 from .checks import check_center
 
@@ -42,7 +43,8 @@ class Landscape:
             once more to see that it gives the same ones.
         levels: increasing numbers of examples, each a prefix of the data; default [N].
         device: where to evaluate; default the device of the model's first parameter.
-        batch_size: most examples per forward pass of the reference backend; it limits memory and changes no result.
+        batch_size: most examples per forward pass in torch; it changes no result but by rounding. Default as many as
+            keep the largest operation near the caches, by the shapes of its tensors.
 
     Attributes:
         levels: numbers of examples, increasing. [L]
@@ -63,9 +65,10 @@ class Landscape:
         data: tuple[Tensor, Tensor] | Mapping[str, Tensor] | Iterable[Any],
         levels: Sequence[int] | None = None,
         device: torch.device | str | None = None,
-        batch_size: int = 8192,
+        batch_size: int | None = None,
     ) -> None:
-        self.batch_size = whole_number("batch_size", batch_size, least=1)
+        if batch_size is not None:
+            whole_number("batch_size", batch_size, least=1)
         self.model = read_model(model)
         self.loss_fn = read_loss(loss_fn)
         self.device = _resolve_device(self.model, device)
@@ -81,6 +84,7 @@ class Landscape:
         self.num_evaluations = 0
         self._weights = example_weights(self.loss_fn, self.targets)
         self._caller = ModelCaller(self.model, self.loss_fn, self.device)
+        self.batch_size = examples_at_once(self._caller, self.inputs) if batch_size is None else int(batch_size)
         check_center(self)
 
     def weigh(self, weights: Tensor | None) -> None:
@@ -102,6 +106,11 @@ class Landscape:
         if isinstance(self.inputs, Fields) or isinstance(self.targets, Fields):
             raise TypeError("this landscape has several inputs.")
         return self.inputs, self.targets
+
+    @property
+    def caller(self) -> ModelCaller:
+        """What calls the model, for engines that call it from threads of their own."""
+        return self._caller
 
     @property
     def center(self) -> Mapping[str, Tensor]:
@@ -158,7 +167,7 @@ class Landscape:
                         gradients[name] += 0.0 if part is None else part
         return total, gradients
 
-    def loss_at(self, named: Mapping[str, Tensor], first: int, last: int) -> Tensor:
+    def loss_at(self, named: Mapping[str, Tensor], first: int, last: int, caller: ModelCaller | None = None) -> Tensor:
         """Mean loss of examples `first` to `last` - 1, a scalar. []
 
         The call is not counted, and it may be differentiated or batched by `torch.func.vmap`.
@@ -166,8 +175,9 @@ class Landscape:
         Args:
             named: tensors in place of the parameters of these names.
             first, last: the rows of the data, without `last`.
+            caller: what calls a copy of the model, in a thread of its own; default the model itself.
         """
-        loss = self._caller.loss(named, self.inputs[first:last], self.targets[first:last])
+        loss = (caller or self._caller).loss(named, self.inputs[first:last], self.targets[first:last])
         return _as_scalar(loss)
 
     def outputs_at(self, named: Mapping[str, Tensor], first: int, last: int) -> Any:

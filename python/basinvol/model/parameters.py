@@ -10,10 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..inputs.arguments import one_of
 from ..inputs.module import read_model
+from .scale import Scale
 
-SCALINGS = ("filter", "none")
 _HALF = (torch.float16, torch.bfloat16)
 _MOST_NAMES = 3  # parameters that a sentence names of those left out for one reason
 
@@ -171,19 +170,12 @@ class ParameterSpace:
         tensors of rank one. A filter of zeros has scale 0 and is not perturbed; see `zero_filters`. With "none" it is
         one everywhere.
         """
-        one_of("scaling", scaling, SCALINGS)
-        center = self.flatten(model)
-        if scaling == "none":
-            return torch.ones_like(center)
-        scales = []
-        for piece, shape in zip(torch.split(center, list(self.sizes)), self.shapes, strict=True):
-            if len(shape) < 2:
-                scales.append(torch.ones_like(piece))
-            else:
-                rows = piece.view(shape[0], -1)
-                norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float64)
-                scales.append(norms.to(piece.dtype).expand_as(rows).reshape(-1))
-        return torch.cat(scales)
+        return self.scale_by_tensor(model, scaling).vector()
+
+    def scale_by_tensor(self, model: nn.Module, scaling: str = "filter") -> Scale:
+        """The same factors without a vector of all: few are different, and a network may have a billion parameters."""
+        parameters = dict(read_model(model).named_parameters())
+        return Scale.of([parameters[name].detach() for name in self.names], scaling, self.dtype)
 
     def zero_filters(self, scale: Tensor) -> dict[str, int]:
         """Parameters with elements of scale 0, which directions cannot move, and how many elements each has."""

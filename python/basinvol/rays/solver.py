@@ -15,6 +15,7 @@ from tqdm import tqdm
 from ..backends import Backend, Choice, RayProblem, choose
 from ..model.directions import Directions
 from ..model.landscape import Landscape
+from ..model.scale import Scale
 from ..search import RUNNING
 from ..search.radii import NUM_PILOT, Guess, Radii, Status
 from .announcement import Announcement
@@ -77,12 +78,14 @@ class RaySolver:
         _check_types(landscape, directions)
         options = dataclasses.replace(options, **changes)
         space = directions.space
-        scale = scaling if isinstance(scaling, Tensor) else space.scale(landscape.model, scaling)
+        if isinstance(scaling, Tensor):
+            scale = Scale.from_vector(scaling, space.shapes)
+        else:
+            scale = space.scale_by_tensor(landscape.model, scaling)
         resources = options.resources()
         self.problem = RayProblem(
             landscape=landscape,
             directions=directions,
-            center=space.flatten(landscape.model).to(landscape.device),
             scale=scale.to(landscape.device),
             cutoffs=check_cutoffs(cutoffs),
             settings=options.settings(space.dim),
@@ -272,8 +275,9 @@ def find_radii(
         max_steps: most evaluations for one level and cutoff of one ray.
         grid: coefficients for search="grid", default linspace(0, 1, 100)^2; a ray's radii are these times the norm of
             its Gaussian vector, about sqrt(P).
-        backend: "auto", "native" (C++, on the CPU), "triton" or "cuda" (on a CUDA device), "reference" (torch,
-            anywhere), one that a package registered, or an object, see `basinvol.backends.Backend`.
+        backend: "auto", "native" (C++, on the CPU), "triton" or "cuda" (on a CUDA device), "torch" (any
+            module, anywhere), "reference" (the same plainly), one that a package registered, or an object, see
+            `basinvol.backends.Backend`.
         num_threads: default torch's number; the result does not depend on it.
         precision: precision of the products: "fp32", "tf32x3" (tensor cores, as exact) or "tf32" (proposes radii that
             tf32x3 certifies); default the backend's best that is as exact as float32.

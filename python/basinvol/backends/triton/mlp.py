@@ -55,7 +55,7 @@ class DeviceMlp:
         self.has_separate_end = len(self.layers) > 1 and not is_head
         self.terms = 1 if loss == "cross_entropy" else mlp.num_outputs
         self.center = problem.center.float()
-        self.scale = problem.scale.float()
+        self.scale = problem.scale.vector().float()
         self.blocks = RowBlocks.between(self.levels, self.device)
         self.num_blocks = [int((self.blocks.level <= level).sum()) for level in range(len(self.levels))]
         self.block_ends = torch.tensor(self.num_blocks, dtype=torch.int32, device=self.device)

@@ -72,7 +72,7 @@ class ModelRows:
                 "cutoff": cutoff,
                 "landscape_loss": float(solver.center_losses[row]),
                 "ends_at": _end(self._losses, self.experiment.base, cutoff),
-                **self._volume_columns(radii.at(size, cutoff), solver.problem.scale),
+                **self._volume_columns(radii.at(size, cutoff), solver.problem.scale.vector()),
                 "backend": solver.choice.backend.name,
                 "search_pass": number,
                 "evaluations": float(radii.num_evaluations.double().mean()),

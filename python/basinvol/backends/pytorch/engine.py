@@ -1,0 +1,221 @@
+"""The radius search of any module: C++ asks where to look, torch computes the losses, one direction to a thread."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...search import SearchSettings
+from ...search.radii import Guess, Radii
+from ...search.targets import Targets
+from ...search.trace import Trace
+from ..compiled import BRACKET_FIELDS, compiled_extension, native_settings, native_targets
+from ..problem import RayProblem, Resources
+from .replicas import replicas
+from .team import Team, run_teams
+from .units import units_of
+from .working_copy import WorkingCopy
+
+_MEMORY_BUDGET = 2**30  # bytes of perturbed parameters and moves
+# Seconds of an evaluation below which threads would mostly wait for Python's lock: one is then faster than two.
+_SHORT = 1e-3
+_STEP_PER_TEAM = 4  # directions between two updates of the progress bar, or two chances to interrupt
+_TRIED_RADIUS_PER_ROOT_DIM = 0.01  # where copies of the model must agree with it
+
+
+class TorchEngine:
+    """See `Engine`. Results do not depend on threads: a direction's operations run in one, and sums in data order."""
+
+    def __init__(self, problem: RayProblem, resources: Resources) -> None:
+        self._problem = problem
+        landscape, space = problem.landscape, problem.directions.space
+        self.levels = landscape.levels
+        self._units, self._is_nonnegative = units_of(landscape)
+        self._stop = threading.Event()
+        # Batches of units for proofs, by level; without an order that was learned, that of the data.
+        self._order = [self._batched(torch.arange(stop)) for stop in self._units.stops]
+
+        first = WorkingCopy(problem)
+        first.aim(0)
+        first.place(_TRIED_RADIUS_PER_ROOT_DIM * math.sqrt(space.dim))
+        self._callers = replicas(landscape, resources.num_threads, first.named)
+        # A model that cannot be copied is evaluated by one thread at a time, which then may use all cores.
+        self._intra_threads = resources.num_threads if self._callers == [landscape.caller] else 1
+        each = 2 * space.dim * space.dtype.itemsize
+        budget = resources.memory_budget or _MEMORY_BUDGET
+        count = min(len(self._callers), max(1, budget // each))
+        copies = [first, *(WorkingCopy(problem) for _ in range(count - 1))]
+        self._teams = [Team(copies[k], self._callers[k::count], self._units, self._stop) for k in range(count)]
+        with self._measuring():
+            found, seconds = run_teams(self._teams[:1], self._at_center, 1, self._stop)[0]
+        self.center_losses = torch.tensor(found, dtype=torch.float64)
+        if seconds < _SHORT:
+            self._teams = self._teams[:1]
+        self.step = _STEP_PER_TEAM * len(self._teams)
+
+    @property
+    def description(self) -> str:
+        """The version of torch, the device, the threads and the batches, in a few words."""
+        landscape = self._problem.landscape
+        together = (
+            f"{len(self._teams)} x {len(self._callers) // len(self._teams)} threads" if self._intra_threads == 1 else ""
+        )
+        parts = (
+            f"torch {torch.__version__} on {landscape.device}",
+            together,
+            f"batches of {landscape.batch_size}",
+            f"losses by {self._units.kind}",
+        )
+        return ", ".join(filter(None, parts))
+
+    def solve(self, indices: Sequence[int], guess: Guess, negligible: Tensor | None = None) -> Radii:
+        """See `Engine.solve`."""
+        settings = self._problem.settings
+        targets = self._targets(guess, settings.rtol)
+        thresholds = None if negligible is None else negligible.reshape(-1).tolist()
+        return self._search(indices, targets, settings, thresholds, None)
+
+    def refine(self, indices: Sequence[int], known: Radii, rtol: float) -> Radii:
+        """See `Engine.refine`."""
+        guess = Guess.generic(len(self.levels), len(self._problem.cutoffs), 1.0)  # not used: brackets are known
+        settings = self._problem.settings.for_refinement()
+        brackets = [getattr(known, name).flatten(0, 1).tolist() for name in BRACKET_FIELDS]
+        by_target = [list(zip(*parts, strict=True)) for parts in zip(*brackets, strict=True)]
+        return self._search(indices, self._targets(guess, rtol), settings, None, by_target)
+
+    def learn_order(self, indices: Sequence[int], radii: Sequence[float]) -> None:
+        """See `Engine.learn_order`."""
+        if not self._is_nonnegative:  # a partial sum proves nothing
+            return
+
+        def hardness(team: Team, number: int) -> Tensor:
+            team.aim(indices[number])
+            return team.values(radii[number])
+
+        with self._measuring():
+            found = run_teams(self._teams, hardness, len(indices), self._stop)
+        # A loss that is not finite counts as a large one: it must stay comparable.
+        largest = torch.finfo(torch.float32).max
+        total = torch.stack([values.nan_to_num(nan=largest, posinf=largest) for values in found]).sum(dim=0)
+        by_hardness = torch.argsort(total, descending=True, stable=True)
+        self._order = [self._batched(by_hardness[by_hardness < stop]) for stop in self._units.stops]
+
+    def _at_center(self, team: Team, _: int) -> tuple[list[float], float]:
+        """The losses at the center, and the seconds of an evaluation, after a first one that warms up."""
+        losses = team.losses(0.0, len(self.levels))
+        started = time.perf_counter()
+        team.losses(0.0, len(self.levels))
+        return losses, time.perf_counter() - started
+
+    def _batched(self, units: Tensor) -> list[Tensor]:
+        first, last = self._units.batches[0]
+        return list(units.split(last - first))
+
+    def _targets(self, guess: Guess, rtol: float) -> Targets:
+        return Targets.of(self.center_losses, self._problem.cutoffs, self.levels, guess, rtol)
+
+    def _search(
+        self,
+        indices: Sequence[int],
+        targets: Targets,
+        settings: SearchSettings,
+        negligible: list[float] | None,
+        known: list[list[tuple[Any, ...]]] | None,
+    ) -> Radii:
+        given, order, limits = native_targets(targets), targets.order.tolist(), native_settings(settings)
+
+        def one(team: Team, number: int) -> _Found:
+            search = compiled_extension().RaySearch(given, order, limits, team.aim(indices[number]))
+            for target, brackets in enumerate(known or ()):
+                search.restore(target, *brackets[number])
+            evaluations: list[list[float]] = []
+            if negligible is None or self._prove(team, search, targets, negligible, evaluations):
+                while (probe := search.ask()) is not None:
+                    radius, level = probe
+                    losses = team.losses(radius, level + 1)
+                    search.tell(radius, level, losses)
+                    evaluations.append(self._noted(radius, losses))
+            return _Found(search.brackets(), evaluations)
+
+        with self._measuring():
+            found = run_teams(self._teams, one, len(indices), self._stop)
+        state = {
+            name: torch.cat([torch.from_numpy(part.brackets[name]) for part in found], dim=-1)
+            for name in (*BRACKET_FIELDS, "num_evaluations")
+        }
+        radii = targets.radii(state, rounds_up=settings.method == "grid")
+        return dataclasses.replace(radii, trace=self._trace(found))
+
+    def _prove(
+        self,
+        team: Team,
+        search: Any,
+        targets: Targets,
+        negligible: list[float],
+        evaluations: list[list[float]],
+    ) -> bool:
+        """Evaluates a ray where it would begin to matter; returns whether any of its targets does."""
+        any_matters = False
+        for target in targets.order.tolist():
+            if not search.is_running(target):
+                continue
+            radius = search.test_radius(negligible[target])
+            if not radius > 0.0:
+                any_matters |= bool(targets.is_wanted[target])
+                continue
+            level, cutoff = int(targets.level[target]), float(targets.cutoff[target])
+            bound = None
+            if self._is_nonnegative:
+                bound = team.proves_outside(radius, cutoff, self._order[level], level)
+            if bound is not None:
+                search.settle(target, radius, bound, True)
+                continue
+            losses = team.losses(radius, level + 1)
+            evaluations.append(self._noted(radius, losses))
+            is_outside = not losses[level] <= cutoff
+            search.settle(target, radius, losses[level], is_outside)
+            any_matters |= not is_outside
+        return any_matters
+
+    def _noted(self, radius: float, losses: Sequence[float]) -> list[float]:
+        """An evaluation as a row of the trace: NaN stands for a level that was not evaluated, so a loss is infinite."""
+        seen = [math.inf if math.isnan(loss) else loss for loss in losses]
+        return [radius, *seen, *[math.nan] * (len(self.levels) - len(seen))]
+
+    def _trace(self, found: Sequence[_Found]) -> Trace:
+        rows = [row for part in found for row in part.evaluations]
+        rays = [ray for ray, part in enumerate(found) for _ in part.evaluations]
+        table = torch.tensor(rows, dtype=torch.float64).reshape(-1, 1 + len(self.levels))
+        return Trace(torch.tensor(rays, dtype=torch.int64), table[:, 0], table[:, 1:])
+
+    @contextlib.contextmanager
+    def _measuring(self) -> Iterator[None]:
+        """Sets eval mode, the random state and torch's threads; they are restored on the way out."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(self._intra_threads)
+        try:
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(self._problem.landscape.measuring())
+                for caller in self._callers:
+                    if caller is not self._problem.landscape.caller:
+                        stack.enter_context(caller.evaluating())
+                yield
+        finally:
+            torch.set_num_threads(threads)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """What the search of one ray left: its brackets by target, and its evaluations. [1 + L] each"""
+
+    brackets: dict[str, NDArray[Any]]
+    evaluations: list[list[float]]

@@ -1,0 +1,55 @@
+"""Parameters that are perturbed in place: two vectors of P numbers, however many directions there are."""
+
+from __future__ import annotations
+
+import torch
+
+from ..compiled import compiled_extension
+from ..problem import RayProblem
+
+
+class WorkingCopy:
+    """Perturbed parameters at one radius along one direction.
+
+    Attributes:
+        named: the perturbed parameters by name, the same tensors at every radius.
+    """
+
+    def __init__(self, problem: RayProblem) -> None:
+        space, center = problem.directions.space, problem.landscape.center
+        self._directions = problem.directions
+        device = problem.landscape.device
+        self._move = torch.empty(space.dim, dtype=space.dtype, device=device)
+        moves = torch.split(self._move, list(space.sizes))
+        shaped = [move.view(shape) for move, shape in zip(moves, space.shapes, strict=True)]
+        self.named = {name: torch.empty_like(center[name]) for name in space.names}
+        self._scaled = list(zip(shaped, problem.scale.factors, strict=True))
+        self._places = [
+            (center[name], move, perturbed, move.dtype == perturbed.dtype)
+            for move, (name, perturbed) in zip(shaped, self.named.items(), strict=True)
+        ]
+        # The generator of the extension writes into the vector; other directions come as vectors of their own.
+        is_ours = self._directions.kind == "philox" and space.dtype == torch.float32 and device.type == "cpu"
+        self._fill = compiled_extension().fill_direction if is_ours else None
+
+    def aim(self, index: int) -> float:
+        """Turns to a direction; returns the norm of its Gaussian vector."""
+        directions = self._directions
+        if self._fill is not None:
+            norm = float(self._fill(directions.seed, index, directions.space.sizes, self._move.numpy()))
+        else:
+            norm = float(directions.norms([index])[0])
+            self._move.copy_(directions.materialize([index], self._move.dtype, self._move.device)[0])
+        for move, factor in self._scaled:
+            move.mul_(factor)
+        return norm
+
+    def place(self, radius: float) -> None:
+        """Puts the parameters at a radius along the direction; at 0 they are those of the center, to the bit."""
+        for center, move, perturbed, is_exact in self._places:
+            if radius == 0.0:
+                perturbed.copy_(center)
+            elif is_exact:
+                torch.add(center, move, alpha=radius, out=perturbed)
+            else:  # a parameter in a shorter type than the vector of moves
+                perturbed.copy_(center + radius * move)
