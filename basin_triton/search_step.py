@@ -30,7 +30,7 @@ _MAX_STEPS = tl.constexpr(4)
 _LOG_2 = tl.constexpr(0.6931471805599453)
 _LOG_MAX_STEP = tl.constexpr(2.772588722239781)
 _LOG_BLIND_STEP = tl.constexpr(1.3862943611198906)
-_MAX_INTERPOLATIONS = tl.constexpr(12)
+_MAX_STALLS = tl.constexpr(3)
 _AIM = tl.constexpr(0.45)
 _MIN_SLOPE_WIDTH = tl.constexpr(1e-3)
 
@@ -47,6 +47,8 @@ class State:
         value_lower, value_upper: The losses at these two radii. float64
         slope: What is known of d ln(loss - loss at the center) / d ln(radius). float64
         steps: How many points were proposed for each target. int64
+        width: The logarithm of upper / lower when the bracket was last halved, or bisected. float64
+        stalls: How many points were proposed since then. int64
         status: A position in basinvol's `Status`, or -1 while the search is running. int8
         num_evaluations: How often the loss was evaluated on each ray. [D] int64
         grid_index: The position of each ray in the grid. [D] int64
@@ -59,6 +61,8 @@ class State:
     value_upper: Tensor
     slope: Tensor
     steps: Tensor
+    width: Tensor
+    stalls: Tensor
     status: Tensor
     num_evaluations: Tensor
     grid_index: Tensor
@@ -114,6 +118,8 @@ def _search_step_kernel(
     value_upper,
     slope,
     steps,
+    width,
+    stalls,
     status,
     num_evaluations,
     grid_index,
@@ -235,9 +241,16 @@ def _search_step_kernel(
         other_slope = tl.load(slope + other_b, mask=is_scaled, other=1.0)
         scaled_slope = tl.load(guess_slope + target) * (other_slope / tl.load(guess_slope + other))
 
-        where, new_slope = _propose(low, high, gap, rise_low, rise_high, old_slope, step, tolerance, METHOD)
         takes_guess = (low <= 0.0) & (high == float("inf"))
         takes_guess = takes_guess | (is_scaled & (step == 0) & (guess > low) & (guess < high))
+        is_bracketed = asks & (low > 0.0) & (high < float("inf")) & (takes_guess == 0)
+        halved = tl.load(width + b, mask=is_bracketed, other=float("inf"))
+        stalled = tl.load(stalls + b, mask=is_bracketed, other=0)
+        where, new_slope, halved, stalled = _propose(
+            low, high, gap, rise_low, rise_high, old_slope, step, tolerance, halved, stalled, METHOD
+        )
+        tl.store(width + b, halved, mask=is_bracketed)
+        tl.store(stalls + b, stalled, mask=is_bracketed)
         new_slope = tl.where(takes_guess & is_scaled, scaled_slope, new_slope)
         where = tl.where(takes_guess, guess, where)
         where = tl.where(where > farthest, farthest, where)
@@ -248,8 +261,8 @@ def _search_step_kernel(
 
 
 @triton.jit
-def _propose(low, high, gap, rise_low, rise_high, slope, step, rtol, METHOD: tl.constexpr):
-    """Return the next radius and the slope, for brackets of which at least one side is known. [RAYS] float64 each"""
+def _propose(low, high, gap, rise_low, rise_high, slope, step, rtol, halved, stalls, METHOD: tl.constexpr):
+    """Return the next radius, the slope, and what is known of stalls, where a side is known. [RAYS] each"""
     has_low, has_high = low > 0.0, high < float("inf")
     usable_low = (rise_low > 0.0) & (gap > 0.0)
     usable_high = (rise_high < float("inf")) & (gap > 0.0)  # false for NaN
@@ -264,8 +277,13 @@ def _propose(low, high, gap, rise_low, rise_high, slope, step, rtol, METHOD: tl.
 
     outward = _stride((log_gap - log_rise_low) / slope, usable_low, step, rtol, METHOD)
     inward = _stride((log_rise_high - log_gap) / slope, usable_high, step, rtol, METHOD)
-    interpolates = has_low & has_high & usable_low & usable_high & (step < _MAX_INTERPOLATIONS)
+    is_halved = log_high - log_low <= 0.5 * halved
+    stalls = tl.where(is_halved, 0, stalls + 1)
+    halved = tl.where(is_halved, log_high - log_low, halved)
+    interpolates = has_low & has_high & usable_low & usable_high & (stalls < _MAX_STALLS)
     interpolates = interpolates & (log_rise_high > log_rise_low)
+    stalls = tl.where(interpolates, stalls, 0)
+    halved = tl.where(interpolates, halved, log_high - log_low)
     width = tl.where(interpolates, log_high - log_low, 1.0)
     rise = tl.where(interpolates, log_rise_high - log_rise_low, 1.0)
     slope = tl.where(interpolates & (width > _MIN_SLOPE_WIDTH), rise / width, slope)
@@ -281,7 +299,7 @@ def _propose(low, high, gap, rise_low, rise_high, slope, step, rtol, METHOD: tl.
     radius = portable_exp(tl.where(interpolates, aim, middle))
     radius = tl.where(has_low & (has_high == 0), low * portable_exp(outward), radius)
     radius = tl.where((has_low == 0) & has_high, high * portable_exp(-inward), radius)
-    return radius, slope
+    return radius, slope, halved, stalls
 
 
 @triton.jit
@@ -343,6 +361,8 @@ def search_step(
         state.value_upper,
         state.slope,
         state.steps,
+        state.width,
+        state.stalls,
         state.status,
         state.num_evaluations,
         state.grid_index,

@@ -50,6 +50,8 @@ struct Bracket {
   double slope = 2.0;
   int steps = 0;
   std::int8_t status = RUNNING;
+  double width = kInfinity;  // log of upper / lower when the bracket was last halved, or bisected
+  int stalls = 0;            // proposals since then
 };
 
 struct Probe {
@@ -90,6 +92,8 @@ class RaySearch {
   BASINVOL_HD void restore(int t, const Bracket& known) {
     brackets_[t] = known;
     brackets_[t].steps = 0;
+    brackets_[t].width = kInfinity;
+    brackets_[t].stalls = 0;
   }
 
   BASINVOL_HD bool is_running(int t) const { return brackets_[t].status == RUNNING; }
@@ -208,13 +212,36 @@ class RaySearch {
     } else if (!has_lower) {
       radius =
           b.upper * portable_exp(-stride((log_rise_upper - log_gap) / b.slope, usable_upper, b.steps, target.rtol));
-    } else if (usable_lower && usable_upper && log_rise_upper > log_rise_lower && b.steps < kMaxInterpolations) {
-      radius = portable_exp(interpolate(b, target.rtol, log_gap, log_rise_lower, log_rise_upper));
     } else {
-      radius = middle(b);
+      const bool is_usable = usable_lower && usable_upper && log_rise_upper > log_rise_lower;
+      if (is_stalled(b) || !is_usable) {
+        begin_anew(b);
+        radius = middle(b);
+      } else {
+        radius = portable_exp(interpolate(b, target.rtol, log_gap, log_rise_lower, log_rise_upper));
+      }
     }
     return smaller(radius, plan_.radius_max);
   }
+
+  // Whether the last proposals did not halve the bracket, this one counted.
+  BASINVOL_HD static bool is_stalled(Bracket& b) {
+    const double width = log_width(b);
+    if (width <= 0.5 * b.width) {
+      b.width = width;
+      b.stalls = 0;
+    } else {
+      ++b.stalls;
+    }
+    return b.stalls >= kMaxStalls;
+  }
+
+  BASINVOL_HD static void begin_anew(Bracket& b) {
+    b.width = log_width(b);
+    b.stalls = 0;
+  }
+
+  BASINVOL_HD static double log_width(const Bracket& b) { return portable_log(b.upper) - portable_log(b.lower); }
 
   // The geometric mean of a bracket; not through sqrt, which torch does not round correctly on every machine.
   BASINVOL_HD static double middle(const Bracket& b) {
@@ -255,7 +282,7 @@ class RaySearch {
 
   static constexpr double kLogMaxStep = 2.772588722239781;     // ln 16
   static constexpr double kLogBlindStep = 1.3862943611198906;  // ln 4
-  static constexpr int kMaxInterpolations = 12;
+  static constexpr int kMaxStalls = 3;
   static constexpr double kAim = 0.45;
   static constexpr double kMinSlopeWidth = 1e-3;
 

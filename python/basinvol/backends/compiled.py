@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from ..search import SearchSettings
 from ..search.radii import Guess, Radii
 from ..search.targets import Targets
 from ..search.trace import Trace
+from .extension import compiled_extension
 from .mlp import Mlp, Unsupported, read_loss, read_mlp
 from .problem import RayProblem
 from .scouts import scouts_of, with_scouts
@@ -144,12 +144,6 @@ def native_settings(settings: SearchSettings) -> Any:
         max_steps=settings.max_steps,
         grid=list(settings.grid),
     )
-
-
-def compiled_extension() -> Any:
-    """The compiled extension module, loaded on first use."""
-    # Here, after torch, so that the process has one OpenMP runtime.
-    return import_module("basinvol._native")
 
 
 def unsupported_mlp(problem: RayProblem) -> str | None:

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .compiled import CompiledEngine, compiled_extension, unsupported_mlp
+from .compiled import CompiledEngine, unsupported_mlp
+from .extension import compiled_extension
 from .problem import Engine, RayProblem, Resources
 from .split import devices_of, split
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from .compiled import CompiledEngine, compiled_extension, unsupported_mlp
+from .compiled import CompiledEngine, unsupported_mlp
+from .extension import compiled_extension
 from .problem import RayProblem, Resources
 
 _MEMORY_BUDGET = 2**30  # bytes

@@ -15,6 +15,7 @@ from ..model.landscape import Landscape
 from ..model.scale import Scale
 from ..search import SearchSettings
 from ..search.radii import Guess, Radii
+from .working_copy import WorkingCopy
 
 
 class BackendUnavailable(ValueError):
@@ -51,6 +52,15 @@ class RayProblem:
         """The trained parameters as one vector, made when it is first asked for. [P]"""
         space = self.directions.space
         return space.flatten(self.landscape.model).to(self.landscape.device)
+
+    @functools.cached_property
+    def working_copy(self) -> WorkingCopy:
+        """Parameters to perturb in place, made when they are first asked for."""
+        return self.new_working_copy()
+
+    def new_working_copy(self) -> WorkingCopy:
+        """One more of them, for another thread."""
+        return WorkingCopy(self.landscape, self.directions, self.scale)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from ..model.scale import Scale
 from ..search import RUNNING
 from ..search.radii import NUM_PILOT, Guess, Radii, Status
 from .announcement import Announcement
+from .first_radius import first_radius
 from .options import DEFAULTS, SearchOptions, check_cutoffs
 
 # The first directions of a seed are solved from a generic guess, and all others from what these show. The guess is a
@@ -31,8 +33,6 @@ _DECISIVE_NATS = 20.0
 # ... until each is worth at most this many nats, or is as narrow as float32 radii can be told apart.
 _REFINED_NATS = 0.1
 _RADIUS_NOISE = 4 * torch.finfo(torch.float32).eps
-
-_FIRST_RADIUS_PER_ROOT_DIM = 0.1  # where the first rays look first; a poor guess costs them a few evaluations
 
 
 class RaySearchFailed(RuntimeError):
@@ -98,11 +98,16 @@ class RaySolver:
         # The engine may have scouts between the landscape's levels.
         rows = [self.engine.levels.index(level) for level in landscape.levels]
         self.center_losses = self.engine.center_losses[rows]
-        self.generic_guess = Guess.generic(
-            len(self.engine.levels), len(self.problem.cutoffs), _FIRST_RADIUS_PER_ROOT_DIM * math.sqrt(space.dim)
-        )
         self._first: tuple[Radii, Guess] | None = None
         self._pilot: tuple[Radii, Tensor | None] | None = None
+
+    @functools.cached_property
+    def generic_guess(self) -> Guess:
+        """Where the first rays look first: where a few examples cross the cutoff along the first of them. [L, C]"""
+        shape = len(self.engine.levels), len(self.problem.cutoffs)
+        if self.problem.settings.method == "grid":  # a walk along a grid needs no guess
+            return Guess.generic(*shape, 1.0)
+        return Guess.generic(*shape, first_radius(self.problem, float(self.center_losses[-1])))
 
     @property
     def description(self) -> str:

@@ -27,7 +27,7 @@ RUNNING = -1  # status code of a ray that is not finished, outside of `Status` b
 
 _LOG_MAX_STEP = math.log(16.0)  # farthest a single step goes while a side is missing
 _LOG_BLIND_STEP = math.log(4.0)  # one step where the loss gives no distance
-_MAX_INTERPOLATIONS = 12  # then plain bisection, which cannot stall
+_MAX_STALLS = 3  # interpolations that did not halve the bracket; then one bisection, as one side may stay for ever
 _REFINEMENT_STEPS = 200  # bisection alone halves a bracket to 1e-12 in 40
 _AIM = 0.45  # of rtol past the estimate: two such points, one on each side, close the bracket
 _MIN_SLOPE_WIDTH = 1e-3  # brackets narrower than this say more about rounding than about the slope
@@ -94,6 +94,8 @@ class RaySearch:
         value_lower, value_upper: the losses at their ends. [D, T] float64
         slope: see `Radii`. [D, T] float64
         steps: evaluations that each target asked for. [D, T] int64
+        width: log of upper / lower when the bracket was last halved, or bisected. [D, T] float64
+        stalls: proposals since then. [D, T] int64
         status: a code of `Status`, or RUNNING. [D, T] int8
         num_evaluations: loss evaluations of each ray. [D] int64
     """
@@ -112,6 +114,8 @@ class RaySearch:
         self.value_upper = torch.full(shape, math.nan, dtype=torch.float64, device=device)
         self.slope = targets.guess_slope.expand(shape).clone(memory_format=torch.contiguous_format)
         self.steps = torch.zeros(shape, dtype=torch.int64, device=device)
+        self.width = torch.full(shape, math.inf, dtype=torch.float64, device=device)
+        self.stalls = torch.zeros(shape, dtype=torch.int64, device=device)
         self.status = torch.full(shape, RUNNING, dtype=torch.int8, device=device)
         self.num_evaluations = torch.zeros(num_rays, dtype=torch.int64, device=device)
         self._grid_index = torch.zeros(num_rays, dtype=torch.int64, device=device)
@@ -259,8 +263,14 @@ class RaySearch:
         outward = self._stride((log_gap - log_rise_lower) / slope, usable_lower, steps, rtol)
         inward = self._stride((log_rise_upper - log_gap) / slope, usable_upper, steps, rtol)
 
-        can_interpolate = has_lower & has_upper & usable_lower & usable_upper & (steps < _MAX_INTERPOLATIONS)
-        can_interpolate &= log_rise_upper > log_rise_lower
+        guess, is_scaled = self._guess(rays, target)
+        # A guess from this ray's own relative is better than what other targets' evaluations left of the bracket.
+        takes_guess = ~has_lower & ~has_upper
+        takes_guess |= is_scaled & (steps == 0) & (guess > lower) & (guess < upper)
+
+        is_bracketed = has_lower & has_upper & ~takes_guess
+        can_interpolate = is_bracketed & usable_lower & usable_upper & (log_rise_upper > log_rise_lower)
+        can_interpolate &= self._moves(rays, target, is_bracketed, can_interpolate, log_upper - log_lower)
         width = torch.where(can_interpolate, log_upper - log_lower, 1.0)
         rise = torch.where(can_interpolate, log_rise_upper - log_rise_lower, 1.0)
         slope = torch.where(can_interpolate & (width > _MIN_SLOPE_WIDTH), rise / width, slope)
@@ -271,12 +281,25 @@ class RaySearch:
         radius = torch.where(can_interpolate, portable_exp(aim), radius)
         radius = torch.where(has_lower & ~has_upper, lower * portable_exp(outward), radius)
         radius = torch.where(~has_lower & has_upper, upper * portable_exp(-inward), radius)
-        guess, is_scaled = self._guess(rays, target)
-        # A guess from this ray's own relative is better than what other targets' evaluations left of the bracket.
-        takes_guess = ~has_lower & ~has_upper
-        takes_guess |= is_scaled & (steps == 0) & (guess > lower) & (guess < upper)
         self.slope[rays, target] = torch.where(takes_guess & is_scaled, self._scaled_slope(rays, target), slope)
         return torch.where(takes_guess, guess, radius).clamp(max=self.settings.radius_max)
+
+    def _moves(self, rays: Tensor, target: Tensor, is_bracketed: Tensor, is_usable: Tensor, width: Tensor) -> Tensor:
+        """Whether interpolation still halves the brackets; where it does not, or cannot be used, they are bisected.
+
+        Args:
+            rays, target: which brackets. [n] int64 each
+            is_bracketed: whether both sides are known and asked for. [n] bool
+            is_usable: whether interpolation can be used. [n] bool
+            width: log of upper / lower. [n] float64
+        """
+        known, stalls = self.width[rays, target], self.stalls[rays, target]
+        is_halved = width <= 0.5 * known
+        counted = torch.where(is_halved, 0, stalls + 1)
+        moves = is_usable & (counted < _MAX_STALLS)
+        self.width[rays, target] = torch.where(is_bracketed & (is_halved | ~moves), width, known)
+        self.stalls[rays, target] = torch.where(is_bracketed, torch.where(moves, counted, 0), stalls)
+        return moves
 
     def _guess(self, rays: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """The typical radius, scaled by this ray's relative over its typical radius, and whether it was scaled."""

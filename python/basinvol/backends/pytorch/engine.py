@@ -18,12 +18,12 @@ from ...search import SearchSettings
 from ...search.radii import Guess, Radii
 from ...search.targets import Targets
 from ...search.trace import Trace
-from ..compiled import BRACKET_FIELDS, compiled_extension, native_settings, native_targets
+from ..compiled import BRACKET_FIELDS, native_settings, native_targets
+from ..extension import compiled_extension
 from ..problem import RayProblem, Resources
 from .replicas import replicas
 from .team import Team, run_teams
 from .units import units_of
-from .working_copy import WorkingCopy
 
 _MEMORY_BUDGET = 2**30  # bytes of perturbed parameters and moves
 # Seconds of an evaluation below which threads would mostly wait for Python's lock: one is then faster than two.
@@ -44,7 +44,7 @@ class TorchEngine:
         # Batches of units for proofs, by level; without an order that was learned, that of the data.
         self._order = [self._batched(torch.arange(stop)) for stop in self._units.stops]
 
-        first = WorkingCopy(problem)
+        first = problem.working_copy
         first.aim(0)
         first.place(_TRIED_RADIUS_PER_ROOT_DIM * math.sqrt(space.dim))
         self._callers = replicas(landscape, resources.num_threads, first.named)
@@ -53,7 +53,7 @@ class TorchEngine:
         each = 2 * space.dim * space.dtype.itemsize
         budget = resources.memory_budget or _MEMORY_BUDGET
         count = min(len(self._callers), max(1, budget // each))
-        copies = [first, *(WorkingCopy(problem) for _ in range(count - 1))]
+        copies = [first, *(problem.new_working_copy() for _ in range(count - 1))]
         self._teams = [Team(copies[k], self._callers[k::count], self._units, self._stop) for k in range(count)]
         with self._measuring():
             found, seconds = run_teams(self._teams[:1], self._at_center, 1, self._stop)[0]

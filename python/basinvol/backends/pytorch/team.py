@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ...model.caller import ModelCaller
+from ..working_copy import WorkingCopy
 from .units import Units
-from .working_copy import WorkingCopy
 
 # By how much a sum over examples in another order and other batches may differ from that in the order of the data.
 _PROOF_MARGIN = 1e-3

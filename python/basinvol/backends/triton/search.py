@@ -94,6 +94,8 @@ class DeviceSearch(RaySearch):
             value_upper=self.value_upper,
             slope=self.slope,
             steps=self.steps,
+            width=self.width,
+            stalls=self.stalls,
             status=self.status,
             num_evaluations=self.num_evaluations,
             grid_index=self._grid_index,

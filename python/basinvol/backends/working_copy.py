@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import torch
 
-from ..compiled import compiled_extension
-from ..problem import RayProblem
+from ..model.directions import Directions
+from ..model.landscape import Landscape
+from ..model.scale import Scale
+from .extension import compiled_extension
 
 
 class WorkingCopy:
     """Perturbed parameters at one radius along one direction.
 
+    Args:
+        landscape: whose parameters.
+        directions: the directions.
+        scale: the positive factor of each parameter.
+
     Attributes:
         named: the perturbed parameters by name, the same tensors at every radius.
     """
 
-    def __init__(self, problem: RayProblem) -> None:
-        space, center = problem.directions.space, problem.landscape.center
-        self._directions = problem.directions
-        device = problem.landscape.device
+    def __init__(self, landscape: Landscape, directions: Directions, scale: Scale) -> None:
+        space, center = directions.space, landscape.center
+        self._directions = directions
+        device = landscape.device
         self._move = torch.empty(space.dim, dtype=space.dtype, device=device)
         moves = torch.split(self._move, list(space.sizes))
         shaped = [move.view(shape) for move, shape in zip(moves, space.shapes, strict=True)]
         self.named = {name: torch.empty_like(center[name]) for name in space.names}
-        self._scaled = list(zip(shaped, problem.scale.factors, strict=True))
+        self._scaled = list(zip(shaped, scale.factors, strict=True))
         self._places = [
             (center[name], move, perturbed, move.dtype == perturbed.dtype)
             for move, (name, perturbed) in zip(shaped, self.named.items(), strict=True)
