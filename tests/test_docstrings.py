@@ -81,8 +81,13 @@ def _members(owner: ast.Module | ast.ClassDef, file: str, of_class: ast.ClassDef
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
             yield Public(place, prefix + node.name, ast.get_docstring(node), _arguments_of_class(node))
             yield from _members(node, file, node)
-        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not node.name.startswith("_"):
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not _is_hidden(node):
             yield Public(place, prefix + node.name, ast.get_docstring(node), _arguments(node), is_protocol)
+
+
+def _is_hidden(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether a function is private, or one signature of several whose implementation has the docstring."""
+    return node.name.startswith("_") or any(ast.unparse(part) == "overload" for part in node.decorator_list)
 
 
 def _arguments(node: ast.FunctionDef | ast.AsyncFunctionDef) -> tuple[str, ...]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -186,3 +187,29 @@ def test_batches_limit_memory_and_not_the_result(trained: nn.Module, blobs: tupl
     assert parts.log_volume == pytest.approx(whole.log_volume, abs=1e-3)
     with pytest.raises(ValueError, match="`batch_size` must be"):
         bv.estimate_volume(trained, loss, blobs, 0.5, 8, batch_size=0)
+
+
+@pytest.mark.parametrize("method", ["star", "paper"])
+def test_several_cutoffs_give_one_estimate_each(trained: nn.Module, blobs: tuple[Tensor, Tensor], method: str) -> None:
+    cutoffs = [0.5, 0.2, 0.35]
+    together = bv.estimate_volume(trained, F.cross_entropy, blobs, cutoffs, 60, method=method, probe=False)
+    alone = [bv.estimate_volume(trained, F.cross_entropy, blobs, c, 60, method=method, probe=False) for c in cutoffs]
+    assert [est.cutoff for est in together] == cutoffs
+    for one, other in zip(together, alone, strict=True):
+        assert one.log_volume == pytest.approx(other.log_volume, abs=1e-2)
+        assert one.diagnostics.verdict == other.diagnostics.verdict
+    assert together[-1].num_evaluations < sum(est.num_evaluations for est in alone)
+
+
+@pytest.mark.parametrize(
+    ("cutoff", "message"),
+    [
+        ([0.5, 0.5], "`cutoffs` must be different finite losses, at least one"),
+        ([], "`cutoffs` must be different finite losses, at least one"),
+        ([0.5, 1e-9], "`cutoff` must be above the loss at the center, got cutoff=1e-09"),
+        ("0.5", "`cutoff` must be a number"),
+    ],
+)
+def test_bad_cutoffs_are_refused(trained: nn.Module, blobs: tuple[Tensor, Tensor], cutoff: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        bv.estimate_volume(trained, F.cross_entropy, blobs, cutoff, 4)

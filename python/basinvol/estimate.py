@@ -6,18 +6,18 @@ import dataclasses
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard, overload
 
 import torch
 from torch import Tensor, nn
 
 from .backends import Backend
-from .estimators import METHODS, Method, Task, find_method
+from .estimators import METHODS, Method, SharedRays, Task, find_method
 from .inputs.arguments import one_of, real_number, whole_number
 from .model.landscape import Landscape, LossFunction
 from .model.parameters import ParameterSpace
 from .probing.policy import checked, probed
-from .rays import SearchOptions
+from .rays import SearchOptions, check_cutoffs
 from .trust.diagnostics import zero_scale_sentence
 from .trust.measures import Measure
 from .trust.result import CONFIDENCE, ON_CENSORED, CensoredError, Volume
@@ -26,11 +26,33 @@ from .trust.volume_estimate import VolumeEstimate
 __all__ = ["CONFIDENCE", "METHODS", "ON_CENSORED", "CensoredError", "Volume", "VolumeEstimate", "estimate_volume"]
 
 
+@overload
 def estimate_volume(
     model: nn.Module,
     loss_fn: LossFunction | None,
     data: tuple[Tensor, Tensor] | Mapping[str, Tensor] | Iterable[Any],
     cutoff: float = 0.1,
+    *args: Any,
+    **options: Any,
+) -> VolumeEstimate: ...
+
+
+@overload
+def estimate_volume(
+    model: nn.Module,
+    loss_fn: LossFunction | None,
+    data: tuple[Tensor, Tensor] | Mapping[str, Tensor] | Iterable[Any],
+    cutoff: Sequence[float],
+    *args: Any,
+    **options: Any,
+) -> list[VolumeEstimate]: ...
+
+
+def estimate_volume(
+    model: nn.Module,
+    loss_fn: LossFunction | None,
+    data: tuple[Tensor, Tensor] | Mapping[str, Tensor] | Iterable[Any],
+    cutoff: float | Sequence[float] = 0.1,
     num_directions: int = 500,
     seed: int = 0,
     *,
@@ -58,7 +80,7 @@ def estimate_volume(
     probe_rays: int = 0,
     check: str | Method | None = None,
     progress: bool = False,
-) -> VolumeEstimate:
+) -> VolumeEstimate | list[VolumeEstimate]:
     """The log-volume of the basin around a trained network, with an error, diagnostics and a verdict.
 
     With method="star", along each of `num_directions` random directions u the radius r(u) is found where the mean loss
@@ -85,7 +107,8 @@ def estimate_volume(
             loss_fn(outputs, batch).
         data: (inputs [N, ...], targets [N, ...]) tensors, a dictionary of tensors that the model takes by name, or
             batches of these such as a DataLoader; see `Landscape`.
-        cutoff: loss that bounds the basin, above the loss at the center.
+        cutoff: loss that bounds the basin, above the loss at the center; or several, for one estimate each, in this
+            order, whose rays are solved in one pass. Their `num_evaluations` and `seconds` are those of all so far.
         num_directions: D; for method="annealed" the rays that give the chains their first scale.
         seed: seed of the directions and the chains.
         scaling: "filter" (filter normalization) or "none".
@@ -148,44 +171,56 @@ def estimate_volume(
         precision=precision,
     )
     space = ParameterSpace.of(model, include, exclude, trainable_only)
+    cutoffs = check_cutoffs(cutoff) if _is_several(cutoff) else (real_number("cutoff", cutoff),)
     task = Task(
         landscape=Landscape(model, loss_fn, data, device=device, batch_size=batch_size),
         space=space,
         scale=space.scale(model, scaling),
-        cutoff=real_number("cutoff", cutoff),
+        cutoff=cutoffs[0],
         num_directions=whole_number("num_directions", num_directions),
         seed=whole_number("seed", seed),
         measure=measured,
         options=options,
         on_censored=on_censored,
         progress=progress,
+        shared=SharedRays(cutoffs) if len(cutoffs) > 1 else None,
     )
     _warn_of_zero_scale(task)
-    outcome = chosen.estimate(task)
-    diagnostics = probed(task, outcome, probe, probe_rays)
-    if second is not None:
-        diagnostics = checked(outcome.volume, diagnostics, task, second)
-    solver = outcome.solver
-    return VolumeEstimate(
-        **{**_fields(outcome.volume), "diagnostics": diagnostics},
-        radii=outcome.radii,
-        cutoff=task.cutoff,
-        center_loss=float(solver.center_losses[0]),
-        num_directions=task.num_directions,
-        seed=task.seed,
-        method=chosen.name,
-        search=solver.problem.settings.method,
-        scaling=scaling,
-        rtol=rtol,
-        resolve=resolve,
-        backend=solver.choice.backend.name,
-        backend_reason=solver.choice.reason,
-        num_threads=solver.num_threads,
-        seconds=time.perf_counter() - started,
-        details=outcome.details,
-        num_evaluations=task.landscape.num_evaluations,
-        parameters=space.describe(),
-    )
+
+    def estimate(cutoff: float) -> VolumeEstimate:
+        one = dataclasses.replace(task, cutoff=cutoff)
+        outcome = chosen.estimate(one)
+        diagnostics = probed(one, outcome, probe, probe_rays)
+        if second is not None:
+            diagnostics = checked(outcome.volume, diagnostics, one, second)
+        solver = outcome.solver
+        return VolumeEstimate(
+            **{**_fields(outcome.volume), "diagnostics": diagnostics},
+            radii=outcome.radii,
+            cutoff=cutoff,
+            center_loss=float(solver.center_losses[0]),
+            num_directions=task.num_directions,
+            seed=task.seed,
+            method=chosen.name,
+            search=solver.problem.settings.method,
+            scaling=scaling,
+            rtol=rtol,
+            resolve=resolve,
+            backend=solver.choice.backend.name,
+            backend_reason=solver.choice.reason,
+            num_threads=solver.num_threads,
+            seconds=time.perf_counter() - started,
+            details=outcome.details,
+            num_evaluations=task.landscape.num_evaluations,
+            parameters=space.describe(),
+        )
+
+    found = [estimate(cutoff) for cutoff in cutoffs]
+    return found if _is_several(cutoff) else found[0]
+
+
+def _is_several(cutoff: object) -> TypeGuard[Sequence[float]]:
+    return hasattr(cutoff, "__len__") and not isinstance(cutoff, (str, bytes, Tensor))
 
 
 def _fields(volume: Volume) -> dict[str, Any]:

@@ -35,10 +35,10 @@ tile_of = importlib.import_module("basin_triton.tiles").tile_of
 # Types of the arguments by name; what is not here is a size or a stride.
 _FLOATS = "center scale normals inputs parameters weight bias base shift first_bias per_row"  # float32
 _DOUBLES = (
-    "inverse_norm radius partial terms losses lower upper value_lower value_upper slope unit cutoff guess_radius "
+    "inverse_norm radius partial terms losses lower upper value_lower value_upper slope width unit cutoff guess_radius "
     "guess_slope rtol radius_max grid"
 )
-_LONGS = "table directions level relative order steps num_evaluations grid_index probe_level"
+_LONGS = "table directions level relative order steps stalls num_evaluations grid_index probe_level"
 _INTS = "active num_rows places block_first block_count num_blocks ends still_active summary"
 TYPES = {
     **dict.fromkeys(_FLOATS.split(), "*fp32"),

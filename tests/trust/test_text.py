@@ -166,4 +166,4 @@ def test_what_made_the_number_is_printed_with_it(bound: bv.VolumeEstimate) -> No
     found = lines_of(bound)
     assert found["cutoff"] == f"{bound.cutoff:g}, loss at the center {bound.center_loss:.6g}"
     assert found["directions"].startswith("40 (seed 0), scaling none, method star, search interpolate, ")
-    assert found["backend"].startswith(f"reference ({bound.backend_reason}), ")
+    assert found["backend"].startswith(f"torch ({bound.backend_reason}), ")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +39,7 @@ class Task:
         on_censored: what to do with rays that never cross, see `Volume.of`.
         progress: whether to show a bar.
         generator: generator of the directions, see `Directions`.
+        shared: rays that are shared with tasks of other cutoffs, or None.
     """
 
     landscape: Landscape
@@ -52,6 +53,7 @@ class Task:
     on_censored: str = "raise"
     progress: bool = False
     generator: str = "philox"
+    shared: SharedRays | None = None
 
     def directions(self, count: int, stage: Stage = Stage.RAYS, round_: int = 0) -> Directions:
         """The directions of one round of one stage, independent of those of all others.
@@ -89,16 +91,21 @@ class Task:
         Raises:
             ValueError: the loss at the center is not below the cutoff.
         """
+        return self._solver(directions, [self.cutoff], stretch, rtol)
+
+    def _solver(
+        self, directions: Directions, cutoffs: Sequence[float], stretch: Tensor | None, rtol: float | None
+    ) -> RaySolver:
         scale = self.scale if stretch is None else (self.scale.double() * stretch.to(self.scale.device)).to(self.scale)
         reach = self.measure.radius_max(self.space.dim) if self.measure.is_finite else self.options.radius_max
         if reach is not None and stretch is not None:  # a stretched ray is that much shorter in its own coordinates
             reach = reach / float(stretch.min())
         options = dataclasses.replace(self.options, radius_max=reach, rtol=self.options.rtol if rtol is None else rtol)
-        solver = RaySolver(self.landscape, directions, [self.cutoff], scaling=scale, options=options)
+        solver = RaySolver(self.landscape, directions, cutoffs, scaling=scale, options=options)
         center_loss = float(solver.center_losses[0])
-        if not self.cutoff > center_loss:
+        if not min(cutoffs) > center_loss:
             raise ValueError(
-                f"`cutoff` must be above the loss at the center, got cutoff={self.cutoff:g} and "
+                f"`cutoff` must be above the loss at the center, got cutoff={min(cutoffs):g} and "
                 f"loss={center_loss:.6g}; train longer or raise `cutoff`."
             )
         return solver
@@ -112,8 +119,27 @@ class Task:
         """
         count = self.num_directions if most is None else min(self.num_directions, most)
         directions = self.directions(count)
-        solver = self.solver(directions)
-        return UniformRays(directions, solver, solver.solve_all(progress).at())
+        if self.shared is None:
+            solver = self.solver(directions)
+            return UniformRays(directions, solver, solver.solve_all(progress).at())
+        if count not in self.shared.solved:
+            solver = self._solver(directions, self.shared.cutoffs, None, None)
+            self.shared.solved[count] = solver, solver.solve_all(progress)
+        solver, radii = self.shared.solved[count]
+        return UniformRays(directions, solver, radii.at(cutoff=self.cutoff))
+
+
+@dataclass(frozen=True)
+class SharedRays:
+    """Rays that are solved once for tasks that differ in their cutoff alone.
+
+    Attributes:
+        cutoffs: the cutoffs of all these tasks.
+        solved: solver and radii of a plain estimate, by the number of directions. [1, C, D]
+    """
+
+    cutoffs: tuple[float, ...]
+    solved: dict[int, tuple[RaySolver, Radii]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -101,13 +101,16 @@ class RaySolver:
         self._first: tuple[Radii, Guess] | None = None
         self._pilot: tuple[Radii, Tensor | None] | None = None
 
-    @functools.cached_property
+    @property
     def generic_guess(self) -> Guess:
         """Where the first rays look first: where a few examples cross the cutoff along the first of them. [L, C]"""
-        shape = len(self.engine.levels), len(self.problem.cutoffs)
+        return Guess.generic(len(self.engine.levels), len(self.problem.cutoffs), self._scan[0])
+
+    @functools.cached_property
+    def _scan(self) -> tuple[float, int]:
         if self.problem.settings.method == "grid":  # a walk along a grid needs no guess
-            return Guess.generic(*shape, 1.0)
-        return Guess.generic(*shape, first_radius(self.problem, float(self.center_losses[-1])))
+            return 1.0, 0
+        return first_radius(self.problem, float(self.center_losses[-1]))
 
     @property
     def description(self) -> str:
@@ -212,6 +215,7 @@ class RaySolver:
         if self._first is None:
             count = min(NUM_FIRST, self.problem.directions.count)
             first = self.engine.solve(range(count), self.generic_guess)
+            first.num_evaluations[0] += self._scan[1]  # it went along this ray
             self._first = first, Guess.learned(first, self.generic_guess)
         return self._first
 
