@@ -370,3 +370,29 @@ def test_a_large_model_takes_three_times_its_memory() -> None:
     done = subprocess.run([sys.executable, "-c", _LARGE], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 3.3
+
+
+class Viewing(nn.Module):
+    """Its activations must be contiguous."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(2, 4, 3), nn.Linear(4 * 49, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.relu(self.conv(x)).view(len(x), -1))
+
+
+@pytest.mark.parametrize(("make", "expected"), [(Convolutional, 2), (Viewing, 0), (Recurrent, 0)])
+def test_convolutions_compute_with_channels_last_where_the_model_lets_them(
+    make: Callable[[], nn.Module], expected: int
+) -> None:
+    inputs = torch.randn(NUM, 4, 5) if make is Recurrent else torch.randn(NUM, 2, 9, 9)
+    landscape = bv.Landscape(make(), F.cross_entropy, (inputs, labels()))
+    directions = bv.Directions(bv.ParameterSpace.of(landscape.model), 4)
+    cutoff = [float(landscape.losses()[0]) + 0.2]
+    solver = bv.RaySolver(landscape, directions, cutoff, backend="torch")
+    copied = solver.problem.working_copy.named.values()
+    assert sum(not p.is_contiguous() for p in copied) == expected
+    reference = bv.RaySolver(landscape, directions, cutoff, backend="reference").solve_all()
+    assert torch.allclose(solver.solve_all().radius, reference.radius, rtol=1e-4)

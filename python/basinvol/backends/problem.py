@@ -15,7 +15,7 @@ from ..model.landscape import Landscape
 from ..model.scale import Scale
 from ..search import SearchSettings
 from ..search.radii import Guess, Radii
-from .working_copy import WorkingCopy
+from .working_copy import WorkingCopy, channels_last_weights
 
 
 class BackendUnavailable(ValueError):
@@ -60,7 +60,11 @@ class RayProblem:
 
     def new_working_copy(self) -> WorkingCopy:
         """One more of them, for another thread."""
-        return WorkingCopy(self.landscape, self.directions, self.scale)
+        return WorkingCopy(self.landscape, self.directions, self.scale, self._channels_last)
+
+    @functools.cached_property
+    def _channels_last(self) -> frozenset[str]:
+        return channels_last_weights(self.landscape, self.directions.space.names)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..inputs.arguments import one_of
 
 SCALINGS = ("filter", "none")
-_ELEMENTS_AT_ONCE = 2**20
+_ELEMENTS_AT_ONCE = 2**18
 
 
 @dataclass(frozen=True)
@@ -71,5 +71,7 @@ def _filter_norms(p: Tensor, dtype: torch.dtype) -> Tensor:
     rows = p.reshape(len(p), -1)
     # A few rows at a time: the norms are float64, and so is what torch computes them from.
     step = max(1, _ELEMENTS_AT_ONCE // max(1, rows.shape[1]))
-    norms = [torch.linalg.vector_norm(part.to(dtype), dim=1, dtype=torch.float64) for part in rows.split(step)]
-    return torch.cat(norms).to(dtype).view(-1, *[1] * (p.ndim - 1))
+    norms = torch.empty(len(rows), dtype=torch.float64, device=p.device)
+    for part, out in zip(rows.split(step), norms.split(step), strict=True):
+        torch.linalg.vector_norm(part.to(dtype), dim=1, dtype=torch.float64, out=out)
+    return norms.to(dtype).view(-1, *[1] * (p.ndim - 1))
