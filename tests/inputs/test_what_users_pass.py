@@ -173,7 +173,7 @@ def test_data_that_do_not_fit_are_refused(model, name):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"cutoff": [0.1, 0.2]}, r"`cutoff` must be a number, got \[0.1, 0.2\] of type list"),
+        ({"cutoff": [0.1, "b"]}, r"`cutoffs` must be a number, got 'b' of type str"),
         ({"cutoff": "0.1"}, "`cutoff` must be a number, got '0.1' of type str"),
         ({"num_directions": 8.0}, "`num_directions` must be a whole number, got 8.0 of type float"),
         ({"num_threads": "2"}, "`num_threads` must be a whole number, got '2' of type str"),
