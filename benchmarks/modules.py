@@ -1,0 +1,137 @@
+"""Times networks beyond perceptrons against plain PyTorch: `python -m benchmarks.modules [case ...]`.
+
+Every answer is checked before it is timed. Seconds are those of one direction; a line for each case is added to
+benchmarks/results/modules.jsonl, and the table of the newest lines is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import basinvol as bv
+from basinvol.experiments.records.run_directory import machine
+
+from .baselines import bisection
+from .networks import NETWORKS, Network
+
+RESULTS = Path(__file__).parent / "results" / "modules.jsonl"
+GRID_POINTS = 100  # of the paper's pipeline, each a pass over the full data in one batch
+TIMED_PASSES = 3  # of these, as all cost the same
+CUTOFF_ABOVE_CENTER = 0.1
+DECISIVE_DIRECTIONS = 200  # of which 32 are solved in full, and most others proved short
+
+
+class BatchedPerturbed:
+    """A model whose parameters are set in place, evaluated in batches; what `bisection` is given."""
+
+    def __init__(self, network: Network, batch_size: int) -> None:
+        self._network, self._batch_size = network, batch_size
+        self._parameters = list(network.model.parameters())
+        self._center = [p.detach().clone() for p in self._parameters]
+
+    def loss(self, move: list[Tensor], radius: float) -> float:
+        """Return the mean loss at center + radius x move."""
+        for parameter, center, part in zip(self._parameters, self._center, move, strict=True):
+            parameter.copy_(center + radius * part)
+        total, count = 0.0, len(self._network.inputs)
+        for first in range(0, count, self._batch_size):
+            part = slice(first, min(first + self._batch_size, count))
+            outputs = self._network.model(self._network.inputs[part])
+            total += float(self._network.loss_fn(outputs, self._network.targets[part])) * (part.stop - first)
+        return total / count
+
+    def restore(self) -> None:
+        """Set the parameters back to the center."""
+        for parameter, center in zip(self._parameters, self._center, strict=True):
+            parameter.copy_(center)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.modules", description=__doc__)
+    parser.add_argument("cases", nargs="*", help=f"cases to measure (default all): {', '.join(NETWORKS)}")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    for name in options.cases or NETWORKS:
+        line = measure(name, NETWORKS[name](), options.threads)
+        with RESULTS.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        print(json.dumps(line), flush=True)
+    print(table())
+
+
+@torch.no_grad()
+def measure(name: str, network: Network, threads: int) -> dict[str, Any]:
+    """Check the radii of one network, then time them and the baselines; return one line of results."""
+    space = bv.ParameterSpace.of(network.model)
+    landscape = bv.Landscape(network.model, network.loss_fn, (network.inputs, network.targets))
+    cutoff = float(landscape.losses()[0]) + CUTOFF_ABOVE_CENTER
+    directions = bv.Directions(space, network.num_directions)
+    solver = bv.RaySolver(landscape, directions, [cutoff], num_threads=threads)
+    started = time.perf_counter()
+    radii = solver.solve_all().at()
+    everything = (time.perf_counter() - started) / network.num_directions
+    decisive = _decisive(landscape, space, cutoff, threads)
+
+    move = list(space.unflatten(directions.materialize([0])[0] * space.scale(network.model)).values())
+    full, batched = BatchedPerturbed(network, len(network.inputs)), BatchedPerturbed(network, landscape.batch_size)
+    started = time.perf_counter()
+    (bracket,) = bisection(batched, [move], cutoff, float(radii.radius.mean()) / 4)
+    bisected = time.perf_counter() - started
+    lower, upper = float(radii.lower[0]), float(radii.upper[0])
+    if not (bracket[0] <= upper * (1 + 1e-5) and bracket[1] >= lower * (1 - 1e-5)):
+        raise SystemExit(f"{name}: bisection has {bracket}, basinvol {lower, upper}")
+    started = time.perf_counter()
+    for _ in range(TIMED_PASSES):
+        full.loss(move, lower)
+    grid = (time.perf_counter() - started) * GRID_POINTS / TIMED_PASSES
+    full.restore()
+    return {
+        "case": name,
+        "title": network.title,
+        "machine": machine(),
+        "torch": torch.__version__,
+        "engine": solver.description,
+        "num_params": space.dim,
+        "evaluations": float(radii.num_evaluations.double().mean()),
+        "seconds": {"all": everything, "decisive": decisive, "grid": grid, "bisection": bisected},
+    }
+
+
+def _decisive(landscape: bv.Landscape, space: bv.ParameterSpace, cutoff: float, threads: int) -> float:
+    """Return the seconds of one ray after the pilot, which is proved short or else solved."""
+    directions = bv.Directions(space, DECISIVE_DIRECTIONS)
+    solver = bv.RaySolver(landscape, directions, [cutoff], resolve="decisive", num_threads=threads)
+    solver.solve(0, 32)
+    count = 32 + 4 * threads
+    started = time.perf_counter()
+    solver.solve(32, count)
+    return (time.perf_counter() - started) / (count - 32)
+
+
+def table() -> str:
+    """Return the newest line of every case as a Markdown table."""
+    newest = {record["case"]: record for record in map(json.loads, RESULTS.read_text().splitlines())}
+    lines = [
+        "| network | a direction | vs grid | vs bisection | a later ray of decisive | vs grid | vs bisection |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for record in newest.values():
+        seconds = record["seconds"]
+        cells = [record["title"]]
+        for mode in ("all", "decisive"):
+            cells += [f"{seconds[mode]:.2f} s"]
+            cells += [f"{seconds[baseline] / seconds[mode]:,.1f}x" for baseline in ("grid", "bisection")]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
