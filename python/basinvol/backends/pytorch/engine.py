@@ -66,16 +66,13 @@ class TorchEngine:
     def description(self) -> str:
         """The version of torch, the device, the threads and the batches, in a few words."""
         landscape = self._problem.landscape
-        together = (
-            f"{len(self._teams)} x {len(self._callers) // len(self._teams)} threads" if self._intra_threads == 1 else ""
-        )
         parts = (
             f"torch {torch.__version__} on {landscape.device}",
-            together,
+            f"{len(self._teams)} directions at a time on {self._teams[0].num_threads} threads each",
             f"batches of {landscape.batch_size}",
             f"losses by {self._units.kind}",
         )
-        return ", ".join(filter(None, parts))
+        return ", ".join(parts)
 
     def solve(self, indices: Sequence[int], guess: Guess, negligible: Tensor | None = None) -> Radii:
         """See `Engine.solve`."""

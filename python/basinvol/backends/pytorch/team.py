@@ -42,6 +42,11 @@ class Team:
         self._weights = [float(units.weights[:stop].sum()) for stop in units.stops]
         self._values = torch.zeros(len(units.weights), dtype=torch.float64)
 
+    @property
+    def num_threads(self) -> int:
+        """How many batches are evaluated at a time."""
+        return len(self._callers)
+
     def aim(self, index: int) -> float:
         """Turns to a direction; returns the norm of its Gaussian vector."""
         return self._copy.aim(index)
