@@ -266,7 +266,7 @@ def test_a_declared_loss_must_be_by_example() -> None:
     with pytest.raises(ValueError, match=r"must return one loss for each example, got shape \[\]; use reduction="):
         bv.Landscape(nn.Linear(6, 3), loss_fn, data)
     with pytest.raises(ValueError, match="`function` must be a function of outputs and targets, got a float"):
-        bv.PerExampleLoss(1.0)  # type: ignore[arg-type]
+        bv.PerExampleLoss(1.0)
 
 
 class Locked(nn.Module):
