@@ -18,26 +18,11 @@ namespace bindings {
 
 using OptionalNormals = std::optional<Array<float>>;
 
-// The engine with the arrays that it points into. The GIL is released while the engine works: other threads of Python
-// go on, and nothing in between may touch a Python object.
-template <typename Engine, typename Resources>
-class BoundEngine {
+// What engines of all networks have in common. The GIL is released while the engine works: other threads of Python go
+// on, and nothing in between may touch a Python object.
+template <typename Engine>
+class BoundRays {
  public:
-  BoundEngine(const py::list& layers, const std::string& loss, Values<float> inputs, Values<std::int64_t> labels,
-              Values<float> targets, std::vector<std::int64_t> levels, Values<float> scale,
-              std::vector<std::int64_t> sizes, const Resources& resources)
-      : inputs_(std::move(inputs)), labels_(std::move(labels)), targets_(std::move(targets)), scale_(std::move(scale)) {
-    ReadLayers read = read_layers(layers);
-    parameters_ = std::move(read.arrays);
-    if (!std::is_same<Resources, CudaResources>::value) refuse_device_arrays();
-    const Examples examples{inputs_.data(), labels_.data(), targets_.data()};
-    const ParameterVector parameters{scale_.data(), std::move(sizes), scale_.size()};
-    const Loss kind = loss_named(loss);
-    py::gil_scoped_release release;
-    engine_ =
-        std::make_unique<Engine>(std::move(read.layers), kind, examples, std::move(levels), parameters, resources);
-  }
-
   const Engine& engine() const { return *engine_; }
 
   py::dict solve(std::uint64_t seed, std::vector<std::uint32_t> directions, const OptionalNormals& normals,
@@ -62,6 +47,29 @@ class BoundEngine {
     engine_->learn_order(rays, radii);
   }
 
+ protected:
+  std::unique_ptr<Engine> engine_;
+};
+
+// The engine of a perceptron with the arrays that it points into.
+template <typename Engine, typename Resources>
+class BoundEngine : public BoundRays<Engine> {
+ public:
+  BoundEngine(const py::list& layers, const std::string& loss, Values<float> inputs, Values<std::int64_t> labels,
+              Values<float> targets, std::vector<std::int64_t> levels, Values<float> scale,
+              std::vector<std::int64_t> sizes, const Resources& resources)
+      : inputs_(std::move(inputs)), labels_(std::move(labels)), targets_(std::move(targets)), scale_(std::move(scale)) {
+    ReadLayers read = read_layers(layers);
+    parameters_ = std::move(read.arrays);
+    if (!std::is_same<Resources, CudaResources>::value) refuse_device_arrays();
+    const Examples examples{inputs_.data(), labels_.data(), targets_.data()};
+    const ParameterVector parameters{scale_.data(), std::move(sizes), scale_.size()};
+    const Loss kind = loss_named(loss);
+    py::gil_scoped_release release;
+    this->engine_ =
+        std::make_unique<Engine>(std::move(read.layers), kind, examples, std::move(levels), parameters, resources);
+  }
+
  private:
   void refuse_device_arrays() const {
     bool is_on_device =
@@ -74,7 +82,6 @@ class BoundEngine {
   Values<std::int64_t> labels_;
   Values<float> targets_, scale_;
   std::vector<Values<float>> parameters_;  // of the layers
-  std::unique_ptr<Engine> engine_;         // last, so that it goes before the arrays
 };
 
 }  // namespace bindings

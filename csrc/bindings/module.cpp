@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "bindings/bound_engine.h"
+#include "bindings/bound_program.h"
 #include "bindings/bound_search.h"
 #include "bindings/convert.h"
 #include "bindings/functions.h"
@@ -18,16 +19,21 @@ namespace bindings {
 namespace {
 
 // What the engines have in common.
-template <typename Bound, typename Resources>
-py::class_<Bound> bind_engine(py::module_& m, const char* name) {
+template <typename Bound>
+py::class_<Bound> bind_rays(py::module_& m, const char* name) {
   return py::class_<Bound>(m, name)
-      .def(py::init<const py::list&, const std::string&, Values<float>, Values<std::int64_t>, Values<float>,
-                    std::vector<std::int64_t>, Values<float>, std::vector<std::int64_t>, const Resources&>(),
-           "layers"_a, "loss"_a, "inputs"_a, "labels"_a, "targets"_a, "levels"_a, "scale"_a, "sizes"_a, "resources"_a)
       .def("center_losses", [](const Bound& rays) { return rays.engine().center_losses(); })
       .def("solve", &Bound::solve, "seed"_a, "directions"_a, "normals"_a, "targets"_a, "order"_a, "settings"_a,
            "negligible"_a, "known"_a)
       .def("learn_order", &Bound::learn_order, "seed"_a, "directions"_a, "normals"_a, "radii"_a);
+}
+
+template <typename Bound, typename Resources>
+py::class_<Bound> bind_engine(py::module_& m, const char* name) {
+  return bind_rays<Bound>(m, name).def(
+      py::init<const py::list&, const std::string&, Values<float>, Values<std::int64_t>, Values<float>,
+               std::vector<std::int64_t>, Values<float>, std::vector<std::int64_t>, const Resources&>(),
+      "layers"_a, "loss"_a, "inputs"_a, "labels"_a, "targets"_a, "levels"_a, "scale"_a, "sizes"_a, "resources"_a);
 }
 
 }  // namespace
@@ -71,6 +77,15 @@ PYBIND11_MODULE(_native, m) {
       .def("instruction_set", [](const BoundCpu& rays) { return rays.engine().instruction_set(); })
       .def("stored_share", [](const BoundCpu& rays) { return rays.engine().stored_share(); })
       .def("operations", [](const BoundCpu& rays) { return rays.engine().operations(); });
+
+  bind_rays<BoundProgram>(m, "ProgramRays")
+      .def(py::init<const py::dict&, std::vector<std::int64_t>, Values<float>, std::vector<std::int64_t>,
+                    const CpuResources&>(),
+           "program"_a, "levels"_a, "scale"_a, "sizes"_a, "resources"_a)
+      .def("row_losses", &BoundProgram::row_losses, "seed"_a, "direction"_a, "normals"_a, "radius"_a)
+      .def("instruction_set", [](const BoundProgram& rays) { return rays.engine().instruction_set(); })
+      .def("num_rays_at_once", [](const BoundProgram& rays) { return rays.engine().num_rays_at_once(); })
+      .def("operations", [](const BoundProgram& rays) { return rays.engine().operations(); });
 
 #ifdef BASINVOL_WITH_CUDA
   py::class_<CudaResources>(m, "CudaResources")

@@ -1,20 +1,24 @@
 #include <stdexcept>
 
 #include "cpu/kernels.h"
+#include "cpu/tensor_kernels.h"
 
 namespace basinvol {
 namespace cpu {
 
 namespace baseline {
 const Kernels& table();
-}
+const TensorKernels& tensor_table();
+}  // namespace baseline
 #ifdef BASINVOL_X86_LEVELS
 namespace v3 {
 const Kernels& table();
-}
+const TensorKernels& tensor_table();
+}  // namespace v3
 namespace v4 {
 const Kernels& table();
-}
+const TensorKernels& tensor_table();
+}  // namespace v4
 #endif
 
 std::vector<const Kernels*> available_kernels() {
@@ -40,6 +44,15 @@ const Kernels& kernels_named(const std::string& name) {
     names += std::string(names.empty() ? "" : ", ") + kernels->name;
   }
   throw std::invalid_argument("instruction set '" + name + "' is not one of this machine's: " + names);
+}
+
+const TensorKernels& tensor_kernels_named(const char* name) {
+#ifdef BASINVOL_X86_LEVELS
+  if (std::string(name) == "v4") return v4::tensor_table();
+  if (std::string(name) == "v3") return v3::tensor_table();
+#endif
+  return std::string(name) == "baseline" ? baseline::tensor_table()
+                                         : throw std::invalid_argument("no tensor kernels of this name");
 }
 
 }  // namespace cpu

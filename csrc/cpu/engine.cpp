@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <exception>
 #include <limits>
 #include <numeric>
 #include <utility>
 
 #include "cpu/ray.h"
+#include "cpu/search_rays.h"
 
 namespace basinvol {
 namespace cpu {
@@ -38,36 +38,13 @@ Engine::Engine(std::vector<Layer> layers, Loss loss, Examples examples, std::vec
 std::vector<RayResult> Engine::solve(const Rays& rays, const std::vector<Target>& targets,
                                      const std::vector<int>& order, const SearchSettings& settings,
                                      const Prior& prior) const {
-  const SearchPlan plan = plan_of(targets, order, settings);
-  std::vector<RayResult> results(rays.indices.size());
-  for_each_ray(rays.indices.size(), [&](Ray& ray, std::size_t i) {
-    begin(ray, rays, i);
-    std::vector<Bracket> brackets(targets.size());
-    Progress progress{ray.unit};
-    RaySearch search(plan, brackets.data(), progress);
-    search.begin();
-    if (!prior.brackets.empty()) {
-      for (int t = 0; t < plan.num_targets; ++t) search.restore(t, prior.brackets[i][t]);
-    }
-    Trace trace;
-    if (prior.negligible.empty() || prove(ray, search, plan, prior, trace)) {
-      std::vector<double> losses(levels_.size());
-      Probe probe;
-      while (search.ask(probe)) {
-        evaluate(ray, probe.radius, probe.level + 1, losses.data());
-        search.tell(probe, losses.data());
-        trace.add(probe.radius, losses.data(), 0, probe.level, levels_.size());
-      }
-    }
-    results[i] = {std::move(brackets), progress.num_evaluations, std::move(trace)};
-  });
-  return results;
+  return RaySearches<Engine>(*this, num_threads_).solve(rays, targets, order, settings, prior);
 }
 
 void Engine::learn_order(const Rays& rays, const std::vector<double>& radii) {
   const std::int64_t count = levels_.back();
   std::vector<std::vector<double>> found(rays.indices.size(), std::vector<double>(count));
-  for_each_ray(rays.indices.size(), [&](Ray& ray, std::size_t i) {
+  RaySearches<Engine>(*this, num_threads_).for_each(rays.indices.size(), [&](Ray& ray, std::size_t i) {
     begin(ray, rays, i);
     set_radius(ray, radii[i]);
     shift(ray, 0, static_cast<int>(rows_.blocks().size()));
@@ -96,47 +73,6 @@ void Engine::learn_order(const Rays& rays, const std::vector<double>& radii) {
   hardest_first_.resize(mean.size());
   std::iota(hardest_first_.begin(), hardest_first_.end(), 0);
   std::stable_sort(hardest_first_.begin(), hardest_first_.end(), [&](int a, int b) { return mean[a] > mean[b]; });
-}
-
-template <typename Body>
-void Engine::for_each_ray(std::size_t count, Body body) const {
-  std::exception_ptr failure;  // an exception that left the parallel region would end the process
-#pragma omp parallel num_threads(num_threads_)
-  {
-    Ray ray;  // its buffers serve all rays of this thread
-#pragma omp for schedule(dynamic, 1)
-    for (std::int64_t i = 0; i < static_cast<std::int64_t>(count); ++i) {
-      try {
-        body(ray, static_cast<std::size_t>(i));
-      } catch (...) {
-#pragma omp critical
-        failure = std::current_exception();
-      }
-    }
-    operations_ += ray.operations;
-  }
-  if (failure) std::rethrow_exception(failure);
-}
-
-// Decides which targets of a ray matter; false when none does. What is learned goes into the search.
-bool Engine::prove(Ray& ray, RaySearch& search, const SearchPlan& plan, const Prior& prior, Trace& trace) const {
-  bool any_matters = false;
-  for (int i = 0; i < plan.num_ordered; ++i) {
-    const int t = plan.order[i];
-    if (!search.is_running(t)) continue;
-    const double radius = search.test_radius(prior.negligible[t]);
-    if (!(radius > 0.0)) {
-      any_matters |= plan.targets[t].is_wanted;
-      continue;
-    }
-    double mean;
-    const Target& target = plan.targets[t];
-    const bool outside = is_outside(ray, radius, target, mean);
-    search.settle(t, radius, mean, outside);
-    if (!outside) trace.add(radius, &mean, target.level, target.level, levels_.size());
-    any_matters |= !outside;
-  }
-  return any_matters;
 }
 
 }  // namespace cpu

@@ -13,6 +13,9 @@
 namespace basinvol {
 namespace cpu {
 
+template <typename Network>
+class RaySearches;
+
 class Engine {
  public:
   Engine(std::vector<Layer> layers, Loss loss, Examples examples, std::vector<std::int64_t> levels,
@@ -35,7 +38,11 @@ class Engine {
   double stored_share() const { return rows_.stored_share(); }
 
  private:
+  template <typename Network>
+  friend class RaySearches;
   struct Ray;  // everything one thread needs for one direction
+  std::size_t num_levels() const { return levels_.size(); }
+  void count(std::int64_t operations) const { operations_ += operations; }
 
   void gather_examples();
   void compute_base();
@@ -50,9 +57,6 @@ class Engine {
   double block_loss(Ray& ray, int block, double* per_row) const;
   void evaluate(Ray& ray, double radius, int num_levels, double* losses) const;
   bool is_outside(Ray& ray, double radius, const Target& target, double& mean_so_far) const;
-  bool prove(Ray& ray, RaySearch& search, const SearchPlan& plan, const Prior& prior, Trace& trace) const;
-  template <typename Body>
-  void for_each_ray(std::size_t count, Body body) const;
 
   const Kernels& kernels_;
   PackedMlp mlp_;

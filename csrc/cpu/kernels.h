@@ -16,6 +16,9 @@ constexpr int kBlockRows = 96;  // rows evaluated together: their activations st
 
 inline int padded(int columns) { return (columns + kPadding - 1) / kPadding * kPadding; }
 
+// The next multiple of a tile's rows.
+inline std::int64_t rounded_up(std::int64_t rows) { return (rows + kTileRows - 1) / kTileRows * kTileRows; }
+
 // Six rows of inputs, restricted to the columns in which any of them differs from the background.
 struct Tile {
   const float* values;          // [num_columns][kTileRows]

@@ -1,9 +1,9 @@
-"""A perceptron with its data inside the compiled extension, for all of the extension's engines."""
+"""A network with its data inside the compiled extension, for all of the extension's engines."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,52 +26,32 @@ BRACKET_FIELDS = ("lower", "upper", "value_lower", "value_upper", "slope", "stat
 
 
 class CompiledEngine:
-    """A perceptron with its data inside the extension, on any of its devices.
+    """A network with its data inside the extension, on any of its devices.
 
     Args:
         problem: the landscape, directions, center and scale.
-        engine: the extension's class.
-        resources: what the engine may use, in the form that this class takes.
+        make: gives the extension's engine for some levels.
     """
 
     keeps_trace = True  # of every evaluation
+    step: int  # see `Engine`
 
-    def __init__(self, problem: RayProblem, engine: Any, resources: Any) -> None:
+    def __init__(self, problem: RayProblem, make: Callable[[tuple[int, ...]], Any]) -> None:
         self._problem = problem
-        mlp, loss = _read(problem)
-        landscape, space = problem.landscape, problem.directions.space
-        inputs, targets = landscape.tensors
-        self._scouts = scouts_of(landscape.levels)
-        self.levels = tuple(sorted((*landscape.levels, *self._scouts)))
-        offsets: dict[str | None, int] = dict(zip(space.names, space.offsets, strict=True))
-        is_labels = loss == "cross_entropy"
-        # The extension takes arrays of both kinds, of which the loss reads one.
-        no_labels, no_targets = torch.empty(0, dtype=torch.int64), torch.empty((0, 0), dtype=torch.float32)
-        self._engine = engine(
-            layers=[
-                {
-                    "weight": self._given(layer.weight),
-                    "weight_offset": offsets.get(layer.weight_name, NOT_PERTURBED),
-                    "bias": None if layer.bias is None else self._given(layer.bias),
-                    "bias_offset": offsets.get(layer.bias_name, NOT_PERTURBED),
-                    "activation": layer.activation,
-                }
-                for layer in mlp.layers
-            ],
-            loss=loss,
-            inputs=self._given(inputs.flatten(1)),
-            labels=self._given(targets if is_labels else no_labels),
-            targets=self._given(no_targets if is_labels else targets),
-            levels=list(self.levels),
-            scale=self._given(problem.scale.vector().float()),
-            sizes=list(space.sizes),
-            resources=resources,
-        )
+        self._scouts = scouts_of(problem.landscape.levels)
+        self.levels = tuple(sorted((*problem.landscape.levels, *self._scouts)))
+        self._engine = make(self.levels)
         self.center_losses = torch.tensor(self._engine.center_losses(), dtype=torch.float64)
 
-    def _given(self, tensor: Tensor) -> Any:
-        """A tensor in the form in which the extension takes it: an array in host memory."""
-        return tensor.detach().cpu().contiguous().numpy()
+    @property
+    def description(self) -> str:
+        """The settings that the engine runs with, in a few words."""
+        raise NotImplementedError
+
+    @property
+    def operations(self) -> int:
+        """The floating-point operations of all matrix products so far, for benchmarks."""
+        return int(self._engine.operations())
 
     def solve(self, indices: Sequence[int], guess: Guess, negligible: Tensor | None = None) -> Radii:
         """See `Engine.solve`."""
@@ -128,6 +108,53 @@ class CompiledEngine:
         if directions.generator != "legacy":
             return None
         return torch.stack([directions.normals(index) for index in indices]).numpy()
+
+
+class CompiledMlpEngine(CompiledEngine):
+    """The same for a perceptron.
+
+    Args:
+        problem: the landscape, directions, center and scale.
+        engine: the extension's class.
+        resources: what the engine may use, in the form that this class takes.
+    """
+
+    def __init__(self, problem: RayProblem, engine: Any, resources: Any) -> None:
+        mlp, loss = _read(problem)
+        space = problem.directions.space
+        inputs, targets = problem.landscape.tensors
+        offsets: dict[str | None, int] = dict(zip(space.names, space.offsets, strict=True))
+        is_labels = loss == "cross_entropy"
+        # The extension takes arrays of both kinds, of which the loss reads one.
+        no_labels, no_targets = torch.empty(0, dtype=torch.int64), torch.empty((0, 0), dtype=torch.float32)
+
+        def make(levels: tuple[int, ...]) -> Any:
+            return engine(
+                layers=[
+                    {
+                        "weight": self._given(layer.weight),
+                        "weight_offset": offsets.get(layer.weight_name, NOT_PERTURBED),
+                        "bias": None if layer.bias is None else self._given(layer.bias),
+                        "bias_offset": offsets.get(layer.bias_name, NOT_PERTURBED),
+                        "activation": layer.activation,
+                    }
+                    for layer in mlp.layers
+                ],
+                loss=loss,
+                inputs=self._given(inputs.flatten(1)),
+                labels=self._given(targets if is_labels else no_labels),
+                targets=self._given(no_targets if is_labels else targets),
+                levels=list(levels),
+                scale=self._given(problem.scale.vector().float()),
+                sizes=list(space.sizes),
+                resources=resources,
+            )
+
+        super().__init__(problem, make)
+
+    def _given(self, tensor: Tensor) -> Any:
+        """A tensor in the form in which the extension takes it: an array in host memory."""
+        return tensor.detach().cpu().contiguous().numpy()
 
 
 def native_targets(targets: Targets) -> Any:

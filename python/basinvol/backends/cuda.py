@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .compiled import CompiledEngine, unsupported_mlp
+from .compiled import CompiledMlpEngine, unsupported_mlp
 from .extension import compiled_extension
 from .problem import Engine, RayProblem, Resources
 from .split import devices_of, split
@@ -46,7 +46,7 @@ class CudaBackend:
         return split([CudaEngine(problem, resources, precision, device.index or 0) for device in devices])
 
 
-class CudaEngine(CompiledEngine):
+class CudaEngine(CompiledMlpEngine):
     """The engine of the CUDA kernels on one device.
 
     Args:

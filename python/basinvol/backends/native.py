@@ -1,15 +1,20 @@
-"""Multilayer perceptrons on the CPU: the whole radius search in C++, threads over directions."""
+"""Perceptrons and programs on the CPU: the whole radius search in C++."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
-from .compiled import CompiledEngine, unsupported_mlp
+from .compiled import CompiledEngine, CompiledMlpEngine, unsupported_mlp
 from .extension import compiled_extension
 from .problem import RayProblem, Resources
+from .program.program import Program
 
 _MEMORY_BUDGET = 2**30  # bytes
-_STEP_PER_THREAD = 8  # directions between two updates of the progress bar, or two chances to interrupt
+# Directions between two updates of the progress bar, or two chances to interrupt.
+_STEP_PER_THREAD = 8
+_PROGRAM_STEP_PER_THREAD = 2
 
 
 class NativeBackend:
@@ -24,30 +29,59 @@ class NativeBackend:
         return None if device.type == "cpu" else f"it computes on the cpu, and the landscape is on {device}"
 
     def unsupported(self, problem: RayProblem) -> str | None:
-        """The reason why the problem is not a float32 perceptron with one of three losses, or None."""
-        return unsupported_mlp(problem)
+        """The reason why the problem is neither a float32 perceptron nor a program, or None."""
+        refusal = unsupported_mlp(problem)
+        if refusal is None or isinstance(problem.program, Program):
+            return None
+        return f"{refusal}, and as a program {problem.program}"
 
-    def prepare(self, problem: RayProblem, resources: Resources) -> NativeEngine:
-        """Multiplies the inputs by the first layer and evaluates the center."""
-        return NativeEngine(problem, resources)
+    def prepare(self, problem: RayProblem, resources: Resources) -> CompiledEngine:
+        """The engine of perceptrons, or that of programs, with the center evaluated."""
+        return (
+            NativeEngine(problem, resources) if unsupported_mlp(problem) is None else ProgramEngine(problem, resources)
+        )
 
 
-class NativeEngine(CompiledEngine):
-    """The engine of the CPU, with threads over directions."""
+class NativeEngine(CompiledMlpEngine):
+    """The engine of perceptrons on the CPU, with threads over directions."""
 
     def __init__(self, problem: RayProblem, resources: Resources) -> None:
-        extension = compiled_extension()
         self.step = _STEP_PER_THREAD * resources.num_threads
-        budget = resources.memory_budget or _MEMORY_BUDGET
-        given = extension.Resources(resources.num_threads, budget, resources.instruction_set)
-        super().__init__(problem, extension.MlpRays, given)
+        super().__init__(problem, compiled_extension().MlpRays, _given(resources))
 
     @property
     def description(self) -> str:
         """The instruction set and the share of the inputs that is stored, in a few words."""
         return f"{self._engine.instruction_set()}, {self._engine.stored_share():.0%} of the inputs stored"
 
+
+class ProgramEngine(CompiledEngine):
+    """The engine of programs on the CPU, with threads over directions, or over rows where memory is short."""
+
+    def __init__(self, problem: RayProblem, resources: Resources) -> None:
+        program = problem.program
+        if not isinstance(program, Program):
+            raise program
+        self.step = _PROGRAM_STEP_PER_THREAD * resources.num_threads
+        self._program = program
+
+        def make(levels: tuple[int, ...]) -> Any:
+            scale, sizes = problem.scale.vector().float().numpy(), list(problem.directions.space.sizes)
+            return compiled_extension().ProgramRays(program.describe(), list(levels), scale, sizes, _given(resources))
+
+        super().__init__(problem, make)
+
     @property
-    def operations(self) -> int:
-        """The floating-point operations of all matrix products so far, for benchmarks."""
-        return int(self._engine.operations())
+    def description(self) -> str:
+        """The instruction set, the size of the program and that of its blocks, in a few words."""
+        program = self._program
+        return (
+            f"{self._engine.instruction_set()}, a program of {len(program.instructions)} instructions on blocks of "
+            f"{program.block_rows} examples"
+        )
+
+
+def _given(resources: Resources) -> Any:
+    """The resources in the form in which the extension takes them."""
+    budget = resources.memory_budget or _MEMORY_BUDGET
+    return compiled_extension().Resources(resources.num_threads, budget, resources.instruction_set)

@@ -15,6 +15,9 @@ from ..model.landscape import Landscape
 from ..model.scale import Scale
 from ..search import SearchSettings
 from ..search.radii import Guess, Radii
+from .program.checked import checked_program
+from .program.program import Program
+from .program.values import Refused
 from .working_copy import WorkingCopy, channels_last_weights
 
 
@@ -61,6 +64,14 @@ class RayProblem:
     def new_working_copy(self) -> WorkingCopy:
         """One more of them, for another thread."""
         return WorkingCopy(self.landscape, self.directions, self.scale, self._channels_last)
+
+    @functools.cached_property
+    def program(self) -> Program | Refused:
+        """The network as a program for the compiled engine, or the reason why it is none."""
+        try:
+            return checked_program(self.landscape, self.directions, self.scale, self.working_copy)
+        except Refused as refusal:
+            return refusal
 
     @functools.cached_property
     def _channels_last(self) -> frozenset[str]:

@@ -1,0 +1,215 @@
+#include "cpu/program_engine.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <utility>
+
+#include "cpu/kernels.h"
+#include "cpu/search_rays.h"
+
+namespace basinvol {
+namespace cpu {
+
+struct ProgramEngine::Ray {
+  Buffer move;       // scale x direction [dim]
+  Buffer perturbed;  // center + radius x move, and what is computed from it alone
+  std::vector<Workspace> workspaces;
+  std::vector<double> row_losses;
+  double unit = 1.0;  // norm of the Gaussian vector
+  double radius = std::numeric_limits<double>::quiet_NaN();
+  std::int64_t operations = 0;
+};
+
+ProgramEngine::ProgramEngine(Program program, std::vector<std::int64_t> levels, ParameterVector parameters,
+                             const CpuResources& resources)
+    : instruction_set_(kernels_named(resources.instruction_set).name),
+      kernels_(kernels_named(resources.instruction_set)),
+      program_(std::move(program)),
+      executor_(program_, instruction_set_, kernels_),
+      levels_(std::move(levels)),
+      parameters_(std::move(parameters)) {
+  // A ray has its move, its parameters and what is made of them. Where few fit, threads share the rows of one.
+  const std::int64_t bytes = 4 * (parameters_.dim + program_.perturbed_size);
+  const std::int64_t fit = std::max<std::int64_t>(1, resources.memory_budget / std::max<std::int64_t>(1, bytes));
+  num_teams_ = fit >= resources.num_threads ? resources.num_threads : 1;
+  num_threads_ = resources.num_threads / num_teams_;
+
+  constant_.reserve(static_cast<std::size_t>(program_.constant_size));
+  Workspace workspace;
+  executor_.run_constant(constant_.data(), workspace);
+  double sum = 0.0;
+  std::int64_t row = 0;
+  for (std::int64_t level : levels_) {
+    for (; row < level; ++row) sum += program_.weights[row];
+    weight_until_.push_back(sum);
+  }
+  hardest_first_.resize(static_cast<std::size_t>(levels_.back()));
+  std::iota(hardest_first_.begin(), hardest_first_.end(), 0);
+  proof_ = blocks_of_levels();
+
+  Ray center;
+  center_losses_.resize(levels_.size());
+  evaluate(center, 0.0, static_cast<int>(levels_.size()), center_losses_.data());
+  count(center.operations);
+}
+
+std::vector<RayResult> ProgramEngine::solve(const Rays& rays, const std::vector<Target>& targets,
+                                            const std::vector<int>& order, const SearchSettings& settings,
+                                            const Prior& prior) const {
+  return RaySearches<ProgramEngine>(*this, num_teams_).solve(rays, targets, order, settings, prior);
+}
+
+std::vector<double> ProgramEngine::row_losses(const Rays& rays, double radius) const {
+  Ray ray;
+  begin(ray, rays, 0);
+  set_radius(ray, radius);
+  evaluate_rows(ray, levels_.back());
+  return std::move(ray.row_losses);
+}
+
+std::vector<ProgramEngine::RowBlock> ProgramEngine::blocks_of_levels() const {
+  std::vector<RowBlock> blocks;
+  std::int64_t first = 0;
+  for (std::size_t level = 0; level < levels_.size(); ++level)
+    for (; first < levels_[level]; first += blocks.back().count) {
+      const auto count = std::min<std::int64_t>(program_.block_rows, levels_[level] - first);
+      blocks.push_back({first, static_cast<int>(count), static_cast<int>(level)});
+    }
+  return blocks;
+}
+
+void ProgramEngine::learn_order(const Rays& rays, const std::vector<double>& radii) {
+  const std::size_t count = static_cast<std::size_t>(levels_.back());
+  std::vector<std::vector<double>> found(rays.indices.size());
+  RaySearches<ProgramEngine>(*this, num_teams_).for_each(rays.indices.size(), [&](Ray& ray, std::size_t i) {
+    begin(ray, rays, i);
+    set_radius(ray, radii[i]);
+    evaluate_rows(ray, levels_.back());
+    found[i] = ray.row_losses;
+  });
+  // A loss that is not finite counts as a large one: it must stay comparable.
+  std::vector<double> hardness(count, 0.0);
+  for (const auto& losses : found)
+    for (std::size_t row = 0; row < count; ++row)
+      hardness[row] += std::isfinite(losses[row]) ? losses[row] : std::numeric_limits<float>::max();
+  std::iota(hardest_first_.begin(), hardest_first_.end(), 0);
+  std::int64_t first = 0;
+  for (std::int64_t last : levels_) {
+    std::stable_sort(hardest_first_.begin() + first, hardest_first_.begin() + last,
+                     [&](std::int64_t a, std::int64_t b) { return hardness[a] > hardness[b]; });
+    first = last;
+  }
+  proof_ = blocks_of_levels();
+  const auto mean = [&](const RowBlock& block) {
+    double sum = 0.0;
+    for (int j = 0; j < block.count; ++j) sum += hardness[static_cast<std::size_t>(hardest_first_[block.first + j])];
+    return sum / block.count;
+  };
+  std::stable_sort(proof_.begin(), proof_.end(),
+                   [&](const RowBlock& a, const RowBlock& b) { return mean(a) > mean(b); });
+}
+
+void ProgramEngine::begin(Ray& ray, const Rays& rays, std::size_t i) const {
+  ray.move.reserve(static_cast<std::size_t>(parameters_.dim));
+  const float* normals = ray.move.data();
+  if (rays.normals != nullptr) {
+    normals = rays.normals + static_cast<std::int64_t>(i) * parameters_.dim;
+  } else {
+    float* out = ray.move.data();
+    for (std::size_t tensor = 0; tensor < parameters_.sizes.size(); ++tensor) {
+      kernels_.normals(rays.seed, rays.indices[i], static_cast<std::uint32_t>(tensor), parameters_.sizes[tensor], out);
+      out += parameters_.sizes[tensor];
+    }
+  }
+  ray.unit = kernels_.normalize(normals, parameters_.scale, parameters_.dim, ray.move.data());
+  ray.radius = std::numeric_limits<double>::quiet_NaN();
+}
+
+void ProgramEngine::set_radius(Ray& ray, double radius) const {
+  if (radius == ray.radius) return;
+  ray.radius = radius;
+  ray.perturbed.reserve(static_cast<std::size_t>(program_.perturbed_size));
+  ray.workspaces.resize(static_cast<std::size_t>(num_threads_));
+  float* out = ray.perturbed.data();
+  const float* move = ray.move.data();
+  for (std::size_t tensor = 0; tensor < program_.parameters.size(); ++tensor) {
+    const std::int64_t size = program_.parameter_sizes[tensor];
+    if (radius == 0.0)
+      std::copy_n(program_.parameters[tensor], size, out);
+    else
+      kernels_.perturb(program_.parameters[tensor], move, static_cast<float>(radius), size, out);
+    out += size;
+    if (radius != 0.0) move += size;
+  }
+  executor_.run_perturbed(constant_.data(), ray.perturbed.data(), ray.workspaces[0]);
+}
+
+// The losses of the first rows at the ray's radius.
+void ProgramEngine::evaluate_rows(Ray& ray, std::int64_t num_rows) const {
+  const std::int64_t size = program_.block_rows, num_blocks = (num_rows + size - 1) / size;
+  ray.row_losses.resize(static_cast<std::size_t>(num_rows));
+  std::vector<std::int64_t> rows(static_cast<std::size_t>(num_rows));
+  std::iota(rows.begin(), rows.end(), 0);
+  for (Workspace& workspace : ray.workspaces)  // threads may not throw
+    workspace.block.reserve(static_cast<std::size_t>(program_.block_size));
+#pragma omp parallel for schedule(dynamic, 1) num_threads(num_threads_) if (num_threads_ > 1)
+  for (std::int64_t b = 0; b < num_blocks; ++b) {
+    const std::int64_t first = b * size;
+    const int count = static_cast<int>(std::min(size, num_rows - first));
+    executor_.run_block(constant_.data(), ray.perturbed.data(), rows.data() + first, count,
+                        ray.workspaces[static_cast<std::size_t>(omp_get_thread_num())], ray.row_losses.data() + first);
+  }
+  for (Workspace& workspace : ray.workspaces) {
+    ray.operations += workspace.operations;
+    workspace.operations = 0;
+  }
+}
+
+// Mean losses of the first `num_levels` levels, in the order of the data.
+void ProgramEngine::evaluate(Ray& ray, double radius, int num_levels, double* losses) const {
+  set_radius(ray, radius);
+  evaluate_rows(ray, levels_[num_levels - 1]);
+  double total = 0.0;
+  std::int64_t row = 0;
+  for (int level = 0; level < num_levels; ++level) {
+    double partial[8] = {};
+    for (; row < levels_[level]; ++row) partial[row % 8] += ray.row_losses[row];
+    for (double sum : partial) total += sum;
+    losses[level] = total / weight_until_[level];
+  }
+}
+
+// Whether the target's loss at `radius` is above its cutoff. Losses are not negative, so a partial sum above it is a
+// proof; `mean` is the mean loss if the answer is no, and a lower bound of it otherwise.
+bool ProgramEngine::is_outside(Ray& ray, double radius, const Target& target, double& mean) const {
+  set_radius(ray, radius);
+  const double weight = weight_until_[target.level];
+  std::vector<double> found(static_cast<std::size_t>(program_.block_rows));
+  double total = 0.0;
+  if (program_.is_nonnegative) {
+    for (const RowBlock& block : proof_) {
+      if (block.level > target.level) continue;
+      executor_.run_block(constant_.data(), ray.perturbed.data(), hardest_first_.data() + block.first, block.count,
+                          ray.workspaces[0], found.data());
+      total = std::accumulate(found.begin(), found.begin() + block.count, total);
+      // Not `total / weight > cutoff` alone: the sum in another order may differ in its last bits.
+      if (!(total <= target.cutoff * weight * (1.0 + 1e-12))) {
+        ray.operations += ray.workspaces[0].operations;
+        ray.workspaces[0].operations = 0;
+        mean = total / weight;
+        return true;
+      }
+    }
+  }
+  std::vector<double> losses(static_cast<std::size_t>(target.level) + 1);
+  evaluate(ray, radius, target.level + 1, losses.data());  // in the order of every other evaluation
+  mean = losses[target.level];
+  return !(mean <= target.cutoff);
+}
+
+}  // namespace cpu
+}  // namespace basinvol
