@@ -48,11 +48,6 @@ class CompiledEngine:
         """The settings that the engine runs with, in a few words."""
         raise NotImplementedError
 
-    @property
-    def operations(self) -> int:
-        """The floating-point operations of all matrix products so far, for benchmarks."""
-        return int(self._engine.operations())
-
     def solve(self, indices: Sequence[int], guess: Guess, negligible: Tensor | None = None) -> Radii:
         """See `Engine.solve`."""
         thresholds = [] if negligible is None else negligible.reshape(-1).tolist()

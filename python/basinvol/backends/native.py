@@ -42,7 +42,18 @@ class NativeBackend:
         )
 
 
-class NativeEngine(CompiledMlpEngine):
+class _CountsOperations:
+    """What both engines of the CPU say for benchmarks."""
+
+    _engine: Any
+
+    @property
+    def operations(self) -> int:
+        """The floating-point operations of all matrix products so far."""
+        return int(self._engine.operations())
+
+
+class NativeEngine(_CountsOperations, CompiledMlpEngine):
     """The engine of perceptrons on the CPU, with threads over directions."""
 
     def __init__(self, problem: RayProblem, resources: Resources) -> None:
@@ -55,7 +66,7 @@ class NativeEngine(CompiledMlpEngine):
         return f"{self._engine.instruction_set()}, {self._engine.stored_share():.0%} of the inputs stored"
 
 
-class ProgramEngine(CompiledEngine):
+class ProgramEngine(_CountsOperations, CompiledEngine):
     """The engine of programs on the CPU, with threads over directions, or over rows where memory is short."""
 
     def __init__(self, problem: RayProblem, resources: Resources) -> None:

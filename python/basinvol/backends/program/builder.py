@@ -49,7 +49,13 @@ class Builder:
 
     def constant(self, tensor: Tensor | float) -> Value:
         """Numbers that neither parameters nor data change, as a value."""
-        numbers = as_floats(torch.as_tensor(tensor))
+        given = torch.as_tensor(tensor)
+        # What torch repeats, such as a token for every example, is repeated here too.
+        repeated = [d for d in range(given.ndim) if given.stride(d) == 0 and given.shape[d] > 1]
+        if repeated:
+            once = given[tuple(slice(0, 1) if d in repeated else slice(None) for d in range(given.ndim))]
+            return self.constant(once).expand(given.shape)
+        numbers = as_floats(given)
         buffer = Buffer(Space.CONSTANT, numbers.numel(), offset=self._num_constants, is_fixed=True)
         padding = -numbers.numel() % PADDING + PADDING  # whole vectors are read
         self._constants += [numbers.reshape(-1), torch.zeros(padding)]

@@ -13,7 +13,7 @@ from ..values import Value
 from .products import add_to_product, apply_to_product
 from .registry import Call, as_value, rule
 
-_PLAIN = {
+PLAIN = {
     "relu": "relu",
     "silu": "silu",
     "sigmoid": "sigmoid",
@@ -40,9 +40,9 @@ _POWERS: dict[float, Function] = {
 }
 
 
-@rule(*(f"{name}.default" for name in _PLAIN))
+@rule(*(f"{name}.default" for name in PLAIN))
 def plain(b: Builder, call: Call) -> Value:
-    return _mapped(b, call, (_PLAIN[call.name.split(".")[1]], 0.0, 0.0))
+    return _mapped(b, call, (PLAIN[call.name.split(".")[1]], 0.0, 0.0))
 
 
 @rule("gelu.default")
