@@ -30,6 +30,7 @@ sanitize: $(VENV)/installed-lint
 	$(BIN)/cmake -S tests/cpp -B build/sanitize -DBASINVOL_WERROR=$(WERROR)
 	$(BIN)/cmake --build build/sanitize --parallel
 	build/sanitize/check_engine
+	build/sanitize/check_program
 	build/sanitize/check_cuda
 	build/sanitize/check_rounding
 

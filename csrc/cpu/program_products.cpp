@@ -165,7 +165,7 @@ void Executor::convolution(const Instruction& i, const Run& state) const {
                                 bias == nullptr ? nullptr : bias + g * outputs + first, k > 0, c + first, stride);
         }
       }
-      for (const float*& start : starts) start += channels;
+      for (std::int64_t n = 0; n < together; ++n) starts[n] += channels;
     }
     finish(i, state, r, count, outputs * groups, out + r * stride, stride);
   }

@@ -13,6 +13,9 @@ from torch.nn import functional as F
 
 import basinvol as bv
 from basinvol import _native
+from basinvol.backends.compiled import unsupported_mlp
+from basinvol.backends.native import ProgramEngine
+from basinvol.backends.pytorch.engine import TorchEngine
 
 
 class Residual(nn.Module):
@@ -62,6 +65,10 @@ def class_data(model: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
     return inputs, outputs.argmax(dim=1)
 
 
+def double() -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 3)).double()
+
+
 FLAT, IMAGES = (20, 6), (20, 1, 6, 6)
 REFUSED = [
     (lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(32, 3)), IMAGES, r"layer '0' \(Conv2d\)"),
@@ -70,7 +77,7 @@ REFUSED = [
     (lambda: nn.Sequential(nn.ReLU(), nn.Linear(6, 3)), FLAT, r"layer '0' \(ReLU\) comes before the first Linear"),
     (lambda: nn.Sequential(nn.Linear(6, 3), nn.ReLU(), nn.Tanh()), FLAT, r"layer '2' \(Tanh\) follows another"),
     (lambda: nn.Sequential(nn.Linear(6, 3), nn.GELU("tanh")), FLAT, r"layer '1' \(GELU\) is approximate"),
-    (lambda: nn.Sequential(nn.Linear(6, 3)).double(), FLAT, r"layer '0' \(Linear\) is torch.float64"),
+    (double, FLAT, r"layer '0' \(Linear\) is torch.float64"),
     (lambda: nn.utils.parametrizations.weight_norm(nn.Linear(6, 3)), FLAT, "Parametriz|cannot be traced|single chain"),
     (hooked, FLAT, r"layer '0' \(Linear\) has a forward hook"),
     (Residual, FLAT, "single chain"),
@@ -81,16 +88,30 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("make", "shape", "reason"), REFUSED)
-def test_models_are_refused_with_layer_and_reason_and_auto_takes_torch(make, shape, reason):
+def test_models_that_are_not_perceptrons_are_told_apart_and_measured_as_programs_or_by_torch(make, shape, reason):
     model = make()
     data = class_data(model, torch.randn(shape, dtype=next(model.parameters()).dtype))
-    cutoff = float(F.cross_entropy(model(data[0]).detach(), data[1])) + 0.1
-    with pytest.raises(bv.BackendUnavailable, match=f"'native' cannot be used: .*({reason})"):
-        bv.estimate_volume(model, F.cross_entropy, data, cutoff, 3, backend="native")
-    est = bv.estimate_volume(model, F.cross_entropy, data, cutoff, 3, backend="auto", on_censored="bound")
+    landscape = bv.Landscape(model, F.cross_entropy, data)
+    directions = bv.Directions(bv.ParameterSpace.of(model), 3)
+    cutoff = float(landscape.losses()[0]) + 0.1
+    solver = bv.RaySolver(landscape, directions, [cutoff])
+    assert re.search(reason, str(unsupported_mlp(solver.engine._problem)))
+    if make in (Branching, double):
+        assert isinstance(solver.engine, TorchEngine)
+        with pytest.raises(bv.BackendUnavailable, match=f"'native' cannot be used: .*({reason}).*, and as a program"):
+            bv.RaySolver(landscape, directions, [cutoff], backend="native")
+    else:
+        assert isinstance(solver.engine, ProgramEngine)
+    found, expected = (
+        bv.find_radii(landscape, directions, [cutoff], backend=name).radius for name in ("auto", "reference")
+    )
+    assert torch.allclose(found, expected, rtol=1e-4, equal_nan=True)
+
+
+def test_the_reason_for_torch_is_given():
+    est = bv.estimate_volume(double(), F.cross_entropy, class_data(double(), torch.randn(FLAT).double()), 5.0, 3)
     assert est.backend == "torch"
-    assert est.backend_reason.startswith("not native: ")
-    assert re.search(reason, est.backend_reason)
+    assert est.backend_reason.startswith("not native: layer '0' (Linear) is torch.float64")
 
 
 def half_squared(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -100,16 +121,36 @@ def half_squared(outputs: Tensor, targets: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("loss", "kind", "reason"),
     [
-        (half_squared, "real", "the loss 'half_squared' is not cross_entropy"),
-        (nn.L1Loss(), "real", "the loss 'L1Loss' is not"),
-        (nn.CrossEntropyLoss(label_smoothing=0.1), "labels", "option 'label_smoothing'"),
-        (nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0])), "labels", "option 'weight'"),
-        (nn.CrossEntropyLoss(ignore_index=1), "labels", "ignore"),
-        (nn.BCEWithLogitsLoss(pos_weight=torch.tensor([1.0, 2.0, 3.0])), "binary", "option 'pos_weight'"),
-        (nn.CrossEntropyLoss(), "probabilities", "cross-entropy targets must be int64"),
+        (half_squared, "real", "the loss 'half_squared' is not cross_entropy.* as a program"),
+        (nn.BCEWithLogitsLoss(pos_weight=torch.tensor([1.0, 2.0, 3.0])), "binary", "option 'pos_weight'.*has weights"),
+        (nn.CrossEntropyLoss(), "probabilities", "targets must be int64.* has probabilities as targets"),
     ],
 )
 def test_losses_it_does_not_compute_are_refused(make_mlp, loss, kind, reason):
+    model, data = problem_of(make_mlp, kind)
+    with pytest.raises(bv.BackendUnavailable, match=reason):
+        bv.estimate_volume(model, loss, data, 9.0, 3, backend="native")
+
+
+@pytest.mark.parametrize(
+    ("loss", "kind"),
+    [
+        (nn.L1Loss(), "real"),
+        (nn.CrossEntropyLoss(label_smoothing=0.1), "labels"),
+        (nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0])), "labels"),
+        (nn.CrossEntropyLoss(ignore_index=1), "labels"),
+    ],
+)
+def test_losses_with_options_are_computed_by_programs(make_mlp, loss, kind):
+    model, data = problem_of(make_mlp, kind)
+    landscape = bv.Landscape(model, loss, data)
+    directions = bv.Directions(bv.ParameterSpace.of(model), 5)
+    cutoff = [float(landscape.losses()[0]) + 0.1]
+    found, expected = (bv.find_radii(landscape, directions, cutoff, backend=name) for name in ("native", "reference"))
+    assert torch.allclose(found.radius, expected.radius, rtol=1e-4)
+
+
+def problem_of(make_mlp, kind):
     model, inputs = make_mlp([6, 3]), torch.randn(20, 6)
     outputs = model(inputs).detach()
     targets = {
@@ -117,9 +158,8 @@ def test_losses_it_does_not_compute_are_refused(make_mlp, loss, kind, reason):
         "labels": outputs.argmax(dim=1),
         "binary": (outputs > 0).float(),
         "probabilities": outputs.softmax(dim=1),
-    }[kind]
-    with pytest.raises(bv.BackendUnavailable, match=reason):
-        bv.estimate_volume(model, loss, (inputs, targets), 9.0, 3, backend="native")
+    }
+    return model, (inputs, targets[kind])
 
 
 def agreeing_radii(model: nn.Module, data: tuple[Tensor, Tensor]) -> tuple[bv.Radii, bv.Radii]:
