@@ -91,7 +91,7 @@ def test_infinite_volumes_are_never_trustworthy(method: str) -> None:
     options = {"num_walkers": 32, "num_steps": 8}
     if method == "annealed":
         cases.append(gt.half_space(40))  # chains drift so far that their covariance is singular
-        options = {"num_chains": 16, "refine": 1}
+        options = {"num_chains": 16, **LESS, "refine": 1}
     for case in cases:
         est = measure(case, method, method_options=options)
         assert est.diagnostics.verdict is not bv.Verdict.TRUSTWORTHY

@@ -71,7 +71,15 @@ class Builder:
         numbers: Sequence[float] = (),
         function: Function = IDENTITY,
     ) -> Instruction:
-        """Appends an instruction, and returns it."""
+        """Appends an instruction, and returns it.
+
+        Args:
+            op: which operation, a name of csrc/bindings/bound_program.cpp.
+            inputs: what it reads; None where an input is left out.
+            output: what it writes.
+            sizes, numbers: what else it wants to know, see csrc/cpu.
+            function: of "unary", and what a product applies to its results.
+        """
         instruction = Instruction(op, list(inputs), output, list(sizes), list(numbers), function)
         self.instructions.append(instruction)
         return instruction
@@ -81,7 +89,13 @@ class Builder:
         return max(value.space for value in values if value is not None)
 
     def new(self, space: Space, dims: Sequence[Dim], order: Sequence[tuple[int, int]] | None = None) -> Value:
-        """A value with memory of its own, see `dense`."""
+        """A value with memory of its own, see `dense`.
+
+        Args:
+            space: where.
+            dims: its dimensions, of which the strides do not matter.
+            order: the order of its factors in memory; default row-major.
+        """
         return dense(Buffer(space, 0), dims, order)
 
     def copied(self, value: Value) -> Value:
@@ -110,7 +124,12 @@ class Builder:
         return out
 
     def binary(self, kind: str, x: Value, y: Value) -> Value:
-        """A function of two values, broadcast to one shape; `kind` is a name of BINARY."""
+        """A function of two values, broadcast to one shape.
+
+        Args:
+            kind: a name of BINARY.
+            x, y: the values.
+        """
         first, second = aligned([x, y])
         dims = [
             tuple(a if a.is_examples or a.stride != 0 else b for a, b in zip(*pair, strict=True))
@@ -123,7 +142,13 @@ class Builder:
         return out
 
     def combine(self, kind: str, x: Value, y: Value, out: Value) -> None:
-        """Does as `binary`, into memory that there is."""
+        """Does as `binary`, into memory that there is.
+
+        Args:
+            kind: a name of BINARY.
+            x, y: the values.
+            out: where to write.
+        """
         to, *given = _loop(out, x, y)
         self.emit("binary", given, to, [BINARY.index(kind)])
 
@@ -166,7 +191,13 @@ class Builder:
         return self.rows(self.copied(x))
 
     def row_stride_like(self, rows: Value, other: Value, width: int) -> int | None:
-        """The stride with which another value of the same shape lies in rows of `width` as a product does, if any."""
+        """The stride with which another value of the same shape lies in rows as a product does; None for no such.
+
+        Args:
+            rows: the result of a product.
+            other: the other value.
+            width: how many numbers a row has.
+        """
         ours, theirs = aligned([rows, other])
         order = [(d, f) for d, f in _memory_order(ours) if not ours[d][f].is_examples]
         outer: list[tuple[int, int, int]] = []
@@ -185,7 +216,13 @@ class Builder:
         return stride if is_even and rows.has_examples == other.has_examples else None
 
     def product_output(self, space: Space, outer: Sequence[Dim], width: int) -> Value:
-        """Room for a product [..., width], whose rows are padded."""
+        """Room for a product [..., width], whose rows are padded.
+
+        Args:
+            space: where.
+            outer: all dimensions but the last.
+            width: the size of the last.
+        """
         stride = padded(width)
         value = self.new(space, [*outer, (Factor(stride, 1),)])
         value.buffer.slack = ROWS_AT_ONCE * stride

@@ -141,6 +141,12 @@ class Value:
     def narrow(self, dim: int, start: int, size: int, step: int = 1) -> Value:
         """Some elements along a dimension.
 
+        Args:
+            dim: which dimension.
+            start: the first element.
+            size: how many.
+            step: from one to the next.
+
         Raises:
             NotAView: the dimension is a product of several factors.
         """

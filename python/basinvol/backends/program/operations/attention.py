@@ -1,4 +1,4 @@
-"""Attention."""
+"""Attention, of one value to others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .registry import Call, rule
 
 
 @rule("scaled_dot_product_attention.default")
-def attention(b: Builder, call: Call) -> Value:
+def _attention(b: Builder, call: Call) -> Value:
     q, k, v = (call.value(b, name) for name in ("query", "key", "value"))
     call.expect(not call["dropout_p"], "drops out")
     call.expect(not call.given.get("enable_gqa", False), "shares heads among groups")

@@ -41,77 +41,77 @@ _POWERS: dict[float, Function] = {
 
 
 @rule(*(f"{name}.default" for name in PLAIN))
-def plain(b: Builder, call: Call) -> Value:
+def _plain(b: Builder, call: Call) -> Value:
     return _mapped(b, call, (PLAIN[call.name.split(".")[1]], 0.0, 0.0))
 
 
 @rule("gelu.default")
-def gelu(b: Builder, call: Call) -> Value:
+def _gelu(b: Builder, call: Call) -> Value:
     return _mapped(b, call, ("gelu_tanh" if call["approximate"] == "tanh" else "gelu", 0.0, 0.0))
 
 
 @rule("leaky_relu.default")
-def leaky_relu(b: Builder, call: Call) -> Value:
+def _leaky_relu(b: Builder, call: Call) -> Value:
     return _mapped(b, call, ("leaky_relu", float(call["negative_slope"]), 0.0))
 
 
 @rule("elu.default")
-def elu(b: Builder, call: Call) -> Value:
+def _elu(b: Builder, call: Call) -> Value:
     call.expect(call["scale"] == 1 and call["input_scale"] == 1, "is scaled")
     return _mapped(b, call, ("elu", float(call["alpha"]), 0.0))
 
 
 @rule("softplus.default")
-def softplus(b: Builder, call: Call) -> Value:
+def _softplus(b: Builder, call: Call) -> Value:
     call.expect(call["beta"] == 1 and call["threshold"] == 20, "has other options than torch's defaults")
     return _mapped(b, call, ("softplus", 0.0, 0.0))
 
 
 @rule("relu6.default")
-def relu6(b: Builder, call: Call) -> Value:
+def _relu6(b: Builder, call: Call) -> Value:
     return _mapped(b, call, ("clamp", 0.0, 6.0))
 
 
 @rule("hardtanh.default")
-def hardtanh(b: Builder, call: Call) -> Value:
+def _hardtanh(b: Builder, call: Call) -> Value:
     return _mapped(b, call, ("clamp", float(call["min_val"]), float(call["max_val"])))
 
 
 @rule("clamp.default", "clamp_min.default", "clamp_max.default")
-def clamp(b: Builder, call: Call) -> Value:
+def _clamp(b: Builder, call: Call) -> Value:
     least, most = call.given.get("min"), call.given.get("max")
     from_below = -math.inf if least is None else float(least)
     return _mapped(b, call, ("clamp", from_below, math.inf if most is None else float(most)))
 
 
 @rule("hardsigmoid.default", "hardswish.default")
-def hardsigmoid(b: Builder, call: Call) -> Value:
+def _hardsigmoid(b: Builder, call: Call) -> Value:
     x = call.value(b, "self")
     gate = b.unary(("clamp", 0.0, 1.0), b.unary(("affine", 1.0 / 6.0, 0.5), x))
     return b.binary("multiply", x, gate) if call.name.startswith("aten.hardswish") else gate
 
 
 @rule("mish.default")
-def mish(b: Builder, call: Call) -> Value:
+def _mish(b: Builder, call: Call) -> Value:
     x = call.value(b, "self")
     return b.binary("multiply", x, b.unary(("tanh", 0.0, 0.0), b.unary(("softplus", 0.0, 0.0), x)))
 
 
 @rule("log_sigmoid.default")
-def log_sigmoid(b: Builder, call: Call) -> Value:
+def _log_sigmoid(b: Builder, call: Call) -> Value:
     x = call.value(b, "self")
     return b.unary(("negate", 0.0, 0.0), b.unary(("softplus", 0.0, 0.0), b.unary(("negate", 0.0, 0.0), x)))
 
 
 @rule("pow.Tensor_Scalar")
-def power(b: Builder, call: Call) -> Value:
+def _power(b: Builder, call: Call) -> Value:
     exponent = float(call["exponent"])
     call.expect(exponent in _POWERS, f"has the exponent {exponent:g}")
     return _mapped(b, call, _POWERS[exponent])
 
 
 @rule("add.Tensor", "add.Scalar", "sub.Tensor", "sub.Scalar", "rsub.Scalar", "rsub.Tensor")
-def add(b: Builder, call: Call) -> Value:
+def _add(b: Builder, call: Call) -> Value:
     x, y = call.value(b, "self"), call["other"]
     factor = float(call.given.get("alpha", 1))
     name = call.name.split(".")[1]
@@ -131,7 +131,7 @@ def add(b: Builder, call: Call) -> Value:
 
 
 @rule("mul.Tensor", "mul.Scalar", "div.Tensor", "div.Scalar")
-def multiply(b: Builder, call: Call) -> Value:
+def _multiply(b: Builder, call: Call) -> Value:
     x, y, is_product = call.value(b, "self"), call["other"], call.name.startswith("aten.mul")
     if _is_number(y):
         return _mapped(b, call, ("affine", float(y) if is_product else 1.0 / float(y), 0.0))
@@ -139,7 +139,7 @@ def multiply(b: Builder, call: Call) -> Value:
 
 
 @rule("maximum.default", "minimum.default")
-def extreme(b: Builder, call: Call) -> Value:
+def _extreme(b: Builder, call: Call) -> Value:
     kind = "maximum" if call.name.startswith("aten.maximum") else "minimum"
     return b.binary(kind, call.value(b, "self"), call.value(b, "other"))
 

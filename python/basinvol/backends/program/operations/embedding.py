@@ -9,7 +9,7 @@ from .registry import Call, rule
 
 
 @rule("embedding.default")
-def embedding(b: Builder, call: Call) -> Value:
+def _embedding(b: Builder, call: Call) -> Value:
     table, indices = call.value(b, "weight"), call.value(b, "indices")
     call.expect(table.space != Space.BLOCK, "has a table that depends on the data")
     call.expect(indices.is_data or indices.space == Space.CONSTANT, "has indices that depend on the parameters")

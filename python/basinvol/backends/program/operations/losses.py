@@ -32,7 +32,7 @@ class LoweredLoss:
 
 
 @rule("cross_entropy_loss.default", "nll_loss.default", "nll_loss_nd.default", "nll_loss2d.default")
-def cross_entropy(b: Builder, call: Call) -> LoweredLoss:
+def _cross_entropy(b: Builder, call: Call) -> LoweredLoss:
     logits, targets = call.value(b, "self"), call["target"]
     call.expect(call["reduction"] == _MEAN, "is not a mean")
     call.expect(isinstance(targets, Value) and targets.is_data, "has targets that are not data")
@@ -76,7 +76,7 @@ def _of_log_softmax(b: Builder, call: Call, x: Value) -> Value:
 
 
 @rule("mse_loss.default", "l1_loss.default", "huber_loss.default", "smooth_l1_loss.default")
-def distance(b: Builder, call: Call) -> LoweredLoss:
+def _distance(b: Builder, call: Call) -> LoweredLoss:
     kind = call.name.split(".")[1].removesuffix("_loss")
     numbers = []
     if kind == "huber":
@@ -88,7 +88,7 @@ def distance(b: Builder, call: Call) -> LoweredLoss:
 
 
 @rule("binary_cross_entropy_with_logits.default")
-def binary_cross_entropy(b: Builder, call: Call) -> LoweredLoss:
+def _binary_cross_entropy(b: Builder, call: Call) -> LoweredLoss:
     call.expect(call["weight"] is None and call["pos_weight"] is None, "has weights")
     return _elementwise(b, call, "bce_with_logits", [], lambda t: bool(((t >= 0) & (t <= 1)).all()))
 

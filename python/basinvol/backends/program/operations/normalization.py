@@ -15,7 +15,7 @@ from .registry import Call, as_value, rule
 
 
 @rule("batch_norm.default", "_native_batch_norm_legit_no_training.default")
-def batch_norm(b: Builder, call: Call) -> Value:
+def _batch_norm(b: Builder, call: Call) -> Value:
     x = call.value(b, "input")
     mean, variance = call["running_mean"], call["running_var"]
     is_known = isinstance(mean, Tensor) and isinstance(variance, Tensor) and not call.given.get("training", False)
@@ -35,12 +35,12 @@ def batch_norm(b: Builder, call: Call) -> Value:
 
 
 @rule("layer_norm.default")
-def layer_norm(b: Builder, call: Call) -> Value:
+def _layer_norm(b: Builder, call: Call) -> Value:
     return _by_rows(b, call, call["eps"], is_centered=True, bias=call.optional(b, "bias"))
 
 
 @rule("rms_norm.default")
-def rms_norm(b: Builder, call: Call) -> Value:
+def _rms_norm(b: Builder, call: Call) -> Value:
     epsilon = torch.finfo(torch.float32).eps if call["eps"] is None else call["eps"]
     return _by_rows(b, call, epsilon, is_centered=False, bias=None)
 
@@ -58,7 +58,7 @@ def _by_rows(b: Builder, call: Call, epsilon: float, is_centered: bool, bias: Va
 
 
 @rule("group_norm.default")
-def group_norm(b: Builder, call: Call) -> Value:
+def _group_norm(b: Builder, call: Call) -> Value:
     x, groups = call.value(b, "input"), call["num_groups"]
     inner = math.prod(x.shape[1:]) // groups
     parts = _side_by_side(b, b.viewed(x, [x.shape[0], groups, inner]), 1)
@@ -74,7 +74,7 @@ def group_norm(b: Builder, call: Call) -> Value:
 
 
 @rule("softmax.int", "_softmax.default", "log_softmax.int", "_log_softmax.default")
-def softmax(b: Builder, call: Call) -> Value:
+def _softmax(b: Builder, call: Call) -> Value:
     x = call.value(b, "self")
     dim = call["dim"] % len(x.dims)
     order = [d for d in range(len(x.dims)) if d != dim] + [dim]
@@ -85,7 +85,7 @@ def softmax(b: Builder, call: Call) -> Value:
 
 
 @rule("linalg_vector_norm.default", "norm.ScalarOpt_dim", "_weight_norm.default")
-def norm(b: Builder, call: Call) -> Value:
+def _weight_norm(b: Builder, call: Call) -> Value:
     """Of a weight that is kept as a length and a direction, as torch's weight normalization does."""
     call.expect(call.name == "aten._weight_norm.default", "is a norm of values")
     v, g, dim = call.value(b, "v"), call.value(b, "g"), call["dim"]

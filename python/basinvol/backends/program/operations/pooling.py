@@ -15,7 +15,7 @@ Windows = list[tuple[int, int]]  # first and last of each output along one dimen
 
 
 @rule("max_pool2d.default", "max_pool1d.default")
-def max_pool(b: Builder, call: Call) -> Value:
+def _max_pool(b: Builder, call: Call) -> Value:
     x = _as_2d(call.value(b, "self"))
     count = 2 if "2d" in call.name else 1
     size, stride, padding, dilation = _options(call, count)
@@ -29,7 +29,7 @@ def max_pool(b: Builder, call: Call) -> Value:
 
 
 @rule("avg_pool2d.default", "avg_pool1d.default")
-def avg_pool(b: Builder, call: Call) -> Value:
+def _avg_pool(b: Builder, call: Call) -> Value:
     x = _as_2d(call.value(b, "self"))
     count = 2 if "2d" in call.name else 1
     size, stride, padding, _ = _options(call, count)
@@ -46,14 +46,14 @@ def avg_pool(b: Builder, call: Call) -> Value:
 
 
 @rule("adaptive_avg_pool2d.default", "adaptive_avg_pool1d.default", "_adaptive_avg_pool2d.default")
-def adaptive_avg_pool(b: Builder, call: Call) -> Value:
+def _adaptive_avg_pool(b: Builder, call: Call) -> Value:
     x = _as_2d(call.value(b, "self"))
     count = 2 if "2d" in call.name else 1
     return _flat(_averaged(b, x, _shape_2d(call.shape, count)), count)
 
 
 @rule("mean.dim", "sum.dim_IntList", "amax.default")
-def reduced(b: Builder, call: Call) -> Value:
+def _reduced(b: Builder, call: Call) -> Value:
     x = call.value(b, "self")
     rank = len(x.dims)
     dims = [d % rank for d in (call["dim"] if call["dim"] else range(rank))]

@@ -31,29 +31,31 @@ class Product:
 
 
 @rule("linear.default")
-def linear(b: Builder, call: Call) -> Value:
-    return multiplied(b, call, call.value(b, "input"), call.value(b, "weight"), 1, 0, call.optional(b, "bias"))
+def _linear(b: Builder, call: Call) -> Value:
+    return _multiplied(b, call, call.value(b, "input"), call.value(b, "weight"), 1, 0, call.optional(b, "bias"))
 
 
 @rule("addmm.default")
-def addmm(b: Builder, call: Call) -> Value:
+def _addmm(b: Builder, call: Call) -> Value:
     call.expect(call["alpha"] == 1 and call["beta"] == 1, "is scaled")
     bias = call.value(b, "self")
     call.expect(bias.space != Space.BLOCK and len(bias.dims) == 1, "adds something other than a bias")
-    return multiplied(b, call, call.value(b, "mat1"), call.value(b, "mat2"), 0, 1, bias)
+    return _multiplied(b, call, call.value(b, "mat1"), call.value(b, "mat2"), 0, 1, bias)
 
 
 @rule("matmul.default", "mm.default", "bmm.default")
-def matmul(b: Builder, call: Call) -> Value:
+def _matmul(b: Builder, call: Call) -> Value:
     x, y = call.value(b, "self"), call.given.get("other", call.given.get("mat2"))
     y = call.value(b, "other" if "other" in call.given else "mat2")
     if y.space != Space.BLOCK and len(y.dims) == 2:
-        return multiplied(b, call, x, y, 0, 1, None)
+        return _multiplied(b, call, x, y, 0, 1, None)
     call.expect(len(x.dims) >= 2 and len(y.dims) >= 2, "multiplies vectors")
-    return batched(b, call, x, y)
+    return _batched(b, call, x, y)
 
 
-def multiplied(b: Builder, call: Call, x: Value, weight: Value, inputs: int, outputs: int, bias: Value | None) -> Value:
+def _multiplied(
+    b: Builder, call: Call, x: Value, weight: Value, inputs: int, outputs: int, bias: Value | None
+) -> Value:
     """x [..., k] times a weight, whose dimensions `inputs` and `outputs` say how it lies."""
     call.expect(weight.space != Space.BLOCK, "has a weight that depends on the data")
     packed = b.packed(weight, [weight.dims[inputs]], weight.dims[outputs])
@@ -71,7 +73,7 @@ def multiplied(b: Builder, call: Call, x: Value, weight: Value, inputs: int, out
     return out
 
 
-def batched(b: Builder, call: Call, x: Value, y: Value) -> Value:
+def _batched(b: Builder, call: Call, x: Value, y: Value) -> Value:
     """x [..., m, k] times y [..., k, n], both of which may depend on the data."""
     led = x if math.prod(x.shape[:-2]) >= math.prod(y.shape[:-2]) else y
     lead = led.dims[:-2]
@@ -84,7 +86,13 @@ def batched(b: Builder, call: Call, x: Value, y: Value) -> Value:
 
 
 def matrices(b: Builder, value: Value, is_copy: bool = False) -> Operand:
-    """A value [..., rows, columns] as matrices: extents of the batch, of rows and of columns."""
+    """A value [..., rows, columns] as matrices: extents of the batch, of rows and of columns.
+
+    Args:
+        b: the program so far.
+        value: the value.
+        is_copy: whether it was copied already, because its strides allowed no such extents.
+    """
     parts = [factors_of_example(dims) for dims in (value.dims[:-2], value.dims[-2:-1], value.dims[-1:])]
     if any(len(part) > 1 for part in parts):
         if is_copy:
@@ -94,7 +102,7 @@ def matrices(b: Builder, value: Value, is_copy: bool = False) -> Operand:
 
 
 @rule("conv2d.default", "conv2d.padding", "conv1d.default", "conv1d.padding")
-def convolution(b: Builder, call: Call) -> Value:
+def _convolution(b: Builder, call: Call) -> Value:
     x, weight, bias = call.value(b, "input"), call.value(b, "weight"), call.optional(b, "bias")
     call.expect(weight.space != Space.BLOCK, "has a weight that depends on the data")
     is_flat = len(weight.dims) == 3
@@ -129,7 +137,7 @@ def _dense(
     total = outputs * groups
     stride = padded(total - outputs + padded(outputs))
     stage = b.stage(image, weight, bias)
-    out = image_output(b, stage, image.dims[0], total, stride, height, width)
+    out = _image_output(b, stage, image.dims[0], total, stride, height, width)
     extents = [(height, width * stride), (width, stride), (total, 1)]
     is_product = window[2:10] == [1, 1, 1, 1, 0, 0, 1, 1] and groups == 1
     if is_product:  # one pixel at a time
@@ -175,7 +183,7 @@ def _depthwise(b: Builder, image: Value, weight: Value, bias: Value | None, wind
     taps = b.copied(weight.permute([2, 3, 1, 0]))
     stage = b.stage(image, weight, bias)
     stride = padded(channels)
-    out = image_output(b, stage, image.dims[0], channels, stride, *window[-2:])
+    out = _image_output(b, stage, image.dims[0], channels, stride, *window[-2:])
     extents = [(window[-2], window[-1] * stride), (window[-1], stride), (channels, 1)]
     b.emit("depthwise", [_image(image), Operand(taps, []), _bias(bias)], Operand(out, extents), [*window, channels])
     return out
@@ -190,7 +198,9 @@ def as_image(b: Builder, x: Value) -> Value:
     return b.copied(x.permute([0, 2, 3, 1])).permute([0, 3, 1, 2])
 
 
-def image_output(b: Builder, space: Space, examples: Dim, channels: int, stride: int, height: int, width: int) -> Value:
+def _image_output(
+    b: Builder, space: Space, examples: Dim, channels: int, stride: int, height: int, width: int
+) -> Value:
     """Room for an image [n, channels, height, width] whose channels lie side by side, `stride` floats to a pixel."""
     value = b.new(space, [examples, (Factor(height, 1),), (Factor(width, 1),), (Factor(stride, 1),)])
     value.buffer.slack = ROWS_AT_ONCE * stride
@@ -230,7 +240,14 @@ def _bias(bias: Value | None) -> Operand | None:
 
 
 def apply_to_product(b: Builder, call: Call, x: Value, function: Function) -> Value | None:
-    """Lets a product that only this call reads apply a function to its results; None if it cannot."""
+    """Lets a product that only this call reads apply a function to its results; None if it cannot.
+
+    Args:
+        b: the program so far.
+        call: the operation, which reads `x` as its argument "self".
+        x: the result of the product.
+        function: what to apply.
+    """
     product = b.products.get(x.buffer)
     if product is None or product.instruction.function != IDENTITY or not call.is_last_use("self"):
         return None
@@ -239,7 +256,15 @@ def apply_to_product(b: Builder, call: Call, x: Value, function: Function) -> Va
 
 
 def add_to_product(b: Builder, call: Call, argument: str, x: Value, other: Value) -> Value | None:
-    """Lets a product that only this call reads add another value to its results; None if it cannot."""
+    """Lets a product that only this call reads add another value to its results; None if it cannot.
+
+    Args:
+        b: the program so far.
+        call: the operation.
+        argument: the name of the argument that `x` is.
+        x: the result of the product.
+        other: what to add.
+    """
     product = b.products.get(x.buffer)
     if product is None or not call.is_last_use(argument) or x.shape != other.shape:
         return None
@@ -257,7 +282,13 @@ def add_to_product(b: Builder, call: Call, argument: str, x: Value, other: Value
 
 
 def scale_outputs(b: Builder, x: Value, scale: Value, shift: Value) -> bool:
-    """Puts y * scale + shift, by output, into the weight and bias of the product that gives y; false if it cannot."""
+    """Puts x * scale + shift, by output, into the weight and bias of the product that gives x; false if it cannot.
+
+    Args:
+        b: the program so far.
+        x: the result of the product.
+        scale, shift: a number for every output.
+    """
     product = b.products.get(x.buffer)
     if product is None or product.instruction.function != IDENTITY or product.instruction.inputs[3] is not None:
         return False

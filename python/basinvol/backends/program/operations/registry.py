@@ -14,7 +14,7 @@ from ..values import Refused, Value
 
 @dataclass(frozen=True)
 class Call:
-    """One traced operation.
+    """One traced operation with its arguments.
 
     Attributes:
         node: the node of the graph.

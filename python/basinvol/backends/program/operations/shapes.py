@@ -29,7 +29,7 @@ from .registry import Call, as_value, rule
     "float.default",
     is_view=True,
 )
-def same(b: Builder, call: Call) -> Value:
+def _same(b: Builder, call: Call) -> Value:
     x: Value = call["input" if "input" in call.given else "self"]
     call.expect(not call.given.get("train", False), "is in training mode")
     call.expect(call.node.meta["val"].dtype in (torch.float32, torch.int64, torch.bool), "changes the type")
@@ -48,18 +48,18 @@ def same(b: Builder, call: Call) -> Value:
     "squeeze.dims",
     is_view=True,
 )
-def reshaped(b: Builder, call: Call) -> Value:
+def _reshaped(b: Builder, call: Call) -> Value:
     return b.viewed(call["self"], call.shape)
 
 
 @rule("permute.default", is_view=True)
-def permuted(b: Builder, call: Call) -> Value:
+def _permuted(b: Builder, call: Call) -> Value:
     x: Value = call["self"]
     return x.permute([d % len(x.dims) for d in call["dims"]])
 
 
 @rule("transpose.int", "swapaxes.default", "t.default", "mT.default", "numpy_T.default", is_view=True)
-def transposed(b: Builder, call: Call) -> Value:
+def _transposed(b: Builder, call: Call) -> Value:
     x: Value = call["self"]
     order = list(range(len(x.dims)))
     first = call.given.get("dim0", call.given.get("axis0", -2)) % len(order)
@@ -69,7 +69,7 @@ def transposed(b: Builder, call: Call) -> Value:
 
 
 @rule("movedim.int", "movedim.intlist", is_view=True)
-def moved(b: Builder, call: Call) -> Value:
+def _moved(b: Builder, call: Call) -> Value:
     x: Value = call["self"]
     source, target = call["source"], call["destination"]
     # The sizes of a tensor without numbers say where each dimension goes.
@@ -78,7 +78,7 @@ def moved(b: Builder, call: Call) -> Value:
 
 
 @rule("select.int", is_view=True)
-def selected(b: Builder, call: Call) -> Value:
+def _selected(b: Builder, call: Call) -> Value:
     x: Value = call["self"]
     dim = call["dim"] % len(x.dims)
     try:
@@ -88,35 +88,35 @@ def selected(b: Builder, call: Call) -> Value:
 
 
 @rule("slice.Tensor", is_view=True)
-def sliced(b: Builder, call: Call) -> Value:
+def _sliced(b: Builder, call: Call) -> Value:
     x: Value = call["self"]
     dim = call["dim"] % len(x.dims)
     size = x.shape[dim]
     start, _, step = slice(call["start"], call["end"], call["step"]).indices(size)
-    return _narrowed(b, x, dim, start, call.shape[dim], step)
+    return _part_of(b, x, dim, start, call.shape[dim], step)
 
 
 @rule("narrow.default", is_view=True)
-def narrowed(b: Builder, call: Call) -> Value:
+def _narrowed(b: Builder, call: Call) -> Value:
     x: Value = call["self"]
     dim = call["dim"] % len(x.dims)
-    return _narrowed(b, x, dim, call["start"] % x.shape[dim], call["length"], 1)
+    return _part_of(b, x, dim, call["start"] % x.shape[dim], call["length"], 1)
 
 
 @rule("split.Tensor", "split_with_sizes.default", "split.sizes", "chunk.default", "unsafe_chunk.default", is_view=True)
-def divided(b: Builder, call: Call) -> tuple[Value, ...]:
+def _divided(b: Builder, call: Call) -> tuple[Value, ...]:
     x: Value = call["self"]
     dim = call["dim"] % len(x.dims)
     start, parts = 0, []
     for part in call.node.meta["val"]:
         size = part.shape[dim]
-        parts.append(_narrowed(b, x, dim, start, size, 1))
+        parts.append(_part_of(b, x, dim, start, size, 1))
         start += size
     return tuple(parts)
 
 
 @rule("unbind.int", is_view=True)
-def unbound(b: Builder, call: Call) -> tuple[Value, ...]:
+def _unbound(b: Builder, call: Call) -> tuple[Value, ...]:
     x: Value = call["self"]
     dim = call["dim"] % len(x.dims)
     try:
@@ -127,17 +127,17 @@ def unbound(b: Builder, call: Call) -> tuple[Value, ...]:
 
 
 @rule("expand.default", "expand_as.default", "broadcast_to.default", is_view=True)
-def expanded(b: Builder, call: Call) -> Value:
+def _expanded(b: Builder, call: Call) -> Value:
     x: Value = call["self"]
     return x.expand(call.shape)
 
 
 @rule("broadcast_tensors.default", is_view=True)
-def broadcast(b: Builder, call: Call) -> tuple[Value, ...]:
+def _broadcast(b: Builder, call: Call) -> tuple[Value, ...]:
     return tuple(as_value(b, part).expand(call.shape) for part in call["tensors"])
 
 
-def _narrowed(b: Builder, x: Value, dim: int, start: int, size: int, step: int) -> Value:
+def _part_of(b: Builder, x: Value, dim: int, start: int, size: int, step: int) -> Value:
     try:
         return x.narrow(dim, start, size, step)
     except NotAView:
@@ -145,20 +145,20 @@ def _narrowed(b: Builder, x: Value, dim: int, start: int, size: int, step: int) 
 
 
 @rule("cat.default", "concat.default")
-def joined(b: Builder, call: Call) -> Value:
+def _joined(b: Builder, call: Call) -> Value:
     parts = [as_value(b, part) for part in call["tensors"]]
     parts = [part for part in parts if math.prod(part.shape)]
-    return _joined(b, call, parts, call["dim"] % len(call.shape))
+    return _put_together(b, call, parts, call["dim"] % len(call.shape))
 
 
 @rule("stack.default")
-def stacked(b: Builder, call: Call) -> Value:
+def _stacked(b: Builder, call: Call) -> Value:
     dim = call["dim"] % len(call.shape)
     shape = [*call.shape[:dim], 1, *call.shape[dim + 1 :]]
-    return _joined(b, call, [b.viewed(as_value(b, part), shape) for part in call["tensors"]], dim)
+    return _put_together(b, call, [b.viewed(as_value(b, part), shape) for part in call["tensors"]], dim)
 
 
-def _joined(b: Builder, call: Call, parts: list[Value], dim: int) -> Value:
+def _put_together(b: Builder, call: Call, parts: list[Value], dim: int) -> Value:
     """Values one after the other along a dimension that is not that of the examples."""
     led = next((part for part in parts if part.has_examples), parts[0])
     call.expect(not any(f.is_examples for f in led.dims[dim]), "joins examples")
@@ -173,13 +173,13 @@ def _joined(b: Builder, call: Call, parts: list[Value], dim: int) -> Value:
 
 
 @rule("masked_fill.Scalar", "masked_fill.Tensor")
-def filled(b: Builder, call: Call) -> Value:
+def _filled(b: Builder, call: Call) -> Value:
     x, mask = call.value(b, "self"), call.value(b, "mask")
     return _where(b, call, mask, call["value"], x)
 
 
 @rule("where.self", "where.ScalarOther", "where.ScalarSelf")
-def chosen(b: Builder, call: Call) -> Value:
+def _chosen(b: Builder, call: Call) -> Value:
     return _where(b, call, call.value(b, "condition"), call["self"], call.value(b, "other"))
 
 
@@ -194,7 +194,7 @@ def _where(b: Builder, call: Call, mask: Value, yes: object, no: Value) -> Value
 
 
 @rule("pad.default", "constant_pad_nd.default")
-def padded(b: Builder, call: Call) -> Value:
+def _padded(b: Builder, call: Call) -> Value:
     x = call.value(b, "self")
     call.expect(call.given.get("mode", "constant") == "constant", "pads with something other than a constant")
     pads: list[int] = list(call["pad"])
