@@ -13,10 +13,11 @@ demo: $(VENV)/installed-data
 	$(BIN)/basinvol reproduce mnist-data-scaling --preset small --seeds 0 --out runs/demo
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 bench: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.modules
 	$(BIN)/python -m pytest benchmarks --benchmark-columns=min,median,stddev,rounds --benchmark-sort=name
 
 lint: $(VENV)/installed-lint

@@ -1,7 +1,7 @@
 """Times networks beyond perceptrons against plain PyTorch: `python -m benchmarks.modules [case ...]`.
 
 Every answer is checked before it is timed. Seconds are those of one direction; a line for each case is added to
-benchmarks/results/modules.jsonl, and the table of the newest lines is printed.
+benchmarks/results/modules.jsonl, and the table of the newest lines is printed and put into the README.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import torch
 from torch import Tensor
 
 import basinvol as bv
+from basinvol.backends.extension import compiled_extension
 from basinvol.experiments.records.run_directory import machine
 
 from .baselines import bisection
 from .networks import NETWORKS, Network
+from .table import put_into_readme
 
 RESULTS = Path(__file__).parent / "results" / "modules.jsonl"
 GRID_POINTS = 100  # of the paper's pipeline, each a pass over the full data in one batch
@@ -64,7 +66,9 @@ def main() -> None:
         with RESULTS.open("a") as file:
             file.write(json.dumps(line) + "\n")
         print(json.dumps(line), flush=True)
-    print(table())
+    found = table()
+    put_into_readme("modules", found)
+    print(found)
 
 
 @torch.no_grad()
@@ -78,6 +82,7 @@ def measure(name: str, network: Network, threads: int) -> dict[str, Any]:
     started = time.perf_counter()
     radii = solver.solve_all().at()
     everything = (time.perf_counter() - started) / network.num_directions
+    share = _share_of_peak(solver, everything * network.num_directions, threads)
     decisive = _decisive(landscape, space, cutoff, threads)
 
     move = list(space.unflatten(directions.materialize([0])[0] * space.scale(network.model)).values())
@@ -100,6 +105,7 @@ def measure(name: str, network: Network, threads: int) -> dict[str, Any]:
         "torch": torch.__version__,
         "engine": solver.description,
         "num_params": space.dim,
+        "share_of_peak": share,
         "evaluations": float(radii.num_evaluations.double().mean()),
         "seconds": {"all": everything, "decisive": decisive, "grid": grid, "bisection": bisected},
     }
@@ -116,18 +122,27 @@ def _decisive(landscape: bv.Landscape, space: bv.ParameterSpace, cutoff: float, 
     return (time.perf_counter() - started) / (count - 32)
 
 
+def _share_of_peak(solver: bv.RaySolver, seconds: float, threads: int) -> float | None:
+    """Return the multiply-adds of the solver over those that the machine could have done; None where nobody counts."""
+    operations = getattr(solver.engine, "operations", None)
+    return None if operations is None else operations / seconds / compiled_extension().measure_peak(threads, 0.5)
+
+
 def table() -> str:
     """Return the newest line of every case as a Markdown table."""
     newest = {record["case"]: record for record in map(json.loads, RESULTS.read_text().splitlines())}
     lines = [
-        "| network | a direction | vs grid | vs bisection | a later ray of decisive | vs grid | vs bisection |",
-        "|---|---|---|---|---|---|---|",
+        "| network | a direction | of peak | vs grid | vs bisection | decisive, a later ray | vs grid | vs bisection |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for record in newest.values():
         seconds = record["seconds"]
         cells = [record["title"]]
         for mode in ("all", "decisive"):
             cells += [f"{seconds[mode]:.2f} s"]
+            if mode == "all":
+                share = record.get("share_of_peak")
+                cells += ["" if share is None else f"{share:.0%}"]
             cells += [f"{seconds[baseline] / seconds[mode]:,.1f}x" for baseline in ("grid", "bisection")]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

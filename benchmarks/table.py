@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 README = Path(__file__).parents[1] / "README.md"
-BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 
 
 def write_table(results: Path) -> str:
@@ -17,11 +16,16 @@ def write_table(results: Path) -> str:
         record = json.loads(line)
         newest[record["case"]] = record
     table = format_table(list(newest.values()))
-    text = README.read_text()
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    README.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}")
+    put_into_readme("benchmarks", table)
     return table
+
+
+def put_into_readme(mark: str, table: str) -> None:
+    """Write a table between the two marks of this name."""
+    begin, end = (f"<!-- {mark}: {side} -->" for side in ("begin", "end"))
+    before, rest = README.read_text().split(begin)
+    _, after = rest.split(end)
+    README.write_text(f"{before}{begin}\n{table}\n{end}{after}")
 
 
 def format_table(records: list[dict[str, Any]]) -> str:

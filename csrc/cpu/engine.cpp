@@ -1,11 +1,10 @@
 #include "cpu/engine.h"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 #include <numeric>
 #include <utility>
 
+#include "cpu/along_ray.h"
 #include "cpu/ray.h"
 #include "cpu/search_rays.h"
 
@@ -55,13 +54,7 @@ void Engine::learn_order(const Rays& rays, const std::vector<double>& radii) {
       for (int j = 0; j < block.rows; ++j) found[i][rows_.row(block.slot + j)] = per_row[j];
     }
   });
-  // A loss that is not finite counts as a large one: a NaN would break the order, and infinite sums could not be told
-  // apart.
-  std::vector<double> hardness(count, 0.0);
-  for (const auto& losses : found)
-    for (std::int64_t row = 0; row < count; ++row)
-      hardness[row] += std::isfinite(losses[row]) ? losses[row] : std::numeric_limits<float>::max();
-
+  const std::vector<double> hardness = hardness_of(found, static_cast<std::size_t>(count));
   rows_.arrange(hardness);
   gather_examples();
   compute_base();

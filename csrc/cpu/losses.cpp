@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "cpu/along_ray.h"
 #include "cpu/engine.h"
 #include "cpu/ray.h"
 
@@ -64,18 +65,7 @@ void Engine::begin(Ray& ray, const Rays& rays, std::size_t i) const {
   ray.shift.reserve(static_cast<std::size_t>(kept_slots_) * mlp_.first_width());
   ray.has_shift.assign(rows_.blocks().size(), 0);
 
-  const float* normals = ray.move.data();
-  if (rays.normals != nullptr) {
-    normals = rays.normals + static_cast<std::int64_t>(i) * parameters_.dim;
-  } else {
-    float* out = ray.move.data();
-    for (std::size_t tensor = 0; tensor < parameters_.sizes.size(); ++tensor) {
-      kernels_.normals(rays.seed, rays.indices[i], static_cast<std::uint32_t>(tensor), parameters_.sizes[tensor], out);
-      out += parameters_.sizes[tensor];
-    }
-  }
-  ray.unit = kernels_.normalize(normals, parameters_.scale, parameters_.dim, ray.move.data());
-
+  ray.unit = aim(kernels_, parameters_, rays, i, ray.move.data());
   mlp_.pack(ray.move.data(), ray.first_move.data(), ray.packed_move.data());
   const Layer& first = mlp_.layers().front();
   std::fill_n(ray.start.data(), mlp_.first_width(), 0.0f);
@@ -186,14 +176,9 @@ void Engine::evaluate(Ray& ray, double radius, int num_levels, double* losses) c
     block_loss(ray, b, per_row);
     for (int j = 0; j < block.rows; ++j) ray.row_losses[rows_.row(block.slot + j)] = per_row[j];
   }
-  double total = 0.0;
-  std::int64_t row = 0;
-  for (int level = 0; level < num_levels; ++level) {
-    double partial[8] = {};
-    for (; row < levels_[level]; ++row) partial[row % 8] += ray.row_losses[row];
-    for (double sum : partial) total += sum;
-    losses[level] = total / (static_cast<double>(levels_[level]) * terms);
-  }
+  std::vector<double> weight;
+  for (std::int64_t level : levels_) weight.push_back(static_cast<double>(level) * terms);
+  level_means(ray.row_losses.data(), levels_, weight.data(), num_levels, losses);
 }
 
 // Whether the target's loss at `radius` is above its cutoff. Losses are not negative, so a partial sum above it is a

@@ -3,11 +3,11 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <numeric>
 #include <utility>
 
+#include "cpu/along_ray.h"
 #include "cpu/kernels.h"
 #include "cpu/search_rays.h"
 
@@ -91,11 +91,7 @@ void ProgramEngine::learn_order(const Rays& rays, const std::vector<double>& rad
     evaluate_rows(ray, levels_.back());
     found[i] = ray.row_losses;
   });
-  // A loss that is not finite counts as a large one: it must stay comparable.
-  std::vector<double> hardness(count, 0.0);
-  for (const auto& losses : found)
-    for (std::size_t row = 0; row < count; ++row)
-      hardness[row] += std::isfinite(losses[row]) ? losses[row] : std::numeric_limits<float>::max();
+  const std::vector<double> hardness = hardness_of(found, count);
   std::iota(hardest_first_.begin(), hardest_first_.end(), 0);
   std::int64_t first = 0;
   for (std::int64_t last : levels_) {
@@ -115,17 +111,7 @@ void ProgramEngine::learn_order(const Rays& rays, const std::vector<double>& rad
 
 void ProgramEngine::begin(Ray& ray, const Rays& rays, std::size_t i) const {
   ray.move.reserve(static_cast<std::size_t>(parameters_.dim));
-  const float* normals = ray.move.data();
-  if (rays.normals != nullptr) {
-    normals = rays.normals + static_cast<std::int64_t>(i) * parameters_.dim;
-  } else {
-    float* out = ray.move.data();
-    for (std::size_t tensor = 0; tensor < parameters_.sizes.size(); ++tensor) {
-      kernels_.normals(rays.seed, rays.indices[i], static_cast<std::uint32_t>(tensor), parameters_.sizes[tensor], out);
-      out += parameters_.sizes[tensor];
-    }
-  }
-  ray.unit = kernels_.normalize(normals, parameters_.scale, parameters_.dim, ray.move.data());
+  ray.unit = aim(kernels_, parameters_, rays, i, ray.move.data());
   ray.radius = std::numeric_limits<double>::quiet_NaN();
 }
 
@@ -173,14 +159,7 @@ void ProgramEngine::evaluate_rows(Ray& ray, std::int64_t num_rows) const {
 void ProgramEngine::evaluate(Ray& ray, double radius, int num_levels, double* losses) const {
   set_radius(ray, radius);
   evaluate_rows(ray, levels_[num_levels - 1]);
-  double total = 0.0;
-  std::int64_t row = 0;
-  for (int level = 0; level < num_levels; ++level) {
-    double partial[8] = {};
-    for (; row < levels_[level]; ++row) partial[row % 8] += ray.row_losses[row];
-    for (double sum : partial) total += sum;
-    losses[level] = total / weight_until_[level];
-  }
+  level_means(ray.row_losses.data(), levels_, weight_until_.data(), num_levels, losses);
 }
 
 // Whether the target's loss at `radius` is above its cutoff. Losses are not negative, so a partial sum above it is a

@@ -8,18 +8,19 @@ import pytest
 
 from basinvol.calibration import Calibration, calibration_table
 
-_ROWS = pytest.StashKey[list[Calibration]]()
+_TABLE = "calibration table"
 
 
 @pytest.fixture
-def record_calibration(request: pytest.FixtureRequest) -> Callable[[list[Calibration]], None]:
-    """Adds rows to the table that is printed at the end."""
-    return request.config.stash.setdefault(_ROWS, []).extend
+def record_calibration(record_property: Callable[[str, object], None]) -> Callable[[list[Calibration]], None]:
+    """Adds rows to the tables that are printed at the end, in whichever process the test ran."""
+    return lambda rows: record_property(_TABLE, calibration_table(rows))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Prints the rows that tests recorded."""
-    rows = config.stash.get(_ROWS, [])
-    if rows:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints the tables that tests recorded."""
+    reports = terminalreporter.getreports("passed")
+    tables = [table for report in reports for name, table in report.user_properties if name == _TABLE]
+    if tables:
         terminalreporter.section("ground truth")
-        terminalreporter.write_line(calibration_table(rows))
+        terminalreporter.write_line("\n".join(tables))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +17,7 @@ from torch.nn import functional as F
 import basinvol as bv
 from basinvol.backends.extension import compiled_extension
 from basinvol.backends.native import ProgramEngine
+from basinvol.backends.program.operations import RULES
 from basinvol.backends.program.operations.elementwise import PLAIN
 from basinvol.backends.pytorch.engine import TorchEngine
 
@@ -499,3 +502,13 @@ def test_a_program_that_does_not_give_the_losses_of_the_model_is_not_used(monkey
     directions = bv.Directions(bv.ParameterSpace.of(landscape.model), 3)
     with pytest.raises(bv.BackendUnavailable, match=r"the traced operations give the loss \S+ where the model gives"):
         bv.RaySolver(landscape, directions, [3.0], backend="native")
+
+
+def test_the_page_on_modules_lists_exactly_the_operations_that_are_lowered() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "modules.md").read_text()
+    table = page.split("**These operations are lowered**")[1].split("Anything else")[0]
+    words = set(re.findall(r"[a-z_][a-z_0-9]*", table))
+    lowered = {name.split(".")[1] for name in RULES}
+    assert sorted(lowered - words) == []
+    torchs = {name for name in words if hasattr(torch.ops.aten, name)}
+    assert sorted(torchs - lowered - {"data", "mode", "to"}) == []

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._ops import OpOverload
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
@@ -131,21 +132,22 @@ class _Lowering:
             parts, position = self._known[node.all_input_nodes[0]], node.args[1]
             self._known[node] = parts[position]
             return
-        name = str(node.target)
-        if name.split(".")[1:2] and name.split(".")[1].startswith(_IGNORED):
+        if not isinstance(node.target, OpOverload):
+            raise Refused(f"{node.target} is not an operation that programs have")
+        space, kind, form = str(node.target).split(".")
+        if kind.startswith(_IGNORED):
             return
+        is_in_place = kind.endswith("_") and not kind.startswith("_")
+        name = f"{space}.{kind.rstrip('_')}.{form}"
         inputs = [self._known[n] for n in node.all_input_nodes]
         flat = [v for given in inputs for v in (given if isinstance(given, tuple) else (given,))]
         if all(isinstance(v, Tensor) for v in flat):
             self._known[node] = _evaluated(node, self._known)
-            return
-        in_place = name.split(".")[1].endswith("_") and not name.split(".")[1].startswith("_")
-        if in_place:
-            parts = name.split(".")
-            name = ".".join([parts[0], parts[1].rstrip("_"), *parts[2:]])
-        is_data = all(isinstance(v, Tensor) or (isinstance(v, Value) and v.is_data) for v in flat)
-        self._known[node] = self._data_part(node, name) if is_data else self._lowered(node, name)
-        if in_place:
+        elif all(isinstance(v, Tensor) or (isinstance(v, Value) and v.is_data) for v in flat):
+            self._known[node] = self._data_part(node, name)
+        else:
+            self._known[node] = self._lowered(node, name)
+        if is_in_place:
             self._known[node.all_input_nodes[0]] = self._known[node]
 
     def _lowered(self, node: fx.Node, name: str) -> Any:
@@ -165,7 +167,7 @@ class _Lowering:
                 found = RULES[name](self._builder, self._call(node, name))
                 if len(self._builder.instructions) == before:
                     return found
-            except (NotAView, ValueError):
+            except ValueError:
                 pass
             del self._builder.instructions[before:]
         if not isinstance(node.meta["val"], Tensor):
@@ -251,8 +253,11 @@ def _needed(instructions: list[Instruction]) -> tuple[list[Instruction], set[Buf
 
 
 def _evaluated(node: fx.Node, known: Mapping[fx.Node, Any]) -> Any:
-    """What torch makes of constants."""
-    args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), known.__getitem__)
+    """What torch makes of tensors; of copies, where it changes them in place."""
+    is_in_place = str(node.target).split(".")[1].endswith("_")
+    args, kwargs = fx.node.map_arg(
+        (node.args, dict(node.kwargs)), lambda n: copy.deepcopy(known[n]) if is_in_place else known[n]
+    )
     return node.target(*args, **kwargs)  # type: ignore[operator]
 
 

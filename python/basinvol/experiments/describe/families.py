@@ -62,8 +62,7 @@ FAMILIES: dict[str, dict[str, Experiment]] = {
     "mnist-cnn-data-scaling": _family(
         protocol.MNIST_CNN,
         {
-            "title": "5,000 MNIST digits, convolutions 8 and 16, then 784-32-10",
-            "network": Network((1, 28, 28), (32,), 10, channels=(8, 16)),
+            "title": "5,000 MNIST digits, convolutions 32 and 64, then 3136-128-10",
             "data": _DIGITS,
             "levels": (0, 140, 540),
             "landscapes": (),
@@ -99,8 +98,7 @@ FAMILIES: dict[str, dict[str, Experiment]] = {
     "cifar10-cnn-data-scaling": _family(
         protocol.CIFAR10_CNN,
         {
-            "title": f"color images {_PHOTOS}, convolutions 8, 16 and 16, then 256-32-10",
-            "network": Network((3, 32, 32), (32,), 10, channels=(8, 16, 16)),
+            "title": f"color images {_PHOTOS}, convolutions 32, 64 and 128, then 2048-512-256-10",
             "data": Data("photo-patches"),
             "levels": (0, 100, 300),
             "landscapes": (),

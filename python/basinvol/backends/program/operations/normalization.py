@@ -14,7 +14,7 @@ from .products import scale_outputs
 from .registry import Call, as_value, rule
 
 
-@rule("batch_norm.default", "_native_batch_norm_legit_no_training.default")
+@rule("batch_norm.default")
 def _batch_norm(b: Builder, call: Call) -> Value:
     x = call.value(b, "input")
     mean, variance = call["running_mean"], call["running_var"]
@@ -73,7 +73,7 @@ def _group_norm(b: Builder, call: Call) -> Value:
     return result
 
 
-@rule("softmax.int", "_softmax.default", "log_softmax.int", "_log_softmax.default")
+@rule("softmax.int", "log_softmax.int")
 def _softmax(b: Builder, call: Call) -> Value:
     x = call.value(b, "self")
     dim = call["dim"] % len(x.dims)
@@ -84,10 +84,9 @@ def _softmax(b: Builder, call: Call) -> Value:
     return out.permute([order.index(d) for d in range(len(order))])
 
 
-@rule("linalg_vector_norm.default", "norm.ScalarOpt_dim", "_weight_norm.default")
+@rule("_weight_norm.default")
 def _weight_norm(b: Builder, call: Call) -> Value:
     """Of a weight that is kept as a length and a direction, as torch's weight normalization does."""
-    call.expect(call.name == "aten._weight_norm.default", "is a norm of values")
     v, g, dim = call.value(b, "v"), call.value(b, "g"), call["dim"]
     call.expect(v.space != Space.BLOCK and dim == 0, "is not over the rows of a weight")
     rows = _side_by_side(b, b.viewed(v, [v.shape[0], -1]), 1)

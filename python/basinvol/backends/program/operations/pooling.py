@@ -45,7 +45,7 @@ def _avg_pool(b: Builder, call: Call) -> Value:
     return _flat(_pooled(b, x, False, along, factors), count)
 
 
-@rule("adaptive_avg_pool2d.default", "adaptive_avg_pool1d.default", "_adaptive_avg_pool2d.default")
+@rule("adaptive_avg_pool2d.default", "adaptive_avg_pool1d.default")
 def _adaptive_avg_pool(b: Builder, call: Call) -> Value:
     x = _as_2d(call.value(b, "self"))
     count = 2 if "2d" in call.name else 1

@@ -16,17 +16,13 @@ from .registry import Call, as_value, rule
     "clone.default",
     "contiguous.default",
     "detach.default",
-    "detach_.default",
     "dropout.default",
     "feature_dropout.default",
     "alpha_dropout.default",
-    "lift_fresh_copy.default",
     "to.dtype",
     "to.device",
     "to.dtype_layout",
     "_to_copy.default",
-    "type_as.default",
-    "float.default",
     is_view=True,
 )
 def _same(b: Builder, call: Call) -> Value:
@@ -58,23 +54,14 @@ def _permuted(b: Builder, call: Call) -> Value:
     return x.permute([d % len(x.dims) for d in call["dims"]])
 
 
-@rule("transpose.int", "swapaxes.default", "t.default", "mT.default", "numpy_T.default", is_view=True)
+@rule("transpose.int", "t.default", is_view=True)
 def _transposed(b: Builder, call: Call) -> Value:
     x: Value = call["self"]
     order = list(range(len(x.dims)))
-    first = call.given.get("dim0", call.given.get("axis0", -2)) % len(order)
-    second = call.given.get("dim1", call.given.get("axis1", -1)) % len(order)
+    first = call.given.get("dim0", -2) % len(order)
+    second = call.given.get("dim1", -1) % len(order)
     order[first], order[second] = order[second], order[first]
     return x.permute(order)
-
-
-@rule("movedim.int", "movedim.intlist", is_view=True)
-def _moved(b: Builder, call: Call) -> Value:
-    x: Value = call["self"]
-    source, target = call["source"], call["destination"]
-    # The sizes of a tensor without numbers say where each dimension goes.
-    moved = torch.empty(range(len(x.dims)), device="meta").movedim(source, target)
-    return x.permute(moved.shape)
 
 
 @rule("select.int", is_view=True)
@@ -144,7 +131,7 @@ def _part_of(b: Builder, x: Value, dim: int, start: int, size: int, step: int) -
         return b.copied(x).narrow(dim, start, size, step)
 
 
-@rule("cat.default", "concat.default")
+@rule("cat.default")
 def _joined(b: Builder, call: Call) -> Value:
     parts = [as_value(b, part) for part in call["tensors"]]
     parts = [part for part in parts if math.prod(part.shape)]
