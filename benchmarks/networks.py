@@ -125,7 +125,7 @@ def mnist_cnn() -> Network:
 def resnet() -> Network:
     inputs, targets = _digits(256)
     images = F.pad(inputs, (2, 2, 2, 2))[:, None].expand(-1, 3, -1, -1).contiguous()
-    return _trained("ResNet-18, 256 images of 32 x 32", resnet18(), F.cross_entropy, images, targets, 40, 4)
+    return _trained("ResNet-18, 256 images of 32 x 32", resnet18(), F.cross_entropy, images, targets, 100, 4)
 
 
 def gpt() -> Network:

@@ -205,9 +205,11 @@ class Speaking(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.embed, self.attend, self.head = nn.Embedding(11, 8), nn.Linear(8, 24), nn.Linear(8, 11)
+        self.types = nn.Embedding(2, 8)
+        self.register_buffer("one_type", torch.ones(1, 16, dtype=torch.int64))
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> SimpleNamespace:
-        x = self.embed(input_ids)
+        x = self.embed(input_ids) + self.types(self.one_type[:, : input_ids.shape[1]].expand(len(input_ids), -1))
         q, k, v = self.attend(x).chunk(3, dim=-1)
         mask = attention_mask[:, None, :].bool()
         logits = self.head(x + F.scaled_dot_product_attention(q, k, v, attn_mask=mask))

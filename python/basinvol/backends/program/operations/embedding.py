@@ -16,6 +16,8 @@ def _embedding(b: Builder, call: Call) -> Value:
     count, width = table.shape
     rows, columns = (factors_of_example([dim]) or [(1, 0)] for dim in table.dims)
     call.expect(len(rows) == len(columns) == 1, f"has a table of {count} x {width} in several pieces")
-    out = b.new(b.stage(table, indices), [*indices.dims, (Factor(width, 1),)])
-    b.emit("embed", [Operand(table, [rows[0], columns[0]]), Operand.of(indices)], Operand.of(out))
-    return out
+    # Indices that are repeated, such as one token type for every example, are looked up once.
+    once = indices.with_dims(() if all(f.stride == 0 for f in dim) else dim for dim in indices.dims)
+    out = b.new(b.stage(table, indices), [*once.dims, (Factor(width, 1),)])
+    b.emit("embed", [Operand(table, [rows[0], columns[0]]), Operand.of(once)], Operand.of(out))
+    return out.expand(call.shape)
