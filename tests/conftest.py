@@ -53,9 +53,10 @@ def _fixed_seed() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def rays_together() -> Iterator[None]:
-    """128 rays of the reference in one step instead of 8: no byte changes (tests/rays), and half the time is saved."""
+    """128 rays in one step instead of a few: no byte changes (tests/rays), and threads are started less often."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("basinvol.backends.reference.ReferenceEngine.step", 128)
+        patch.setattr("basinvol.backends.pytorch.engine._SHORT_STEP", 128)
         yield
 
 

@@ -55,7 +55,7 @@ def test_every_variant_has_its_own_power_law() -> None:
 
 def test_a_smaller_network_is_compared_per_parameter_alone() -> None:
     rows = [own(1, size, -float(size)) for size in (60, 600, 6000)]
-    (found,) = beside_published(run_of(describe("mnist-cnn-data-scaling", "small"), rows))
+    (found,) = beside_published(run_of(describe("mnist-cnn-data-scaling", "smoke"), rows))
     assert found.what == "slope per parameter a / P"
     assert found.published == -0.0853
     assert (

@@ -28,7 +28,8 @@ from .units import units_of
 _MEMORY_BUDGET = 2**30  # bytes of perturbed parameters and moves
 # Seconds of an evaluation below which threads would mostly wait for Python's lock: one is then faster than two.
 _SHORT = 1e-3
-_STEP_PER_TEAM = 4  # directions between two updates of the progress bar, or two chances to interrupt
+# Directions between two updates of the progress bar, or two chances to interrupt: each starts threads anew.
+_STEP_PER_TEAM, _SHORT_STEP = 4, 32
 _TRIED_RADIUS_PER_ROOT_DIM = 0.01  # where copies of the model must agree with it
 
 
@@ -58,9 +59,9 @@ class TorchEngine:
         with self._measuring():
             found, seconds = run_teams(self._teams[:1], self._at_center, 1, self._stop)[0]
         self.center_losses = torch.tensor(found, dtype=torch.float64)
-        if seconds < _SHORT:
-            self._teams = self._teams[:1]
         self.step = _STEP_PER_TEAM * len(self._teams)
+        if seconds < _SHORT:
+            self._teams, self.step = self._teams[:1], _SHORT_STEP
 
     @property
     def description(self) -> str:
