@@ -1,8 +1,9 @@
 #include "bindings/bound_program.h"
 
+#include <iterator>
 #include <memory>
+#include <stdexcept>
 #include <string>
-#include <unordered_map>
 #include <utility>
 
 namespace basinvol {
@@ -11,26 +12,21 @@ namespace bindings {
 namespace {
 
 // By the names that Python uses, in the order of the enumeration.
-template <typename Kind>
-Kind named(const char* what, const std::vector<const char*>& names, const std::string& name) {
-  for (std::size_t i = 0; i < names.size(); ++i)
+constexpr const char* kOps[] = {"load",      "copy",    "pack",      "product", "convolution", "depthwise",
+                                "unary",     "binary",  "normalize", "softmax", "reduce",      "pool",
+                                "attention", "batched", "embed",     "loss"};
+constexpr const char* kFunctions[] = {"identity", "relu",       "leaky_relu", "elu",      "gelu",   "gelu_tanh",
+                                      "silu",     "sigmoid",    "tanh",       "exp",      "log",    "sqrt",
+                                      "rsqrt",    "reciprocal", "negate",     "abs",      "square", "cube",
+                                      "clamp",    "affine",     "erf",        "softplus", "sin",    "cos"};
+static_assert(std::size(kOps) == static_cast<std::size_t>(cpu::Op::count));
+static_assert(std::size(kFunctions) == static_cast<std::size_t>(cpu::Unary::count));
+
+template <typename Kind, std::size_t count>
+Kind named(const char* what, const char* const (&names)[count], const std::string& name) {
+  for (std::size_t i = 0; i < count; ++i)
     if (name == names[i]) return static_cast<Kind>(i);
   throw std::invalid_argument("unknown " + std::string(what) + " " + name);
-}
-
-cpu::Op op_named(const std::string& name) {
-  static const std::vector<const char*> names = {
-      "load",      "copy",    "pack",   "product", "convolution", "depthwise", "unary", "binary",
-      "normalize", "softmax", "reduce", "pool",    "attention",   "batched",   "embed", "loss"};
-  return named<cpu::Op>("operation", names, name);
-}
-
-cpu::Unary unary_named(const std::string& name) {
-  static const std::vector<const char*> names = {
-      "identity", "relu", "leaky_relu", "elu",    "gelu",  "gelu_tanh",  "silu",   "sigmoid",
-      "tanh",     "exp",  "log",        "sqrt",   "rsqrt", "reciprocal", "negate", "abs",
-      "square",   "cube", "clamp",      "affine", "erf",   "softplus",   "sin",    "cos"};
-  return named<cpu::Unary>("function", names, name);
 }
 
 // (space, offset, example stride, ((size, stride), ...)), or None.
@@ -48,7 +44,7 @@ cpu::Operand operand_from(const py::handle& given) {
 
 cpu::Instruction instruction_from(const py::dict& given) {
   cpu::Instruction instruction;
-  instruction.op = op_named(given["op"].cast<std::string>());
+  instruction.op = named<cpu::Op>("operation", kOps, given["op"].cast<std::string>());
   instruction.stage = static_cast<cpu::Space>(given["stage"].cast<int>());
   for (const py::handle& operand : given["inputs"].cast<py::list>())
     instruction.inputs.push_back(operand_from(operand));
@@ -56,7 +52,7 @@ cpu::Instruction instruction_from(const py::dict& given) {
   instruction.sizes = given["sizes"].cast<std::vector<std::int64_t>>();
   instruction.numbers = given["numbers"].cast<std::vector<float>>();
   const auto [name, first, second] = given["function"].cast<std::tuple<std::string, float, float>>();
-  instruction.function = {unary_named(name), first, second};
+  instruction.function = {named<cpu::Unary>("function", kFunctions, name), first, second};
   return instruction;
 }
 

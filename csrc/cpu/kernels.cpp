@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "cpu/simd.h"
+#include "cpu/vector_math.h"
 
 namespace basinvol {
 namespace cpu {
@@ -15,8 +16,6 @@ double normalize(const float* normals, const float* scale, std::int64_t count, f
 namespace {
 
 constexpr int kPanel = kLanes * kVectors;
-
-inline Float relu(Float x) { return select(x < Float{}, Float{}, x); }  // keeps NaN, as torch does
 
 void activate_all(Activation activation, float* x, std::int64_t count) {
   for (std::int64_t i = 0; i < count; ++i) x[i] = activate(activation, x[i]);
@@ -146,18 +145,9 @@ void perturb(const float* center, const float* move, float radius, std::int64_t 
 // exp(x) for x <= 0, relative error 1e-7; 0 below -87. NaN stays NaN.
 inline Float exp_of(Float x) {
   const Int vanishes = x < -87.0f;
-  x = select(vanishes, all(-87.0f), x);
-  const Float n = nearest(x * 1.44269504f);
-  const Float r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
-  Float p = all(1.9875691500e-4f);
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
-  const Int scale = (__builtin_convertvector(n, Int) + 127) << 23;
-  return select(vanishes, Float{}, p * (Float)scale);
+  Float n;
+  const Float p = exp_parts(select(vanishes, all(-87.0f), x), n);
+  return select(vanishes, Float{}, p * power_of_two(n));
 }
 
 // ln(1 + x) for x >= 0 in float64 lanes, relative error below 1e-15 or absolute below 1e-16. NaN and infinity stay.

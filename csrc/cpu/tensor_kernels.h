@@ -35,7 +35,7 @@ enum class Unary {
   count
 };
 
-enum class Binary { add, subtract, multiply, divide, maximum, minimum, fill_where, count };
+enum class Binary { add, subtract, multiply, divide, maximum, minimum, fill_where };
 
 // A function of one number, with its parameters.
 struct Function {

@@ -14,12 +14,9 @@ inline Float larger(Float a, Float b) { return select(a < b, b, a); }
 
 inline Float power_of_two(Float n) { return (Float)((__builtin_convertvector(n, Int) + 127) << 23); }
 
-// exp(x), relative error 1e-7; 0 below -87, infinite above 88.72.
-inline Float exp_all(Float x) {
-  const Int vanishes = x < -87.0f, overflows = x > 88.7228394f, is_nan = x != x;
-  const Float given = x;
-  x = select(vanishes | is_nan, Float{}, smaller(x, all(88.7228394f)));
-  const Float n = nearest(x * 1.44269504f);
+// p with exp(x) = p 2^n for |x| below 89, relative error 1e-7.
+inline Float exp_parts(Float x, Float& n) {
+  n = nearest(x * 1.44269504f);
   const Float r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
   Float p = all(1.9875691500e-4f);
   p = p * r + 1.3981999507e-3f;
@@ -27,12 +24,19 @@ inline Float exp_all(Float x) {
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
+  return p * r * r + r + 1.0f;
+}
+
+// exp(x); 0 below -87, infinite above 88.72.
+inline Float exp_all(Float x) {
+  const Int vanishes = x < -87.0f, overflows = x > 88.7228394f, is_nan = x != x;
+  Float n;
+  const Float p = exp_parts(select(vanishes | is_nan, Float{}, smaller(x, all(88.7228394f))), n);
   const Float half = nearest(n * 0.5f);  // in two steps: 2^128 alone is infinite
   Float y = p * power_of_two(half) * power_of_two(n - half);
   y = select(vanishes, Float{}, y);
   y = select(overflows, all(__builtin_inff()), y);
-  return select(is_nan, given, y);
+  return select(is_nan, x, y);
 }
 
 // A quotient of polynomials in x^2; the fit is that of Eigen's ptanh (Jacob and Guennebaud), to 3e-7.

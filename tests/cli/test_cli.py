@@ -24,6 +24,24 @@ def make_task():
         y = model(x).clone()
     return model, torch.nn.functional.mse_loss, (x, y)
 
+class Speaker(torch.nn.Module):
+    "As models of Hugging Face: a batch by name, the loss in the output, positions that do not count."
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = torch.nn.Embedding(7, 8), torch.nn.Linear(8, 7)
+
+    def forward(self, input_ids, labels):
+        logits = self.head(torch.tanh(self.embed(input_ids)))
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
+        return {"loss": loss, "logits": logits}
+
+def a_dictionary():
+    torch.manual_seed(0)
+    ids = torch.randint(7, (24, 5))
+    labels = torch.where(torch.arange(5) < 1 + torch.arange(24)[:, None] % 5, ids, -100)
+    return Speaker(), None, {"input_ids": ids, "labels": labels}
+
 def not_a_task():
     return 3
 
@@ -138,6 +156,18 @@ def test_doctor_prints_its_findings(run: Run) -> None:
     topics = [line.split()[0] for line in done.stdout.splitlines()]
     for topic in ("dropout", "tied", "determinism", "center", "noise", "monotone", "cost", "verdict"):
         assert topic in topics
+
+
+def test_a_model_whose_batch_is_a_dictionary_is_measured_from_the_shell(run: Run) -> None:
+    records = {}
+    for backend in ("auto", "reference"):
+        done = run(
+            "estimate", "task:a_dictionary", "--cutoff", "3", "--directions", "20", "--backend", backend, "--json"
+        )
+        assert done.returncode == 0, done.stderr
+        records[backend] = json.loads(done.stdout)
+    assert records["auto"]["backend"] == "native"
+    assert records["auto"]["log_volume"] == pytest.approx(records["reference"]["log_volume"], rel=1e-4)
 
 
 def test_calibrate_prints_case_truth_estimate_error_and_verdict(run: Run) -> None:

@@ -90,11 +90,11 @@ def test_failure_carries_the_directions_that_were_finished(body, one_example):
 
     def failing(outputs: Tensor, targets: Tensor) -> Tensor:
         calls.append(1)
-        if len(calls) > 55:
+        if len(calls) > 300:
             raise RuntimeError("the disk of the loss is full")
         return outputs.mean()
 
-    landscape, directions = bv.Landscape(model, failing, one_example), bv.Directions(bv.ParameterSpace.of(model), 40)
+    landscape, directions = bv.Landscape(model, failing, one_example), bv.Directions(bv.ParameterSpace.of(model), 200)
     with pytest.raises(
         bv.RaySearchFailed, match=r"failed at directions \d+ to \d+: the disk of the loss is full"
     ) as caught:
