@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
+import logging
 import operator
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -230,12 +233,24 @@ def _traced(landscape: Landscape) -> tuple[ExportedProgram, nn.Module]:
     try:
         objective = _Objective(copy.deepcopy(landscape.model, shared), landscape.loss_fn).eval()
         arguments = _arguments(landscape.inputs[rows], landscape.targets[rows])
-        with torch.random.fork_rng(devices=[]), torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), _quiet():
             return torch.export.export(objective, arguments, strict=False), objective
     except Exception as error:  # noqa: BLE001  (export lets through whatever the user's forward raises on symbols)
         reason = (str(error).strip().splitlines() or [""])[0][:200]
         raise Refused(f"torch.export cannot trace it ({type(error).__name__}: {reason})") from None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps what torch says of a failed trace from the user, who hears the reason in one sentence."""
+    disabled, unread = logging.root.manager.disable, io.StringIO()
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(unread), contextlib.redirect_stderr(unread):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
 
 
 def _needed(instructions: list[Instruction]) -> tuple[list[Instruction], set[Buffer]]:
