@@ -378,22 +378,22 @@ def test_unknown_precision_is_refused(make_mlp) -> None:
 
 
 def test_scouts_change_where_rays_are_looked_for_and_not_what_is_found(make_mlp, blobs, monkeypatch) -> None:
-    """A scout of 30 of 480 rows: brackets hold the same crossings, and landscapes see their own levels only."""
-    data = tuple(torch.cat([part] * 6)[:480] for part in blobs)
+    """A scout of 15 of 240 rows: brackets hold the same crossings, and landscapes see their own levels only."""
+    data = tuple(torch.cat([part] * 3)[:240] for part in blobs)
     network = make_mlp([data[0].shape[1], 20, 3])
-    landscape = bv.Landscape(network, F.cross_entropy, data, levels=[480])
-    directions = bv.Directions(bv.ParameterSpace.of(network), 6)
+    landscape = bv.Landscape(network, F.cross_entropy, data, levels=[240])
+    directions = bv.Directions(bv.ParameterSpace.of(network), 4)
     cutoff = float(landscape.losses()[0]) + 0.3
 
     def solver() -> bv.RaySolver:
         return bv.RaySolver(landscape, directions, [cutoff], backend="triton", precision="fp32")
 
     plain = solver()
-    monkeypatch.setattr(scouts, "_MIN_SCOUT", 30)
+    monkeypatch.setattr(scouts, "_MIN_SCOUT", 15)
     scouted = solver()
-    assert plain.engine.levels == (480,)
-    assert scouted.engine.levels == (30, 480)
+    assert plain.engine.levels == (240,)
+    assert scouted.engine.levels == (15, 240)
     expected, found = plain.solve_all(), scouted.solve_all()
-    assert found.levels == expected.levels == (480,)
+    assert found.levels == expected.levels == (240,)
     assert bool((found.lower <= expected.upper).all())
     assert bool((expected.lower <= found.upper).all())
