@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,7 +26,7 @@ NOT_PERTURBED = -1  # offset of a parameter outside the space
 BRACKET_FIELDS = ("lower", "upper", "value_lower", "value_upper", "slope", "status_code")
 
 
-class CompiledEngine:
+class CompiledEngine(abc.ABC):
     """A network with its data inside the extension, on any of its devices.
 
     Args:
@@ -44,9 +45,9 @@ class CompiledEngine:
         self.center_losses = torch.tensor(self._engine.center_losses(), dtype=torch.float64)
 
     @property
+    @abc.abstractmethod
     def description(self) -> str:
         """The settings that the engine runs with, in a few words."""
-        raise NotImplementedError
 
     def solve(self, indices: Sequence[int], guess: Guess, negligible: Tensor | None = None) -> Radii:
         """See `Engine.solve`."""

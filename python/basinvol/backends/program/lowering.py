@@ -135,9 +135,7 @@ class _Lowering:
             parts, position = self._known[node.all_input_nodes[0]], node.args[1]
             self._known[node] = parts[position]
             return
-        if not isinstance(node.target, OpOverload):
-            raise Refused(f"{node.target} is not an operation that programs have")
-        space, kind, form = str(node.target).split(".")
+        space, kind, form = str(_operation(node)).split(".")
         if kind.startswith(_IGNORED):
             return
         is_in_place = kind.endswith("_") and not kind.startswith("_")
@@ -188,7 +186,7 @@ class _Lowering:
         return Value(value.buffer, value.dims, value.offset, is_data=True)
 
     def _call(self, node: fx.Node, name: str) -> Call:
-        schema = node.target._schema  # type: ignore[union-attr]
+        schema = _operation(node)._schema
         given: dict[str, Any] = {a.name: a.default_value for a in schema.arguments if a.has_default_value()}
         named = {a.name: value for a, value in zip(schema.arguments, node.args, strict=False)}
         named.update(node.kwargs)
@@ -267,13 +265,19 @@ def _needed(instructions: list[Instruction]) -> tuple[list[Instruction], set[Buf
     return kept[::-1], needed
 
 
+def _operation(node: fx.Node) -> OpOverload[..., Any]:
+    if not isinstance(node.target, OpOverload):
+        raise Refused(f"{node.target} is not an operation that programs have")
+    return node.target
+
+
 def _evaluated(node: fx.Node, known: Mapping[fx.Node, Any]) -> Any:
     """What torch makes of tensors; of copies, where it changes them in place."""
     is_in_place = str(node.target).split(".")[1].endswith("_")
     args, kwargs = fx.node.map_arg(
         (node.args, dict(node.kwargs)), lambda n: copy.deepcopy(known[n]) if is_in_place else known[n]
     )
-    return node.target(*args, **kwargs)  # type: ignore[operator]
+    return _operation(node)(*args, **kwargs)
 
 
 def _viewed_rows(value: Value, rows: Tensor) -> Tensor:

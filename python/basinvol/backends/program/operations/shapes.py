@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
-
 from ..builder import Builder
 from ..values import Factor, NotAView, Value
 from .registry import Call, as_value, rule
@@ -26,9 +24,10 @@ from .registry import Call, as_value, rule
     is_view=True,
 )
 def _same(b: Builder, call: Call) -> Value:
-    x: Value = call["input" if "input" in call.given else "self"]
+    name = "input" if "input" in call.given else "self"
     call.expect(not call.given.get("train", False), "is in training mode")
-    call.expect(call.node.meta["val"].dtype in (torch.float32, torch.int64, torch.bool), "changes the type")
+    call.expect(call.node.meta["val"].dtype == call.tensor(name).dtype, "changes the type")
+    x: Value = call[name]
     return x
 
 
