@@ -112,20 +112,24 @@ def next_character(outputs: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(outputs.flatten(0, 1), targets.flatten())
 
 
-def mnist_cnn() -> Network:
-    model = nn.Sequential(
+def mnist_cnn_layers() -> nn.Module:
+    """Return a CNN for images of 28 x 28 with two convolutions."""
+    return nn.Sequential(
         *(nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
         *(nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
         *(nn.Flatten(), nn.Linear(3136, 128), nn.ReLU(), nn.Linear(128, 10)),
     )
+
+
+def mnist_cnn() -> Network:
     inputs, targets = _digits(5000)
-    return _trained("MNIST CNN, 5,000 rows", model, F.cross_entropy, inputs[:, None], targets, 200, 8)
+    return trained("MNIST CNN, 5,000 rows", mnist_cnn_layers(), F.cross_entropy, inputs[:, None], targets, 200, 8)
 
 
 def resnet() -> Network:
     inputs, targets = _digits(256)
     images = F.pad(inputs, (2, 2, 2, 2))[:, None].expand(-1, 3, -1, -1).contiguous()
-    return _trained("ResNet-18, 256 images of 32 x 32", resnet18(), F.cross_entropy, images, targets, 100, 4)
+    return trained("ResNet-18, 256 images of 32 x 32", resnet18(), F.cross_entropy, images, targets, 100, 4)
 
 
 def gpt() -> Network:
@@ -134,12 +138,12 @@ def gpt() -> Network:
     code = torch.tensor([letters.index(letter) for letter in text[: 512 * _CONTEXT + 1]])
     inputs, targets = code[:-1].view(512, _CONTEXT), code[1:].view(512, _CONTEXT)
     title = "GPT, 4 layers of 128, 512 sequences of 64"
-    return _trained(title, Gpt(len(letters)), next_character, inputs, targets, 200, 8)
+    return trained(title, Gpt(len(letters)), next_character, inputs, targets, 200, 8)
 
 
 def gru() -> Network:
     inputs, targets = _digits(5000)
-    return _trained("GRU, 5,000 rows", Recurrent(), F.cross_entropy, inputs, targets, 400, 8)
+    return trained("GRU, 5,000 rows", Recurrent(), F.cross_entropy, inputs, targets, 400, 8)
 
 
 NETWORKS: dict[str, Callable[[], Network]] = {"mnist-cnn": mnist_cnn, "resnet18": resnet, "gpt": gpt, "gru": gru}
@@ -153,7 +157,7 @@ def _digits(count: int) -> tuple[Tensor, Tensor]:
     return images, torch.from_numpy(found.labels)[chosen]
 
 
-def _trained(
+def trained(
     title: str,
     model: nn.Module,
     loss_fn: LossFunction,
@@ -162,6 +166,16 @@ def _trained(
     steps: int,
     num_directions: int,
 ) -> Network:
+    """Return the network after some steps of Adam on batches of 64.
+
+    Args:
+        title: How the table names it.
+        model: The network, on the device of the data.
+        loss_fn: loss_fn(outputs, targets) -> mean loss.
+        inputs, targets: The data. N examples
+        steps: How many.
+        num_directions: How many directions basinvol solves.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         optimizer = torch.optim.Adam(model.parameters(), 1e-3)

@@ -12,7 +12,7 @@ from .device import describe, reason_for_none
 from .lines import Lines
 
 # The module of each step; its function of the same name does the work.
-STEPS = ("smoke", "goals", "small", "bias", "profile", "tune", "table")
+STEPS = ("smoke", "goals", "small", "bias", "profile", "modules", "tune", "table")
 NO_DEVICE = 2
 
 

@@ -53,10 +53,11 @@ def smoke(lines: Lines) -> None:
                 _loss_head(lines, loss)
                 _fused(lines, loss)
             _sums(lines)
-            for method in ("interpolate", "bisect", "grid"):
-                _search(lines, method)
     finally:
         torch.set_default_device(None)
+    if "triton" in usable():
+        for method in ("interpolate", "bisect", "grid"):
+            _search(lines, method)
     for path in _paths():
         with lines.measuring(path["name"]) as found:
             found |= _engine(**path)
@@ -253,8 +254,7 @@ def _search(lines: Lines, method: str) -> None:
         return search.radii()
 
     with lines.measuring(f"triton search_step and compact, {method}") as found:
-        with torch.device("cpu"):
-            expected = radii(RaySearch(targets, settings, count, unit))
+        expected = radii(RaySearch(targets, settings, count, unit))
         result = radii(DeviceSearch(targets.to(DEVICE), settings, count, unit.to(DEVICE)))
         names = ("lower", "upper", "value_lower", "value_upper", "slope", "status_code", "num_evaluations")
         differing = [

@@ -381,7 +381,7 @@ def test_scouts_change_where_rays_are_looked_for_and_not_what_is_found(make_mlp,
     """A scout of 15 of 240 rows: brackets hold the same crossings, and landscapes see their own levels only."""
     data = tuple(torch.cat([part] * 3)[:240] for part in blobs)
     network = make_mlp([data[0].shape[1], 20, 3])
-    landscape = bv.Landscape(network, F.cross_entropy, data, levels=[240])
+    landscape = bv.Landscape(network, F.cross_entropy, data, levels=[240], device=_DEVICE)
     directions = bv.Directions(bv.ParameterSpace.of(network), 4)
     cutoff = float(landscape.losses()[0]) + 0.3
 

@@ -262,15 +262,16 @@ def test_logarithm_and_exponential_have_the_bits_of_torch() -> None:
 def test_bad_steps_are_refused(ray_searches: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = SearchSettings("bisect")
     search = DeviceSearch(ray_searches.targets_of(1, (0.5,), settings).to(_DEVICE), settings, 2)
-    state, task, active = search._state(), search._plan, torch.zeros(2, dtype=torch.int32)
+    state, task, active = search._state(), search._plan, torch.zeros(2, dtype=torch.int32, device=_DEVICE)
     where = (search._radius, search._level)
     with pytest.raises(ValueError, match="`method` must be one of 'interpolate', 'bisect', 'grid', got 'newton'"):
         search_step(state, dataclasses.replace(task, method="newton"), active, None, *where)
     with pytest.raises(ValueError, match="`active` must hold at most 4096 rays, got 4097"):
-        compact(torch.zeros(4097, dtype=torch.int32), search._level)
+        compact(torch.zeros(4097, dtype=torch.int32, device=_DEVICE), search._level)
     monkeypatch.setattr(compact_module, "MAX_RAYS", 40)  # the interpreter takes long for the programs of 4,097 rays
     with pytest.raises(ValueError, match="`active` must hold at most 40 rays, got 41"):
-        search_step(state, task, torch.zeros(41, dtype=torch.int32), None, *where)
+        search_step(state, task, torch.zeros(41, dtype=torch.int32, device=_DEVICE), None, *where)
     for losses in (torch.zeros(2, 1), torch.zeros(3, 1).double(), torch.zeros(2, 4).double()[:, ::2]):
+        losses = losses.to(_DEVICE)
         with pytest.raises(ValueError, match=r"`losses` must be contiguous float64 \[2, L\], got torch.float"):
             search_step(state, task, active, losses, *where)
