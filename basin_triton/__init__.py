@@ -8,27 +8,38 @@ search step uses D rays and T targets, a target being one level and one cutoff.
 """
 
 from .fused_mlp import MAX_WIDTH, LayerTable, fused_mlp
+from .halves import Halves, has_descriptors, split
+from .last_layers import SplitLayer, last_layers
 from .linear import First, linear
 from .loss_head import BLOCK_ROWS, MAX_OUTPUTS, RowBlocks, loss_head
-from .materialize import Pieces, materialize, square_norms
+from .materialize import Largest, Pieces, materialize, materialize_halves, square_norms
 from .normals import normals
 from .reduce import reduce
 from .search_step import search_step
+from .shared_linear import shared_linear
 
 __all__ = [
     "BLOCK_ROWS",
     "MAX_OUTPUTS",
     "MAX_WIDTH",
     "First",
+    "Halves",
+    "Largest",
     "LayerTable",
     "Pieces",
     "RowBlocks",
+    "SplitLayer",
     "fused_mlp",
+    "has_descriptors",
+    "last_layers",
     "linear",
     "loss_head",
     "materialize",
+    "materialize_halves",
     "normals",
     "reduce",
     "search_step",
+    "shared_linear",
+    "split",
     "square_norms",
 ]

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .activations import activate
 from .linear import PRECISIONS, First, first_activations, first_arguments
-from .loss_head import MAX_OUTPUTS, RowBlocks, element_losses
+from .loss_head import MAX_OUTPUTS, RowBlocks, losses_of_logits
 
 MAX_WIDTH = 32
 
@@ -130,15 +130,8 @@ def _fused_mlp_kernel(
     w = tl.load(parameters + weight_at + c * inner + k_column, mask=in_class & (k_column < inner), other=0.0)
     logit = tl.dot(x, w, input_precision=PRECISION)
     logit += tl.load(parameters + bias_at + c, mask=c < tl.where(bias_at >= 0, outputs, 0), other=0.0)
-    if LOSS == "cross_entropy":
-        label = tl.load(targets + at_first + row)
-        at_label = tl.sum(tl.where(c == label, logit, 0.0), axis=1)
-        largest = tl.max(tl.where(in_class, logit, float("-inf")), axis=1)
-        scaled = tl.sum(tl.where(in_class, tl.exp(logit - largest[:, None]), 0.0), axis=1)
-        loss = tl.log(scaled) + (largest - at_label)
-    else:
-        target = tl.load(targets + (at_first + row) * outputs + tl.minimum(c, outputs - 1))
-        loss = tl.sum(tl.where(in_class, element_losses(logit, target, LOSS), 0.0), axis=1)
+    targets += at_first * (1 if LOSS == "cross_entropy" else outputs)
+    loss = losses_of_logits(logit, row, outputs, targets, LOSS, BC)
     loss = tl.where(tl.arange(0, BM) < count, loss, 0.0)
     tl.store(out + a * out_stride + tl.program_id(0), tl.sum(loss.to(tl.float64), axis=0))
 

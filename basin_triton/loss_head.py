@@ -78,6 +78,25 @@ def element_losses(logit, target, LOSS: tl.constexpr):
     return loss
 
 
+@triton.jit
+def losses_of_logits(logit, row, outputs, targets, LOSS: tl.constexpr, BC: tl.constexpr):
+    """Return the loss of each row of a tile that holds all of its logits, [BM, BC]; see `loss_head` for targets."""
+    c = tl.arange(0, BC)[None, :]
+    in_class = c < outputs
+    if LOSS == "cross_entropy":
+        label = tl.load(targets + row)
+        at_label = tl.sum(tl.where(c == label, logit, 0.0), axis=1)
+        logit = tl.where(in_class, logit, float("-inf"))
+        largest = tl.max(logit, axis=1)
+        # Where every logit is minus infinity, subtract 0: minus infinity less itself would be NaN.
+        zero = tl.where(largest == float("-inf"), 0.0, largest)
+        loss = tl.log(tl.sum(tl.exp(logit - zero[:, None]), axis=1)) + (largest - at_label)
+    else:
+        target = tl.load(targets + row * outputs + tl.minimum(c, outputs - 1))
+        loss = tl.sum(tl.where(in_class, element_losses(logit, target, LOSS), 0.0), axis=1)
+    return loss
+
+
 @triton.jit(
     do_not_specialize=["origin", "out_stride", "per_row_stride"],
     do_not_specialize_on_alignment=["out", "per_row", "targets", "block_first", "block_count"],

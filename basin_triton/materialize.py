@@ -14,11 +14,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .halves import high_and_low, power_of_two
 from .normals import as_signed, gaussians
 from .reduce import reduce
 
 _BLOCK = 256  # groups of four elements to a program; one Philox call gives four normals
-_COLUMNS = tl.constexpr(5)  # of a table of pieces
+_COLUMNS = tl.constexpr(6)  # of a table of pieces
+# No normal of the generator is larger than 6.77; those from memory may be twice this before a half overflows.
+_LARGEST_NORMAL = tl.constexpr(8.0)
 
 
 @dataclass(frozen=True)
@@ -27,13 +30,15 @@ class Pieces:
 
     Attributes:
         table: For each piece: the position of its tensor in the space, the first element of that tensor in the flat
-            vector, its number of elements, its first element in a row of the output, and which part of the tensor the
-            piece is. [pieces, 5] int64
+            vector, its number of elements, its first element in a row of the output, which part of the tensor the
+            piece is, and the position of the tensor among these. [pieces, 6] int64
         row_size: The least length of a row of the output.
+        num_tensors: The number of tensors.
     """
 
     table: Tensor
     row_size: int
+    num_tensors: int
 
     @classmethod
     def of(cls, tensors: Sequence[tuple[int, int, int, int]], device: torch.device) -> Pieces:
@@ -44,9 +49,13 @@ class Pieces:
                 elements, and its first element in a row of the output.
             device: The device that holds the table.
         """
-        rows = [(*tensor, part) for tensor in tensors for part in range(triton.cdiv(tensor[2], 4 * _BLOCK))]
+        rows = [
+            (*tensor, part, position)
+            for position, tensor in enumerate(tensors)
+            for part in range(triton.cdiv(tensor[2], 4 * _BLOCK))
+        ]
         table = torch.tensor(rows, dtype=torch.int64, device=device).reshape(-1, _COLUMNS.value)
-        return cls(table, max((size + at for _, _, size, at in tensors), default=0))
+        return cls(table, max((size + at for _, _, size, at in tensors), default=0), len(tensors))
 
     def __len__(self) -> int:
         return len(self.table)
@@ -75,6 +84,41 @@ def _materialize_kernel(
     if slot < 0:
         return
     table += tl.program_id(0) * _COLUMNS
+    move, at, inside = _moved(
+        table,
+        center,
+        scale,
+        slot,
+        directions,
+        inverse_norm,
+        radius,
+        seed,
+        normals,
+        normals_stride,
+        HAS_CENTER,
+        FROM_MEMORY,
+        BLOCK,
+    )
+    tl.store(out + row.to(tl.int64) * out_stride + at, move, mask=inside)
+
+
+@triton.jit
+def _moved(
+    table,
+    center,
+    scale,
+    slot,
+    directions,
+    inverse_norm,
+    radius,
+    seed,
+    normals,
+    normals_stride,
+    HAS_CENTER: tl.constexpr,
+    FROM_MEMORY: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Return the parameters of a piece, their places in a row, and which of them there are. [4 BLOCK] each"""
     tensor, first, size = tl.load(table).to(tl.int32), tl.load(table + 1), tl.load(table + 2)
     at, part = tl.load(table + 3), tl.load(table + 4).to(tl.int32)
     element = part * 4 * BLOCK + tl.arange(0, 4 * BLOCK)
@@ -88,7 +132,62 @@ def _materialize_kernel(
     if HAS_CENTER:
         reach = tl.load(radius + slot).to(tl.float32)
         move = tl.load(center + first + element, mask=inside, other=0.0) + reach * move
-    tl.store(out + row.to(tl.int64) * out_stride + at + element, move, mask=inside)
+    return move, at + element, inside
+
+
+@triton.jit(do_not_specialize=["seed", "count"])
+def _materialize_halves_kernel(
+    out,
+    row_size,
+    inverse,
+    count,
+    largest_center,
+    largest_scale,
+    table,
+    center,
+    scale,
+    active,
+    directions,
+    inverse_norm,
+    radius,
+    seed,
+    normals,
+    normals_stride,
+    HAS_CENTER: tl.constexpr,
+    FROM_MEMORY: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    row = tl.program_id(1)
+    slot = tl.load(active + row)
+    if slot < 0:
+        return
+    table += tl.program_id(0) * _COLUMNS
+    move, at, inside = _moved(
+        table,
+        center,
+        scale,
+        slot,
+        directions,
+        inverse_norm,
+        radius,
+        seed,
+        normals,
+        normals_stride,
+        HAS_CENTER,
+        FROM_MEMORY,
+        BLOCK,
+    )
+    tensor = tl.load(table + 5)
+    bound = tl.load(inverse_norm + slot).to(tl.float32) * tl.load(largest_scale + tensor) * _LARGEST_NORMAL
+    if HAS_CENTER:
+        bound = tl.load(largest_center + tensor) + tl.abs(tl.load(radius + slot).to(tl.float32)) * bound
+    factor, its_inverse = power_of_two(bound)
+    if tl.load(table + 4) == 0:
+        tl.store(inverse + tensor * count + row, its_inverse)
+    high, low = high_and_low(move * factor)
+    out += row.to(tl.int64) * 2 * row_size + at
+    tl.store(out, high, mask=inside)
+    tl.store(out + row_size, low, mask=inside)
 
 
 def materialize(
@@ -128,10 +227,7 @@ def materialize(
         raise ValueError(
             f"`out` must be [{len(active)}, {pieces.row_size} or more] with contiguous rows, got {list(out.shape)}."
         )
-    if (center is None) != (radius is None):
-        raise ValueError("`center` and `radius` must be given together.")
-    if normals is not None and (normals.shape != (len(directions), len(scale)) or normals.stride(1) != 1):
-        raise ValueError(f"`normals` must be [{len(directions)}, {len(scale)}] with contiguous rows.")
+    _check(scale, directions, center, radius, normals)
     if len(active) == 0 or len(pieces) == 0:
         return
     _materialize_kernel[(len(pieces), len(active))](
@@ -152,6 +248,96 @@ def materialize(
         BLOCK=_BLOCK,
         enable_fp_fusion=False,
     )
+
+
+@dataclass(frozen=True)
+class Largest:
+    """The largest absolute values of some tensors, from which the factors of their halves follow.
+
+    Attributes:
+        center: That of the parameters at the center. [T] float32
+        scale: That of the scale. [T] float32
+    """
+
+    center: Tensor
+    scale: Tensor
+
+    @classmethod
+    def of(cls, tensors: Sequence[tuple[int, int, int, int]], center: Tensor, scale: Tensor) -> Largest:
+        """Look at the tensors of `Pieces.of` in the flat vectors. [P] each"""
+        parts = [slice(first, first + size) for _, first, size, _ in tensors]
+        return cls(*(torch.stack([flat[part].abs().max() for part in parts]) for flat in (center, scale)))
+
+
+def materialize_halves(
+    out: Tensor,
+    inverse: Tensor,
+    pieces: Pieces,
+    largest: Largest,
+    scale: Tensor,
+    active: Tensor,
+    directions: Tensor,
+    inverse_norm: Tensor,
+    *,
+    seed: int,
+    center: Tensor | None = None,
+    radius: Tensor | None = None,
+    normals: Tensor | None = None,
+) -> None:
+    """Fill rows as `materialize` does, with numbers that are split into halves; see `halves.Halves`.
+
+    Args:
+        out: The rows to fill, high parts and then low parts. [A, 2, row_size or more] fp16, contiguous
+        inverse: Where to write the inverse factor of every tensor and row. [T, A] float32, contiguous
+        pieces: The tensors, and where they lie in a row.
+        largest: The largest values of these tensors.
+        scale, active, directions, inverse_norm, seed, center, radius, normals: As in `materialize`.
+
+    Raises:
+        ValueError: An argument has another shape, or only one of `center` and `radius` is given.
+    """
+    if out.shape[:2] != (len(active), 2) or out.shape[2] < pieces.row_size or not out.is_contiguous():
+        raise ValueError(
+            f"`out` must be contiguous [{len(active)}, 2, {pieces.row_size} or more], got {list(out.shape)}."
+        )
+    if inverse.shape != (pieces.num_tensors, len(active)) or not inverse.is_contiguous():
+        raise ValueError(
+            f"`inverse` must be contiguous [{pieces.num_tensors}, {len(active)}], got {list(inverse.shape)}."
+        )
+    _check(scale, directions, center, radius, normals)
+    if len(active) == 0 or len(pieces) == 0:
+        return
+    _materialize_halves_kernel[(len(pieces), len(active))](
+        out,
+        out.shape[2],
+        inverse,
+        len(active),
+        largest.center,
+        largest.scale,
+        pieces.table,
+        scale if center is None else center,
+        scale,
+        active,
+        directions,
+        inverse_norm,
+        inverse_norm if radius is None else radius,
+        as_signed(seed),
+        scale if normals is None else normals,
+        0 if normals is None else normals.stride(0),
+        HAS_CENTER=center is not None,
+        FROM_MEMORY=normals is not None,
+        BLOCK=_BLOCK,
+        enable_fp_fusion=False,
+    )
+
+
+def _check(
+    scale: Tensor, directions: Tensor, center: Tensor | None, radius: Tensor | None, normals: Tensor | None
+) -> None:
+    if (center is None) != (radius is None):
+        raise ValueError("`center` and `radius` must be given together.")
+    if normals is not None and (normals.shape != (len(directions), len(scale)) or normals.stride(1) != 1):
+        raise ValueError(f"`normals` must be [{len(directions)}, {len(scale)}] with contiguous rows.")
 
 
 @triton.jit(do_not_specialize=["seed", "num_pieces"])

@@ -18,6 +18,8 @@ def measure_rates() -> dict[str, float]:
         rates[name] = 2 * size**3 / seconds_of(lambda: torch.mm(a, b), 5)["median"]
     torch.backends.cuda.matmul.allow_tf32 = allowed
     rates["tf32x3"] = rates["tf32"] / 3  # three tf32 products for each product
+    half_a, half_b = a.half(), b.half()
+    rates["fp16x3"] = 2 * size**3 / seconds_of(lambda: torch.mm(half_a, half_b), 5)["median"] / 3
     source = torch.empty(size**2 * 16, dtype=torch.uint8, device=DEVICE)
     into = torch.empty_like(source)
     rates["copy"] = 2 * source.numel() / seconds_of(lambda: into.copy_(source), 5)["median"]

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 import basin_triton as kernels
 import basinvol as bv
 from basinvol import _native
+from basinvol.backends import backends
 from basinvol.backends.triton.search import DeviceSearch
 from basinvol.search import RaySearch, SearchSettings
 from basinvol.search.radii import Guess
@@ -270,9 +271,10 @@ def _paths() -> list[dict[str, Any]]:
     """The paths of whole engines: networks that take one each."""
     paths = []
     for backend in usable():
-        widths = [40, 36, 34, 5] if IS_REHEARSAL else [100, 200, 120, 10]
+        widths = [40, 40, 34, 5] if IS_REHEARSAL else [104, 200, 120, 10]
         kinds = [("small network", [8, 16, 9, 3], None)]
-        kinds += [(f"batched layers in {precision}", widths, precision) for precision in ("fp32", "tf32x3")]
+        precisions = [name for name in backends()[backend].precisions if name != "tf32"]
+        kinds += [(f"batched layers in {precision}", widths, precision) for precision in precisions]
         for kind, widths, precision in kinds:
             paths.append({"name": f"{backend} {kind}", "backend": backend, "widths": widths, "precision": precision})
     return paths

@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = {
     "test_triton_normals.py": [],
     "test_triton_operations.py": [],
+    "test_triton_halves.py": [],
     "test_triton_search.py": [],
     "test_triton_engine.py": [],
     "test_triton_fused.py": [],

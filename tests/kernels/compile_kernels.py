@@ -25,15 +25,40 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-compact, fused_mlp, linear, loss_head, materialize, normals, reduce, search_step = (
+(
+    compact,
+    fused_mlp,
+    last_layers,
+    linear,
+    loss_head,
+    materialize,
+    normals,
+    reduce,
+    search_step,
+    shared_linear,
+) = (
     importlib.import_module(f"basin_triton.{name}")
-    for name in ("compact", "fused_mlp", "linear", "loss_head", "materialize", "normals", "reduce", "search_step")
+    for name in (
+        "compact",
+        "fused_mlp",
+        "last_layers",
+        "linear",
+        "loss_head",
+        "materialize",
+        "normals",
+        "reduce",
+        "search_step",
+        "shared_linear",
+    )
 )
 ACTIVATIONS = importlib.import_module("basin_triton.activations").ACTIVATIONS
 tile_of = importlib.import_module("basin_triton.tiles").tile_of
 
 # Types of the arguments by name; what is not here is a size or a stride.
-_FLOATS = "center scale normals inputs parameters weight bias base shift first_bias per_row"  # float32
+_FLOATS = (
+    "center scale normals inputs parameters weight bias base shift first_bias per_row inverse largest_center "
+    "largest_scale inputs_inverse weight_inverse last_inverse last_bias"
+)  # float32
 _DOUBLES = (
     "inverse_norm radius partial terms losses lower upper value_lower value_upper slope width unit cutoff guess_radius "
     "guess_slope rtol radius_max grid"
@@ -47,6 +72,7 @@ TYPES = {
     **dict.fromkeys(_INTS.split(), "*i32"),
     "status": "*i8",
     "is_wanted": "*i1",
+    "last": "*fp16",
     "seed": "i64",
 }
 _STRIDES = (
@@ -58,6 +84,10 @@ _STRIDES = (
     "shift_stride",
     "first_bias_stride",
     "parameters_stride",
+    "row_size",
+    "hidden",
+    "last_stride",
+    "last_bias_stride",
 )
 
 
@@ -75,6 +105,7 @@ class Variant:
     options: dict[str, Any] = field(default_factory=dict)
     aligned: tuple[str, ...] = ()  # sizes that are multiples of sixteen: wide loads, and other code
     are_one: bool = False  # all sizes are one, which a launch makes constants
+    least: int = 0  # the least capability on which it is launched
 
 
 def variants() -> Iterator[Variant]:
@@ -92,7 +123,8 @@ def pairs() -> list[tuple[int, Variant]]:
 
     Greedy: always the variant in which most settings meet that have not met before, on the device with less to compile.
     """
-    candidates = [(capability, variant) for capability in CAPABILITIES for variant in variants()]
+    every = list(variants())
+    candidates = [(on, variant) for on in CAPABILITIES for variant in every if on >= variant.least]
     unmet = {}
     for place, (capability, variant) in enumerate(candidates):
         settings = {**variant.constants, "aligned": bool(variant.aligned), "one": variant.are_one, "on": capability}
@@ -116,6 +148,8 @@ def _variants() -> Iterator[Variant]:
         constants = {"HAS_CENTER": center, "FROM_MEMORY": memory, "BLOCK": materialize._BLOCK}
         name = f"materialize center={center} memory={memory}"
         yield Variant(name, materialize._materialize_kernel, constants, {"out": "*fp32"}, exact)
+        halves = materialize._materialize_halves_kernel
+        yield Variant(name.replace(" ", "_halves ", 1), halves, constants, {"out": "*fp16"}, exact, _STRIDES)
     constants = {"BLOCK": materialize._BLOCK}
     yield Variant("square_norms", materialize._square_norms_kernel, constants, {"out": "*fp64"}, exact)
     yield Variant(
@@ -131,6 +165,53 @@ def _variants() -> Iterator[Variant]:
     yield from _linear_variants()
     yield from _head_variants()
     yield from _fused_variants()
+    yield from _split_variants()
+
+
+def _split_variants() -> Iterator[Variant]:
+    rows, outputs, depth = shared_linear._ROWS, shared_linear._OUTPUTS, shared_linear._DEPTH
+    constants = {"GROUP": shared_linear._GROUP, "BM": rows, "BN": outputs, "BK": depth}
+    types = {
+        "out": f"tensordesc<fp32[1, {rows}, {outputs}]>",
+        "inputs": f"tensordesc<fp16[1, {rows}, {depth}]>",
+        "weight": f"tensordesc<fp16[1, 1, {outputs}, {depth}]>",
+    }
+    options = {"num_warps": shared_linear._WARPS, "num_stages": shared_linear._STAGES, "enable_fp_fusion": True}
+    kernel = shared_linear._shared_linear_kernel
+    yield Variant("shared_linear", kernel, constants, types, options, _STRIDES, least=90)
+    kinds = [("cross_entropy", hidden, kind, True, False) for hidden in (16, 128, 256) for kind in (None, *ACTIVATIONS)]
+    kinds += [(loss, hidden, "tanh", False, False) for loss in ("cross_entropy", "mse") for hidden in (16, 128, 256)]
+    kinds += [("bce_with_logits", 16, "tanh", has_last, False) for has_last in (True, False)]
+    kinds += [("cross_entropy", 256, "gelu", has_last, True) for has_last in (True, False)]
+    for loss, hidden, first, has_last, per_row in kinds:
+        bh, bk, warps, stages = last_layers.tile_of(hidden)
+        constants = {
+            "LOSS": loss,
+            "PER_ROW": per_row,
+            "IS_SECOND": first is not None,
+            "FIRST_HAS_BIAS": first is not None,
+            "FIRST_ACTIVATION": first or "identity",
+            "HAS_BIAS": True,
+            "ACTIVATION": first or "gelu",
+            "HAS_LAST": has_last,
+            "LAST_HAS_BIAS": has_last,
+            "GROUP": last_layers._GROUP,
+            "BM": last_layers.BLOCK_ROWS,
+            "BH": bh,
+            "BC": loss_head.MAX_OUTPUTS if has_last else bh,
+            "BK": bk,
+        }
+        moved = f"tensordesc<fp32[1, {last_layers.BLOCK_ROWS}, {bk}]>"
+        types = {
+            "out": "*fp64",
+            "targets": "*i64" if loss == "cross_entropy" else "*fp32",
+            "shift": moved,
+            "base": moved if first is None else f"tensordesc<fp32[{last_layers.BLOCK_ROWS}, {bk}]>",
+            "weight": f"tensordesc<fp16[1, 1, {bh}, {bk}]>",
+        }
+        name = f"last_layers {loss} {hidden} wide after {first}{' and one more' * has_last}{' by row' * per_row}"
+        options = {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True}
+        yield Variant(name, last_layers._last_layers_kernel, constants, types, options, _STRIDES, least=90)
 
 
 def _linear_variants() -> Iterator[Variant]:
@@ -247,7 +328,7 @@ def main(capability: int, wanted: str = "") -> None:
     if wanted == "--pairs":
         chosen = [variant for one, variant in pairs() if one == capability]
     else:
-        chosen = [variant for variant in variants() if wanted in variant.name]
+        chosen = [variant for variant in variants() if wanted in variant.name and capability >= variant.least]
     for variant in chosen:
         print(json.dumps(compile_variant(variant, capability)), flush=True)
 

@@ -25,9 +25,9 @@ class BackendUnavailable(ValueError):
     """The error for a backend that was asked for and cannot be used; the message says why and what to do."""
 
 
-# "fp32" is float32 products; "tf32x3" is tensor cores with split operands, which are as exact; "tf32" proposes radii
-# that the others certify.
-PRECISIONS = ("fp32", "tf32x3", "tf32")
+# "fp32" is float32 products; "fp16x3" and "tf32x3" are tensor cores with split operands, which are as exact; "tf32"
+# proposes radii that the others certify.
+PRECISIONS = ("fp32", "fp16x3", "tf32x3", "tf32")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class RayProblem:
         scale: the positive factor of each parameter.
         cutoffs: losses that bound the basin. [C]
         settings: how to search.
-        precision: precision of the products, one of the backend's `precisions`; None for its first.
+        precision: precision of the products, one of the backend's `precisions`; None for its best that certifies.
     """
 
     landscape: Landscape
@@ -145,7 +145,7 @@ class Backend(Protocol):
     """
 
     name: str
-    precisions: tuple[str, ...]  # of its products; the first is the default
+    precisions: tuple[str, ...]  # of its products
     direction_kinds: tuple[str, ...]  # of `Directions.kind` that it can make; empty for all, from their vectors
 
     def unusable(self, device: torch.device) -> str | None:

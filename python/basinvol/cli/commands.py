@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     estimate.add_argument("--device", help="where to evaluate, for example cuda; default: where the model is")
     estimate.add_argument(
-        "--precision", help="precision of matrix products: fp32, tf32x3 or tf32; default: as exact as float32"
+        "--precision", help="precision of matrix products: fp32, fp16x3, tf32x3 or tf32; default: as exact as float32"
     )
     add_estimate_options(estimate)
     add_execution(estimate)

@@ -33,7 +33,8 @@ class SearchOptions:
         grid: coefficients for search="grid", default linspace(0, 1, 100)^2.
         backend: a name, "auto", or an object with the interface of `basinvol.backends.Backend`.
         num_threads: threads of the CPU; default torch's number.
-        precision: precision of the products, one of `basinvol.backends.PRECISIONS`; default the backend's first.
+        precision: precision of the products, one of `basinvol.backends.PRECISIONS`; default the backend's best that is
+            as exact as float32.
         memory_budget: bytes that the backend may keep between evaluations; it changes no result.
         instruction_set: instruction set of the native backend; empty for the best that this machine has.
 

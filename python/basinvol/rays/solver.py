@@ -288,8 +288,8 @@ def find_radii(
             module, anywhere), "reference" (the same plainly), one that a package registered, or an object, see
             `basinvol.backends.Backend`.
         num_threads: default torch's number; the result does not depend on it.
-        precision: precision of the products: "fp32", "tf32x3" (tensor cores, as exact) or "tf32" (proposes radii that
-            tf32x3 certifies); default the backend's best that is as exact as float32.
+        precision: precision of the products: "fp32", "fp16x3" or "tf32x3" (tensor cores, as exact), or "tf32"
+            (proposes radii that tf32x3 certifies); default the backend's best that is as exact as float32.
         progress: whether to show a bar, if standard error is a terminal.
 
     Raises:

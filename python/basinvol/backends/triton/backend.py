@@ -16,8 +16,8 @@ class TritonBackend:
     """The backend of the Triton kernels, with the search and its state on the device."""
 
     name = "triton"
-    # Three tf32 products are as exact as one in float32, and run on the tensor cores.
-    precisions: tuple[str, ...] = ("tf32x3", "fp32", "tf32")
+    # Three products of split operands are as exact as one in float32, and run on the tensor cores.
+    precisions: tuple[str, ...] = ("fp16x3", "tf32x3", "fp32", "tf32")
     direction_kinds: tuple[str, ...] = ("philox", "legacy")
 
     def unusable(self, device: torch.device) -> str | None:
@@ -32,6 +32,8 @@ class TritonBackend:
 
     def unsupported(self, problem: RayProblem) -> str | None:
         """The reason why the problem is not a float32 perceptron with one of three losses, or None."""
+        if problem.precision == "fp16x3" and not _has_halves(problem.landscape.device):
+            return "fp16x3 needs a device of compute capability 9.0 or newer, and triton 3.4 or newer"
         try:
             read_loss(problem.landscape.loss_fn, problem.landscape.targets, self._read(problem))
         except Unsupported as refusal:
@@ -44,7 +46,7 @@ class TritonBackend:
 
         mlp = self._read(problem)
         loss = read_loss(problem.landscape.loss_fn, problem.landscape.targets, mlp)
-        precision = problem.precision or self.precisions[0]
+        precision = problem.precision or _default_precision(problem.landscape.device)
         engines = [
             DeviceEngine(on_device(problem, device), mlp, loss, precision, resources.memory_budget)
             for device in devices_of(problem.landscape.device, torch.cuda.device_count())
@@ -53,3 +55,15 @@ class TritonBackend:
 
     def _read(self, problem: RayProblem) -> Mlp:
         return read_mlp(problem.landscape.model, problem.landscape.inputs)
+
+
+def _default_precision(device: torch.device) -> str:
+    """The fastest of those that certify; the interpreter takes longest for halves."""
+    return "fp16x3" if device.type == "cuda" and _has_halves(device) else "tf32x3"
+
+
+def _has_halves(device: torch.device) -> bool:
+    """Whether the device has a unit that copies tiles, and this version of Triton uses it."""
+    from basin_triton import has_descriptors
+
+    return has_descriptors() and (device.type != "cuda" or torch.cuda.get_device_capability(device) >= (9, 0))

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from basin_triton import BLOCK_ROWS, First, Pieces, RowBlocks, fused_mlp, linear, loss_head, materialize, reduce
+from basin_triton import (
+    BLOCK_ROWS,
+    First,
+    Halves,
+    Largest,
+    Pieces,
+    RowBlocks,
+    SplitLayer,
+    fused_mlp,
+    last_layers,
+    linear,
+    loss_head,
+    materialize,
+    materialize_halves,
+    reduce,
+    shared_linear,
+)
 
 from ..mlp import LinearLayer
 from .directions import DeviceDirections
@@ -32,6 +49,7 @@ class _Evaluation:
     radius: Tensor
     num_rows: Tensor
     parameters: Tensor
+    last_weights: list[Halves]  # of the layers that are multiplied in halves
     partial: Tensor
     precision: str
 
@@ -46,8 +64,7 @@ class RayBlock:
     """
 
     def __init__(self, mlp: DeviceMlp, directions: DeviceDirections, rows: Tensor | None = None) -> None:
-        self._mlp, self._directions = mlp, directions
-        self._inputs = mlp.inputs if rows is None else mlp.inputs[rows]
+        self._mlp, self._directions, self._rows = mlp, directions, rows
         self._base = mlp.base if rows is None else mlp.base[rows]
         self._targets = mlp.targets if rows is None else mlp.targets[rows]
         self._blocks = mlp.blocks if rows is None else RowBlocks.between((len(rows),), mlp.device)
@@ -98,9 +115,9 @@ class RayBlock:
     ) -> _Evaluation:
         mlp = self._mlp
         partial = torch.empty((len(active), num_blocks), dtype=torch.float64, device=mlp.device)
-        parameters = self._perturb(active, radius)
+        parameters, last_weights = self._perturb(active, radius)
         reach = radius if self._moves_first else torch.zeros_like(radius)
-        return _Evaluation(active, reach, num_rows, parameters, partial, precision or mlp.precision)
+        return _Evaluation(active, reach, num_rows, parameters, last_weights, partial, precision or mlp.precision)
 
     def _evaluate(self, evaluation: _Evaluation, per_row: Tensor | None = None) -> None:
         """Fills the summed losses of blocks of rows; those wholly beyond a direction's num_rows are not set."""
@@ -117,15 +134,35 @@ class RayBlock:
                 "out": evaluation.partial[:, start:stop],
                 "loss": self._mlp.loss,
                 "origin": low,
-                "precision": evaluation.precision,
             }
-            if self._mlp.fused is not None and per_row is None:
-                fused_mlp(self._first(evaluation, low, high), evaluation.parameters, self._mlp.fused, **common)
-                continue
-            x, last = self._last_inputs(evaluation, low, high)
-            weight = None if last is None else self._weight(last, evaluation.parameters)
-            bias = None if last is None else self._bias(last, evaluation.parameters)
-            loss_head(x, weight, bias, **common, per_row=None if per_row is None else per_row[:, low:high])
+            rows = None if per_row is None else per_row[:, low:high]
+            if self._mlp.split_end is not None:
+                self._end(evaluation, low, high, per_row=rows, **common)
+            elif self._mlp.fused is not None and per_row is None:
+                first = self._first(evaluation, low, high)
+                fused_mlp(first, evaluation.parameters, self._mlp.fused, precision=evaluation.precision, **common)
+            else:
+                self._head(evaluation, low, high, per_row=rows, **common)
+
+    def _end(self, evaluation: _Evaluation, low: int, high: int, **common: Any) -> None:
+        """The layers that are multiplied in halves, and the loss."""
+        end = self._mlp.split_end
+        assert end is not None
+        layer, *last = [
+            SplitLayer(weight, self._bias(layer, evaluation.parameters), layer.activation)
+            for layer, weight in zip(end.layers, evaluation.last_weights, strict=True)
+        ]
+        x = self._inputs_after(self._mlp.layers[1 : -len(end.layers)], evaluation, low, high)
+        last_layers(x, layer, last[0] if last else None, **common)
+
+    def _head(self, evaluation: _Evaluation, low: int, high: int, **common: Any) -> None:
+        """The last layer and the loss, after all others."""
+        _, *others = self._mlp.layers
+        last = others.pop() if others and not self._mlp.has_separate_end else None
+        x = self._inputs_after(others, evaluation, low, high)
+        weight = None if last is None else self._weight(last, evaluation.parameters)
+        bias = None if last is None else self._bias(last, evaluation.parameters)
+        loss_head(x, weight, bias, precision=evaluation.precision, **common)
 
     def _first(self, evaluation: _Evaluation, low: int, high: int) -> First:
         layer = self._mlp.layers[0]
@@ -137,12 +174,12 @@ class RayBlock:
             activation=layer.activation,
         )
 
-    def _last_inputs(self, evaluation: _Evaluation, low: int, high: int) -> tuple[Tensor | First, LinearLayer | None]:
-        """The input of the loss head for rows low to high - 1, and the layer that is left to it, if any."""
-        _, *others = self._mlp.layers
-        last = others.pop() if others and not self._mlp.has_separate_end else None
+    def _inputs_after(
+        self, layers: Sequence[LinearLayer], evaluation: _Evaluation, low: int, high: int
+    ) -> Tensor | First:
+        """What the layer after the first and these reads, for rows low to high - 1."""
         x: Tensor | First = self._first(evaluation, low, high)
-        for layer in others:
+        for layer in layers:
             x = linear(
                 x,
                 self._weight(layer, evaluation.parameters),
@@ -152,7 +189,7 @@ class RayBlock:
                 activation=layer.activation,
                 precision=evaluation.precision,
             )
-        return x, last
+        return x
 
     def _multiply_inputs(self) -> Tensor:
         """The products of the inputs and the moves of the first weight. [S, R, H] float32"""
@@ -160,38 +197,64 @@ class RayBlock:
         assert place is not None
         count, rows, width = len(self._directions), *self._base.shape
         shift = torch.empty((count, rows, width), dtype=torch.float32, device=mlp.device)
-        all_rows = torch.full((count,), rows, dtype=torch.int32, device=mlp.device)
         step = max(1, mlp.scratch_bytes // (4 * place.size))
         for start in range(0, count, step):
             active = torch.arange(start, min(start + step, count), dtype=torch.int32, device=mlp.device)
-            moves = torch.empty((len(active), place.size), dtype=torch.float32, device=mlp.device)
-            self._materialize(moves, mlp.first_pieces, active, None)
-            weight = moves.view(len(active), width, -1)
-            part = shift[start : start + len(active)]
-            linear(self._inputs, weight, None, active, all_rows, precision=mlp.precision, out=part)
+            multiply = self._multiply_split if mlp.split_first is not None else self._multiply
+            multiply(active, shift[start : start + len(active)])
         return shift
 
-    def _perturb(self, active: Tensor, radius: Tensor) -> Tensor:
-        """All parameters but the first weight at center + radius x move. [A, row_size]"""
+    def _multiply(self, active: Tensor, out: Tensor) -> None:
+        """The products of the inputs and the moves of some directions. [n, R, H]"""
         mlp = self._mlp
+        moves = torch.empty((len(active), mlp.first_pieces.row_size), dtype=torch.float32, device=mlp.device)
+        self._materialize(moves, mlp.first_pieces, active, None)
+        inputs = mlp.inputs if self._rows is None else mlp.inputs[self._rows]
+        all_rows = torch.full((len(self._directions),), len(inputs), dtype=torch.int32, device=mlp.device)
+        weight = moves.view(len(active), out.shape[2], -1)
+        linear(inputs, weight, None, active, all_rows, precision=mlp.precision, out=out)
+
+    def _multiply_split(self, active: Tensor, out: Tensor) -> None:
+        """The same products in halves. [n, R, H]"""
+        first = self._mlp.split_first
+        assert first is not None
+        inputs = first.rows(self._rows)
+        moves = torch.empty((len(active), 2, first.pieces.row_size), dtype=torch.float16, device=out.device)
+        inverse = torch.empty((1, len(active)), dtype=torch.float32, device=out.device)
+        self._materialize_halves(moves, inverse, first.pieces, first.largest, active, None)
+        weight = moves.unflatten(2, (out.shape[2], inputs.parts.shape[3]))
+        shared_linear(inputs, Halves(weight, inverse[0]), out)
+
+    def _perturb(self, active: Tensor, radius: Tensor) -> tuple[Tensor, list[Halves]]:
+        """All parameters but the first weight at center + radius x move: in float32 [A, row_size], and in halves."""
+        mlp, end = self._mlp, self._mlp.split_end
         parameters = torch.empty((len(active), mlp.row_size), dtype=torch.float32, device=mlp.device)
         self._materialize(parameters, mlp.rest_pieces, active, radius)
-        return parameters
+        if end is None:
+            return parameters, []
+        rows, inverse = end.empty(len(active))
+        self._materialize_halves(rows, inverse, end.pieces, end.largest, active, radius)
+        return parameters, end.weights(rows, inverse)
 
     def _materialize(self, out: Tensor, pieces: Pieces, active: Tensor, radius: Tensor | None) -> None:
+        materialize(out, pieces, self._mlp.scale, active, **self._vectors(radius))
+
+    def _materialize_halves(
+        self, out: Tensor, inverse: Tensor, pieces: Pieces, largest: Largest, active: Tensor, radius: Tensor | None
+    ) -> None:
+        materialize_halves(out, inverse, pieces, largest, self._mlp.scale, active, **self._vectors(radius))
+
+    def _vectors(self, radius: Tensor | None) -> dict[str, Any]:
+        """What kernels make parameters from: the directions, and the center where there is a radius."""
         mlp, directions = self._mlp, self._directions
-        materialize(
-            out,
-            pieces,
-            mlp.scale,
-            active,
-            directions.index,
-            directions.inverse_norm,
-            seed=mlp.problem.directions.seed,
-            center=None if radius is None else mlp.center,
-            radius=radius,
-            normals=directions.normals,
-        )
+        return {
+            "directions": directions.index,
+            "inverse_norm": directions.inverse_norm,
+            "seed": mlp.problem.directions.seed,
+            "center": None if radius is None else mlp.center,
+            "radius": radius,
+            "normals": directions.normals,
+        }
 
     def _weight(self, layer: LinearLayer, parameters: Tensor) -> Tensor:
         """The weight of a layer for each active direction. [A, outputs, inputs]"""
@@ -214,5 +277,9 @@ class RayBlock:
     def _blocks_at_once(self, count: int) -> int:
         """The number of blocks of rows whose activations between two layers fit into the scratch space."""
         mlp = self._mlp
-        width = max((len(layer.weight) for layer in mlp.layers[1:]), default=1)
+        ends = 0 if mlp.split_end is None else len(mlp.split_end.layers)
+        stored = mlp.layers[1 : len(mlp.layers) - ends]
+        if ends and not stored:
+            return len(self._blocks)
+        width = max((len(layer.weight) for layer in stored), default=1)
         return max(1, mlp.scratch_bytes // (8 * count * width * BLOCK_ROWS))
