@@ -271,7 +271,7 @@ def test_bad_steps_are_refused(ray_searches: ModuleType, monkeypatch: pytest.Mon
     monkeypatch.setattr(compact_module, "MAX_RAYS", 40)  # the interpreter takes long for the programs of 4,097 rays
     with pytest.raises(ValueError, match="`active` must hold at most 40 rays, got 41"):
         search_step(state, task, torch.zeros(41, dtype=torch.int32, device=_DEVICE), None, *where)
-    for losses in (torch.zeros(2, 1), torch.zeros(3, 1).double(), torch.zeros(2, 4).double()[:, ::2]):
-        losses = losses.to(_DEVICE)
+    single, double = torch.zeros(2, 1, device=_DEVICE), torch.zeros(3, 4, dtype=torch.float64, device=_DEVICE)
+    for losses in (single, double[:, :1], double[:2, ::2]):
         with pytest.raises(ValueError, match=r"`losses` must be contiguous float64 \[2, L\], got torch.float"):
             search_step(state, task, active, losses, *where)
