@@ -1,8 +1,8 @@
 """The paper's experiments in three sizes.
 
 The preset `smoke` takes seconds and is for the test suite. `small` is for two cores and for data that come with Python
-packages; for Fashion-MNIST, CIFAR-10 and SVHN these are stand-ins of the same shape, for the plays of Shakespeare another
-text. `paper` is the full protocol.
+or its packages; for Fashion-MNIST, CIFAR-10, SVHN and Shakespeare's plays these are stand-ins of the same shape. The
+preset `paper` is the full protocol.
 """
 
 from __future__ import annotations
@@ -130,7 +130,10 @@ FAMILIES: dict[str, dict[str, Experiment]] = {
     "nanogpt-data-scaling": _family(
         protocol.NANOGPT,
         {
-            "title": "help pages of Python by character, transformer of 4 layers, 4 heads and width 128, context 64",
+            "title": (
+                "help pages of Python by character (stand-in for Shakespeare), transformer of 4 layers, 4 heads and "
+                "width 128, context 64"
+            ),
             "network": Transformer(context=64, layers=4, heads=4, width=128, outputs=96),
             "data": Data("python-help", num_test=200),
             "levels": (0, 70, 200),

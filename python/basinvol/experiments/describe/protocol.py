@@ -73,7 +73,7 @@ SVHN = replace(
 )
 NANOGPT = Experiment(
     name="nanogpt-data-scaling",
-    title="plays of Shakespeare by character, transformer of 6 layers, 6 heads and width 384, context 256",
+    title="Shakespeare's plays by character, transformer of 6 layers, 6 heads and width 384, context 256",
     network=Transformer(context=256, layers=6, heads=6, width=384, outputs=65),
     data=Data("shakespeare"),
     base=50,
