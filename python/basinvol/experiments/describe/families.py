@@ -136,7 +136,7 @@ FAMILIES: dict[str, dict[str, Experiment]] = {
             ),
             "network": Transformer(context=64, layers=4, heads=4, width=128, outputs=96),
             "data": Data("python-help", num_test=200),
-            "levels": (0, 70, 200),
+            "levels": (0, 50, 150),
             "num_directions": 30,
             "training": replace(protocol.NANOGPT.training, epochs=100, batch_size=16),
             "slice_points": 0,
