@@ -33,6 +33,7 @@ NUM_PARAMS = {
     "cifar10-data-scaling": 1_707_274,
     "cifar10-cnn-data-scaling": 1_276_234,
     "svhn-data-scaling": 1_707_274,
+    "nanogpt-data-scaling": 10_745_088,
     "modular-data-scaling": 73_097,
     "swiss-roll": 4_353,
     "mnist-poisoning": 235_146,

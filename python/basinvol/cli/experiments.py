@@ -32,7 +32,9 @@ def add_experiment_commands(commands: argparse._SubParsersAction[Any]) -> None:
     reproduce.add_argument("--cutoffs", type=_numbers(float), help="losses that bound the basins, for example 0.05,0.1")
     reproduce.add_argument("--directions", type=int, help="number of random directions")
     reproduce.add_argument("--method", help="star, or paper: the published grid, rounding and generators (star)")
-    reproduce.add_argument("--data-dir", type=Path, help="folder with the published data files; default: OpenML")
+    reproduce.add_argument(
+        "--data-dir", type=Path, help="folder with the published data files; default: OpenML, for images"
+    )
     reproduce.add_argument("--device", help="where to train and measure, for example cuda (cpu)")
     reproduce.add_argument("--jobs", type=int, help="number of processes; default: one per core; changes no result")
     add_execution(reproduce)

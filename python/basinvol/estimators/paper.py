@@ -14,9 +14,16 @@ __all__ = ["GENERATOR", "Options", "estimate", "published"]
 GENERATOR = "legacy"  # torch's, seeded 1..D, see `Directions`
 
 
-def published(options: SearchOptions) -> SearchOptions:
-    """The same options with the published search: the first point of linspace(0, 1, 100)^2 outside, rounded up."""
-    return dataclasses.replace(options, search="grid", grid=None)
+def published(options: SearchOptions, end: float = 1.0, points: int = 100) -> SearchOptions:
+    """The same options with the published search: the first point outside on end x linspace(0, 1, points)^2.
+
+    Args:
+        options: all others.
+        end: the last point of the grid.
+        points: number of points, the center included.
+    """
+    grid = tuple(end * (point / (points - 1)) ** 2 for point in range(1, points))
+    return dataclasses.replace(options, search="grid", grid=grid)
 
 
 def estimate(task: Task, options: Options) -> Outcome:

@@ -16,10 +16,12 @@ from torch.nn import functional as F
 
 from ..describe.description import Experiment
 from .sources import Source, read_source
+from .texts import TEXTS, read_text
 
 SWISS_ROLL = "swiss-roll"
 
 _TARGET_SHARE = 0.9  # of an imbalanced pool
+_TRAINING_SHARE = 0.9  # of a text
 _SPARE_POINTS, _SPIRAL_TEST_POINTS = 1000, 2000  # per class
 
 
@@ -60,6 +62,8 @@ def load(experiment: Experiment, data_seed: int, data_dir: Path | None = None) -
     """
     if experiment.data.source == SWISS_ROLL:
         train, test = _swiss_roll(experiment, data_seed)
+    elif experiment.data.source in TEXTS:
+        return _windows(experiment, read_text(experiment.data.source, data_dir), data_seed)
     else:
         train, test = _draw(experiment, read_source(experiment.data.source, data_dir), data_seed)
     train = _spoil(experiment, train, data_seed)
@@ -68,6 +72,29 @@ def load(experiment: Experiment, data_seed: int, data_dir: Path | None = None) -
         return examples.inputs.reshape(-1, *experiment.network.inputs), _targets(experiment, examples.labels)
 
     return Split(*shaped(train), *shaped(test))
+
+
+def _windows(experiment: Experiment, text: Tensor, data_seed: int) -> Split:
+    """Windows of a text that begin at random characters of its first nine tenths, each with the next characters.
+
+    The test windows lie evenly in the last tenth and are the same for every seed.
+    """
+    size, num_train = experiment.network.inputs[0] + 1, round(_TRAINING_SHARE * len(text))
+    windows, num_starts = text.unfold(0, size, 1), num_train - size + 1
+    if int(text.max()) >= experiment.network.outputs:
+        raise ValueError(
+            f"{experiment.name} has a network of {experiment.network.outputs} different characters, and the text of "
+            f"{experiment.data.source} has {int(text.max()) + 1}."
+        )
+    if experiment.num_examples > num_starts:
+        raise ValueError(
+            f"{experiment.name} needs {experiment.num_examples} training windows, the text of {experiment.data.source} "
+            f"has {max(num_starts, 0)}; give smaller `levels`."
+        )
+    starts = np.random.RandomState(data_seed).permutation(num_starts)[: experiment.num_examples]
+    test_starts = np.linspace(num_train, len(windows) - 1, experiment.data.num_test).astype(np.int64)
+    train, test = windows[torch.from_numpy(starts)], windows[torch.from_numpy(test_starts)]
+    return Split(*(part.contiguous() for part in (train[:, :-1], train[:, 1:], test[:, :-1], test[:, 1:])))
 
 
 def _draw(experiment: Experiment, source: Source, data_seed: int) -> tuple[_Examples, _Examples]:

@@ -43,6 +43,7 @@ CHECKSUMS: dict[str, dict[str, str]] = {
         "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
         "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
     },
+    "shakespeare": {"input.txt": "6fb458f1232090904fb40fe944165e91"},
 }
 
 _FOLDERS = ("", "MNIST/raw", "FashionMNIST/raw", "cifar-10-batches-py", "cifar-10-batches-bin")
@@ -104,8 +105,8 @@ def read_idx(path: Path) -> Bytes:
 
 def _idx_images(name: str, folder: Path) -> Iterator[tuple[Bytes, NDArray[np.int64]]]:
     for part in ("train", "t10k"):
-        images = read_idx(_find(name, folder, f"{part}-images-idx3-ubyte", f"{part}-images-idx3-ubyte.gz"))
-        labels = read_idx(_find(name, folder, f"{part}-labels-idx1-ubyte", f"{part}-labels-idx1-ubyte.gz"))
+        images = read_idx(find_file(name, folder, f"{part}-images-idx3-ubyte", f"{part}-images-idx3-ubyte.gz"))
+        labels = read_idx(find_file(name, folder, f"{part}-labels-idx1-ubyte", f"{part}-labels-idx1-ubyte.gz"))
         if images.ndim != 3 or images.shape[1:] != (28, 28) or labels.ndim != 1:
             raise ValueError(
                 f"`data_dir`: {name} has images of 28 x 28 and one label each, got shapes {list(images.shape)} and "
@@ -116,7 +117,7 @@ def _idx_images(name: str, folder: Path) -> Iterator[tuple[Bytes, NDArray[np.int
 
 def _cifar10(name: str, folder: Path) -> Iterator[tuple[Bytes, NDArray[np.int64]]]:
     for parts in (_CIFAR_PARTS, ("test_batch",)):
-        batches = [_cifar10_batch(_find(name, folder, part, f"{part}.bin")) for part in parts]
+        batches = [_cifar10_batch(find_file(name, folder, part, f"{part}.bin")) for part in parts]
         rows = np.concatenate([images for images, _ in batches])
         yield rows.reshape(-1, 3, 32, 32), np.concatenate([labels for _, labels in batches])
 
@@ -142,7 +143,7 @@ def _svhn(name: str, folder: Path) -> Iterator[tuple[Bytes, NDArray[np.int64]]]:
     from scipy.io import loadmat
 
     for part in ("train_32x32.mat", "test_32x32.mat"):
-        path = _find(name, folder, part)
+        path = find_file(name, folder, part)
         try:
             content = loadmat(path, variable_names=["X", "y"])
             images, labels = content["X"], content["y"]
@@ -196,8 +197,17 @@ def _latin1(text: str, encoding: Any) -> bytes:
     return text.encode("latin1")
 
 
-def _find(name: str, folder: Path, *candidates: str) -> Path:
-    """The first of these files that exists; it must be the published one where its checksum is known."""
+def find_file(name: str, folder: Path, *candidates: str) -> Path:
+    """The first of these files that exists; it must be the published one where its checksum is known.
+
+    Args:
+        name: of the data set.
+        folder: where the files are, or the subfolder that their archive unpacks to.
+        candidates: names that the file may have.
+
+    Raises:
+        ValueError: there is none of them, or it is another file than the published one.
+    """
     for subfolder in _FOLDERS:
         for candidate in candidates:
             path = folder / subfolder / candidate

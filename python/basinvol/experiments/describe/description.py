@@ -33,6 +33,34 @@ class Network:
 
 
 @dataclass(frozen=True)
+class Transformer:
+    """A network that predicts the next character, in the layout of nanoGPT.
+
+    Every block normalizes its input before causal attention, and again before a perceptron with one hidden layer of
+    four times the width and GELU; the result of each is added to its input. Positions are learned, the output layer
+    shares the weights of the embedding of characters, and there are no biases and no dropout.
+
+    Attributes:
+        context: characters in one example.
+        layers: number of blocks.
+        heads: attention heads in each block.
+        width: numbers with which a character is represented.
+        outputs: number of different characters.
+    """
+
+    context: int
+    layers: int
+    heads: int
+    width: int
+    outputs: int
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        """The shape of one example."""
+        return (self.context,)
+
+
+@dataclass(frozen=True)
 class Data:
     """Where examples come from and what the pool holds.
 
@@ -62,7 +90,7 @@ class Training:
         epochs: passes over the training examples.
         batch_size: examples in a step; None for all. Batches are shuffled every epoch by a generator seeded with the
             model seed; a full batch is in the order of the data.
-        learning_rate, weight_decay: of AdamW.
+        learning_rate, weight_decay, betas: of AdamW.
         sam_radius: rho of sharpness-aware minimization (Foret et al. 2021): gradients are taken after an ascent step
             of this length; 0 for none.
         is_adaptive: whether that step is scaled by the absolute weights (Kwon et al. 2021).
@@ -73,6 +101,7 @@ class Training:
     batch_size: int | None = None
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.999)
     sam_radius: float = 0.0
     is_adaptive: bool = False
     num_threads: int = 1
@@ -100,7 +129,7 @@ class Variant:
     """The network and training that one value of a `Variation` stands for."""
 
     label: str
-    network: Network
+    network: Network | Transformer
     training: Training
 
 
@@ -129,11 +158,12 @@ class Experiment:
         variation: what differs between models of one seed and level; None for nothing.
         claims: names of the claims that this family can speak to, see `claims.CLAIMS`.
         slice_points: points on each axis of the plane through three minima; 0 for no such figure.
+        grid: end and number of points of the grid of method "paper", end x linspace(0, 1, points)^2.
     """
 
     name: str
     title: str
-    network: Network
+    network: Network | Transformer
     data: Data
     base: int
     levels: tuple[int, ...]
@@ -149,6 +179,7 @@ class Experiment:
     method: str = "star"
     variation: Variation | None = None
     slice_points: int = 0
+    grid: tuple[float, int] = (1.0, 100)
 
     def __post_init__(self) -> None:
         one_of("method", self.method, RAY_METHODS)
@@ -183,7 +214,7 @@ class Experiment:
         found = []
         for value, label in zip(varies.values, varies.labels, strict=True):
             change = {varies.field: value}
-            if any(field.name == varies.field for field in dataclasses.fields(Network)):
+            if any(field.name == varies.field for field in dataclasses.fields(self.network)):
                 found.append(Variant(label, replace(self.network, **change), self.training))
             else:
                 found.append(Variant(label, self.network, replace(self.training, **change)))

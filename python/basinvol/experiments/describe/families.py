@@ -1,7 +1,8 @@
 """The paper's experiments in three sizes.
 
 The preset `smoke` takes seconds and is for the test suite. `small` is for two cores and for data that come with Python
-packages; for Fashion-MNIST, CIFAR-10 and SVHN these are stand-ins of the same shape. `paper` is the full protocol.
+or its packages; for Fashion-MNIST, CIFAR-10, SVHN and Shakespeare's plays these are stand-ins of the same shape. The
+preset `paper` is the full protocol.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 from ...inputs.arguments import one_of
 from . import protocol
-from .description import Data, Experiment, Network, Training
+from .description import Data, Experiment, Network, Training, Transformer
 
 _DIGITS = Data("packaged-digits")
 _SMALL_MLP = Network((784,), (32,), 10)
@@ -125,6 +126,29 @@ FAMILIES: dict[str, dict[str, Experiment]] = {
             "training": Training(epochs=400),
         },
         {"levels": (0, 60), **_QUICK_COLOR},
+    ),
+    "nanogpt-data-scaling": _family(
+        protocol.NANOGPT,
+        {
+            "title": (
+                "help pages of Python by character (stand-in for Shakespeare), transformer of 4 layers, 4 heads and "
+                "width 128, context 64"
+            ),
+            "network": Transformer(context=64, layers=4, heads=4, width=128, outputs=96),
+            "data": Data("python-help", num_test=200),
+            "levels": (0, 50, 150),
+            "num_directions": 30,
+            "training": replace(protocol.NANOGPT.training, epochs=100, batch_size=16),
+            "slice_points": 0,
+        },
+        {
+            "network": Transformer(context=16, layers=1, heads=2, width=16, outputs=96),
+            "levels": (0, 20),
+            "cutoffs": (2.0,),
+            "num_directions": 4,
+            "training": Training(epochs=100, learning_rate=1e-2),
+            "slice_points": 0,
+        },
     ),
     "modular-data-scaling": _family(
         protocol.MODULAR,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .description import Data, Experiment, Network, Training, Variation
+from .description import Data, Experiment, Network, Training, Transformer, Variation
 
 _MLP = Network((784,), (256, 128), 10)
 _COLOR_MLP = Network((3072,), (512, 256), 10)
@@ -70,6 +70,20 @@ SVHN = replace(
     data=Data("svhn"),
     training=Training(epochs=2000),
     seeds=tuple(range(5)),
+)
+NANOGPT = Experiment(
+    name="nanogpt-data-scaling",
+    title="Shakespeare's plays by character, transformer of 6 layers, 6 heads and width 384, context 256",
+    network=Transformer(context=256, layers=6, heads=6, width=384, outputs=65),
+    data=Data("shakespeare"),
+    base=50,
+    levels=(0, 200, 950, 4950, 19950),
+    cutoffs=(0.5,),
+    num_directions=50,
+    claims=_SCALING_CLAIMS,
+    seeds=tuple(range(5)),
+    training=Training(epochs=800, batch_size=64, weight_decay=0.1, betas=(0.9, 0.95)),
+    grid=(0.05, 25),
 )
 MODULAR = Experiment(
     name="modular-data-scaling",

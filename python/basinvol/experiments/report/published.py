@@ -38,6 +38,7 @@ _SIZES = (60, 600, 2000, 6000, 20000, 60000)
 KNOWN_EXCEPTIONS = {
     "swiss-roll": "In the published results, too, the minimum trained on a landscape is often the smallest there.",
     "modular-data-scaling": "In the published results, too, the order breaks at middle sizes.",
+    "nanogpt-data-scaling": "In the published results, too, the order breaks at 50 windows.",
     "mnist-imbalance": "In the published results, too, the order breaks from balanced to imbalanced data.",
     "cifar10-poisoning": "In the published results, too, low doses of poison tie with clean data.",
 }

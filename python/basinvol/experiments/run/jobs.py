@@ -47,7 +47,11 @@ def work_in_processes(worker: Worker, runs: Sequence[TrainingRun], jobs: int) ->
         tqdm(total=len(runs), desc="models", unit="training", leave=False, disable=disabled) as bar,
     ):
         with _interrupts_held_back():
-            futures = [pool.submit(_work, worker.experiment, worker.directory.path, quiet, run) for run in runs]
+            # The most data first: begun last, the longest training would be waited for alone.
+            longest_first = sorted(runs, key=lambda run: -run.level)
+            futures = [
+                pool.submit(_work, worker.experiment, worker.directory.path, quiet, run) for run in longest_first
+            ]
         for future in futures:
             future.add_done_callback(lambda _: bar.update())
         done, _ = wait(futures, return_when=FIRST_EXCEPTION)

@@ -69,7 +69,8 @@ class Measurement:
         options = SearchOptions(resolve=execution.resolve, backend=execution.backend, num_threads=execution.num_threads)
         directions = Directions(self.space, experiment.num_directions, seed=0)
         if experiment.method == "paper":
-            options, directions = published(options), replace(directions, generator=GENERATOR)
+            options = published(options, *experiment.grid)
+            directions = replace(directions, generator=GENERATOR)
         landscape = Landscape(self._network, loss_function(experiment.loss), examples, sizes, device=execution.device)
         return RaySolver(landscape, directions, cutoffs, scaling=experiment.scaling, options=options)
 

@@ -12,20 +12,27 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...model.landscape import LossFunction
-from ..describe.description import Network, Training
+from ..describe.description import Network, Training, Transformer
+from .transformer import CharacterTransformer
 
 _LOSSES: dict[str, Any] = {
     "cross_entropy": F.cross_entropy,
     "bce_with_logits": F.binary_cross_entropy_with_logits,
     "mse": F.mse_loss,
 }
-_CHUNK = 4096  # examples evaluated at a time: convolutions of 60,000 would take gigabytes
+# Examples evaluated at a time: convolutions of 60,000, or attention in 4,096 windows of text, would take gigabytes.
+_CHUNK, _CHUNK_OF_TEXT = 4096, 64
 
 
-def build_network(network: Network, model_seed: int) -> nn.Sequential:
-    """The network in torch's default initialization after manual_seed(model_seed), layer by layer."""
+def build_network(network: Network | Transformer, model_seed: int) -> nn.Module:
+    """The network as it is initialized after manual_seed(model_seed), layer by layer.
+
+    The initialization is torch's default, for transformers that of GPT-2.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(model_seed)
+        if isinstance(network, Transformer):
+            return CharacterTransformer(network)
         layers: list[nn.Module] = []
         channels, *image = network.inputs
         for wanted in network.channels:
@@ -65,7 +72,9 @@ def train(
         seed: of the order of batches; a full batch is taken in the order of the data.
         on_epoch: called after every epoch with its number, from 1 on.
     """
-    optimizer = torch.optim.AdamW(model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=training.learning_rate, betas=training.betas, weight_decay=training.weight_decay
+    )
     shuffle = torch.Generator().manual_seed(seed)
     count = len(inputs)
     batch_size = min(training.batch_size or count, count)
@@ -135,24 +144,28 @@ def per_example_losses(model: nn.Module, loss: str, inputs: Tensor, targets: Ten
         targets: what the loss compares their outputs with. [N, ...]
     """
     with torch.no_grad():
-        chunks = zip(inputs.split(_CHUNK), targets.split(_CHUNK), strict=True)
+        chunks = zip(inputs.split(_chunk(inputs)), targets.split(_chunk(inputs)), strict=True)
         losses = [_LOSSES[loss](model(x), y, reduction="none").double() for x, y in chunks]
     return torch.cat([chunk.flatten(1).mean(dim=1) if chunk.ndim > 1 else chunk for chunk in losses])
 
 
 def accuracy(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
-    """The share of examples whose largest output is at their label, or whose single logit has the right sign.
+    """The share of labels at which the largest output is, or whose single logit has the right sign.
 
     Args:
         model: the network.
         inputs: examples. [N, ...]
-        targets: classes [N], one-hot rows [N, C], or one column of 0 and 1 [N, 1].
+        targets: classes [N], or of every position [N, T]; one-hot rows [N, C], or one column of 0 and 1 [N, 1].
     """
     with torch.no_grad():
-        outputs = torch.cat([model(chunk) for chunk in inputs.split(_CHUNK)])
+        outputs = torch.cat([model(chunk) for chunk in inputs.split(_chunk(inputs))])
     if outputs.shape[1] == 1:
         is_right = (outputs > 0) == (targets > 0.5)
     else:
-        labels = targets if targets.ndim == 1 else targets.argmax(dim=1)
+        labels = targets.argmax(dim=1) if targets.is_floating_point() else targets
         is_right = outputs.argmax(dim=1) == labels
     return float(is_right.double().mean())
+
+
+def _chunk(inputs: Tensor) -> int:
+    return _CHUNK if inputs.is_floating_point() else _CHUNK_OF_TEXT

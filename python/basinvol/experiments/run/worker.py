@@ -12,7 +12,7 @@ from torch import nn
 
 from ...search.radii import Radii
 from ..data.examples import Split, load
-from ..describe.description import Experiment, Network, Training, Variant
+from ..describe.description import Experiment, Network, Training, Transformer, Variant
 from ..records.run_directory import RunDirectory, model_name, pass_name, write_atomically
 from .execution import Execution
 from .measuring import Measurement, block_starts
@@ -40,7 +40,7 @@ class TrainingRun:
 
 def training_runs(experiment: Experiment) -> list[TrainingRun]:
     """All trainings of an experiment; variants that differ only in the number of epochs share one."""
-    groups: dict[tuple[Network, Training], list[Variant]] = {}
+    groups: dict[tuple[Network | Transformer, Training], list[Variant]] = {}
     for variant in experiment.variants():
         groups.setdefault((variant.network, replace(variant.training, epochs=0)), []).append(variant)
     variants = [tuple(sorted(group, key=lambda v: v.training.epochs)) for group in groups.values()]
