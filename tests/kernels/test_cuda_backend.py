@@ -168,9 +168,7 @@ def test_split_tensor_core_products_find_the_same_crossings(
     cutoff = float(landscape.losses()[0]) + 0.2
     exact = bv.RaySolver(landscape, directions, [cutoff], backend="cuda")
     split = bv.RaySolver(landscape, directions, [cutoff], backend="cuda", precision="tf32x3")
-    found, expected = (
-        solver.engine.solve(range(40), exact.generic_guess).only((count,)) for solver in (split, exact)
-    )
+    found, expected = (solver.engine.solve(range(40), exact.generic_guess).only((count,)) for solver in (split, exact))
     assert_same_crossings(found, expected, model, LOSSES[loss], data, losses_along)
 
 

@@ -48,6 +48,10 @@ class ModelCaller:
         """Whether a call so far has changed a tensor in place that is an attribute, neither parameter nor buffer."""
         return self._changes_tensors
 
+    def attribute_tensors(self) -> list[Tensor]:
+        """The tensors that are attributes of the model's modules, neither parameters nor buffers."""
+        return [value for part in self._model.modules() for value in vars(part).values() if isinstance(value, Tensor)]
+
     @property
     def parameters(self) -> Mapping[str, Tensor]:
         """The model's own parameters by name, on the device."""
