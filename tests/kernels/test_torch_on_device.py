@@ -66,7 +66,15 @@ class Branching(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.first(x)
-        return self.second(F.relu(y) if float(y.mean()) < 1e9 else y)
+        return self.second(F.relu(y) if float(y.detach().mean()) < 1e9 else y)
+
+
+class Waiting(Branching):
+    """Waits in a way that only a capture refuses."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        torch.cuda.synchronize()
+        return self.second(F.relu(self.first(x)))
 
 
 def next_token(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -178,8 +186,16 @@ def test_graphs_change_no_result(name: str, monkeypatch: pytest.MonkeyPatch) -> 
     assert torch.equal(found[0].status_code, found[1].status_code)
 
 
-def test_the_engine_is_well_after_a_model_that_could_not_be_captured() -> None:
-    solver("branching", "cuda").solve_all()
+@pytest.mark.parametrize("make", [Branching, Waiting])
+def test_the_device_is_well_after_a_model_that_could_not_be_captured(
+    make: Callable[[], nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CASES, "waiting", (make, *CASES["branching"][1:]))
+    used = solver("waiting", "cuda")
+    used.solve_all()
+    assert not used.description.endswith("CUDA graphs")
+    torch.rand(3, device="cuda")
+    F.dropout(torch.ones(3, device="cuda"))
     torch.cuda.empty_cache()
     assert torch.cuda.current_stream() == torch.cuda.default_stream()
     assert torch.cuda.get_sync_debug_mode() == 0

@@ -36,46 +36,54 @@ class CudaCapture:
         Raises:
             Exception: it waits for the device, or does something else that cannot be captured.
         """
-        with torch.cuda.device(self._device), _current_stream():
+        with torch.cuda.device(self._device):
             self._rehearse(work)
-            graph = torch.cuda.CUDAGraph()
+            current = torch.cuda.current_stream()
             try:
-                with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-                    work()
+                graph = self._captured(work)
             except BaseException:
-                self._end_allocation()
+                self._recover(current)
                 raise
         return graph.replay
+
+    def _captured(self, work: Callable[[], object]) -> torch.cuda.CUDAGraph:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            work()
+        return graph
 
     def _rehearse(self, work: Callable[[], None]) -> None:
         """Does the work on a stream of its own, so that what is made once exists, and nothing waits for the device."""
         stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
         stream.wait_stream(current)
-        with torch.cuda.stream(stream):
-            work()
-            # A capture that fails leaves more behind than a refusal here.
-            with _refusing_to_wait():
+        try:
+            with torch.cuda.stream(stream):
                 work()
-        current.wait_stream(stream)
+                # A capture that fails leaves more behind than a refusal here.
+                with _refusing_to_wait():
+                    work()
+        finally:
+            current.wait_stream(stream)
 
-    def _end_allocation(self) -> None:
-        """Tells the allocator that a capture is over: torch does not, where the capture ended in an error."""
+    def _recover(self, current: torch.cuda.Stream) -> None:
+        """Puts back what torch leaves behind after a capture that failed.
+
+        The stream of the capture is still the current one, the allocator takes memory as if it went on, and the random
+        generator refuses to draw numbers until another capture has ended well.
+        """
+        torch.cuda.set_stream(current)
         for name in ("_cuda_endAllocateToPool", "_cuda_endAllocateCurrentStreamToPool"):  # by versions of torch
             end = getattr(torch._C, name, None)
             if end is not None:
-                with contextlib.suppress(RuntimeError):  # it has been told
+                with contextlib.suppress(RuntimeError):  # it was told
                     end(torch.cuda.current_device(), self._pool)
-                return
-
-
-@contextlib.contextmanager
-def _current_stream() -> Iterator[None]:
-    """Makes the current stream current again on the way out, which torch leaves to others after a failed capture."""
-    current = torch.cuda.current_stream()
-    try:
-        yield
-    finally:
-        torch.cuda.set_stream(current)
+                break
+        number = torch.zeros(1, device=self._device)
+        self._pool = torch.cuda.graph_pool_handle()
+        try:
+            self._captured(number.zero_)
+        except RuntimeError:  # what the first capture raised is what counts
+            torch.cuda.set_stream(current)
 
 
 @contextlib.contextmanager
