@@ -61,6 +61,15 @@ class Pieces:
         return len(self.table)
 
 
+@triton.jit
+def _lanes(part, size, BLOCK: tl.constexpr):
+    # Only what is the same for all lanes has 64 bits, for tensors of more than 2^31 elements: lanes of 64 bits would
+    # cost registers.
+    begin = part.to(tl.int64) * 4 * BLOCK
+    lane = tl.arange(0, 4 * BLOCK)
+    return lane, lane < tl.minimum(size - begin, 4 * BLOCK).to(tl.int32), begin
+
+
 @triton.jit(do_not_specialize=["seed"])
 def _materialize_kernel(
     out,
@@ -75,6 +84,7 @@ def _materialize_kernel(
     seed,
     normals,
     normals_stride,
+    HAS_SCALE: tl.constexpr,
     HAS_CENTER: tl.constexpr,
     FROM_MEMORY: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -96,6 +106,7 @@ def _materialize_kernel(
         normals,
         normals_stride,
         HAS_CENTER,
+        HAS_SCALE,
         FROM_MEMORY,
         BLOCK,
     )
@@ -115,24 +126,28 @@ def _moved(
     normals,
     normals_stride,
     HAS_CENTER: tl.constexpr,
+    HAS_SCALE: tl.constexpr,
     FROM_MEMORY: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Return the parameters of a piece, their places in a row, and which of them there are. [4 BLOCK] each"""
     tensor, first, size = tl.load(table).to(tl.int32), tl.load(table + 1), tl.load(table + 2)
     at, part = tl.load(table + 3), tl.load(table + 4).to(tl.int32)
-    element = part * 4 * BLOCK + tl.arange(0, 4 * BLOCK)
-    inside = element < size
+    lane, inside, begin = _lanes(part, size, BLOCK)
+    first += begin
     if FROM_MEMORY:
-        normal = tl.load(normals + slot.to(tl.int64) * normals_stride + first + element, mask=inside, other=0.0)
+        normal = tl.load(normals + slot.to(tl.int64) * normals_stride + first + lane, mask=inside, other=0.0)
     else:
         normal = gaussians(seed, tl.load(directions + slot), tensor, part, BLOCK)
-    factor = tl.load(scale + first + element, mask=inside, other=0.0)
-    move = normal * tl.load(inverse_norm + slot).to(tl.float32) * factor
+    inverse = tl.load(inverse_norm + slot)
+    if HAS_SCALE:
+        move = normal * inverse.to(tl.float32) * tl.load(scale + first + lane, mask=inside, other=0.0)
+    else:  # rounded once, as the generator of the CPU does
+        move = (normal.to(tl.float64) * inverse).to(tl.float32)
     if HAS_CENTER:
         reach = tl.load(radius + slot).to(tl.float32)
-        move = tl.load(center + first + element, mask=inside, other=0.0) + reach * move
-    return move, at + element, inside
+        move = tl.load(center + first + lane, mask=inside, other=0.0) + reach * move
+    return move, at + begin + lane, inside
 
 
 @triton.jit(do_not_specialize=["seed", "count"])
@@ -174,6 +189,7 @@ def _materialize_halves_kernel(
         normals,
         normals_stride,
         HAS_CENTER,
+        True,
         FROM_MEMORY,
         BLOCK,
     )
@@ -193,7 +209,7 @@ def _materialize_halves_kernel(
 def materialize(
     out: Tensor,
     pieces: Pieces,
-    scale: Tensor,
+    scale: Tensor | None,
     active: Tensor,
     directions: Tensor,
     inverse_norm: Tensor,
@@ -205,13 +221,14 @@ def materialize(
 ) -> None:
     """Fill row i of `out` with center + radius[s] x move of the direction in slot s = active[i], for some tensors.
 
-    The move is normal x inverse_norm[s] x scale. Without a center, the move alone is written. Rows with slot -1 are
-    left alone, as is what lies between the tensors.
+    The move is normal x inverse_norm[s] x scale. Without a scale it is the unit vector itself, rounded once from
+    float64, with the bits of the CPU engine's. Without a center, the move alone is written. Rows with slot -1 are left
+    alone, as is what lies between the tensors.
 
     Args:
         out: The rows to fill. [A, row_size or more] float32, rows contiguous, any row stride
         pieces: The tensors, and where they lie in a row.
-        scale: The positive factor of each parameter. [P] float32
+        scale: The positive factor of each parameter, or None where all are one. [P] float32
         active: A slot, or -1, for every row of `out`. [A] int32
         directions: The index of the direction in each slot. [S] int64
         inverse_norm: 1 / norm of the Gaussian vector of each slot, over all tensors. [S] float64
@@ -230,19 +247,21 @@ def materialize(
     _check(scale, directions, center, radius, normals)
     if len(active) == 0 or len(pieces) == 0:
         return
+    unused = out  # a pointer that the kernel does not read
     _materialize_kernel[(len(pieces), len(active))](
         out,
         out.stride(0),
         pieces.table,
-        scale if center is None else center,
-        scale,
+        unused if center is None else center,
+        unused if scale is None else scale,
         active,
         directions,
         inverse_norm,
         inverse_norm if radius is None else radius,
         as_signed(seed),
-        scale if normals is None else normals,
+        unused if normals is None else normals,
         0 if normals is None else normals.stride(0),
+        HAS_SCALE=scale is not None,
         HAS_CENTER=center is not None,
         FROM_MEMORY=normals is not None,
         BLOCK=_BLOCK,
@@ -332,12 +351,14 @@ def materialize_halves(
 
 
 def _check(
-    scale: Tensor, directions: Tensor, center: Tensor | None, radius: Tensor | None, normals: Tensor | None
+    scale: Tensor | None, directions: Tensor, center: Tensor | None, radius: Tensor | None, normals: Tensor | None
 ) -> None:
     if (center is None) != (radius is None):
         raise ValueError("`center` and `radius` must be given together.")
-    if normals is not None and (normals.shape != (len(directions), len(scale)) or normals.stride(1) != 1):
-        raise ValueError(f"`normals` must be [{len(directions)}, {len(scale)}] with contiguous rows.")
+    if normals is not None:
+        size = normals.shape[-1] if scale is None else len(scale)
+        if normals.shape != (len(directions), size) or normals.stride(1) != 1:
+            raise ValueError(f"`normals` must be [{len(directions)}, {size}] with contiguous rows.")
 
 
 @triton.jit(do_not_specialize=["seed", "num_pieces"])
@@ -346,9 +367,9 @@ def _square_norms_kernel(out, num_pieces, table, directions, seed, BLOCK: tl.con
     piece = tl.program_id(0)
     table += piece * _COLUMNS
     part = tl.load(table + 4).to(tl.int32)
-    element = part * 4 * BLOCK + tl.arange(0, 4 * BLOCK)
+    _, inside, _ = _lanes(part, tl.load(table + 2), BLOCK)
     normal = gaussians(seed, tl.load(directions + row), tl.load(table).to(tl.int32), part, BLOCK).to(tl.float64)
-    square = tl.where(element < tl.load(table + 2), normal * normal, 0.0)
+    square = tl.where(inside, normal * normal, 0.0)
     tl.store(out + row.to(tl.int64) * num_pieces + piece, tl.sum(square, axis=0))
 
 

@@ -28,6 +28,7 @@ EXPERIMENT_FLOORS = (("describe",), ("data", "records"), ("run", "report"))
 OPTIONAL_OR_LAZY = {
     "backends/__init__.py",  # a backend that is not used is not loaded
     "backends/triton/backend.py",  # basin_triton needs triton
+    "backends/unit_vector.py",  # the same
     "cli",  # the help of a command needs no torch
     "trust/volume_estimate.py",  # matplotlib
     "profile.py",

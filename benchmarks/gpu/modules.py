@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import basinvol as bv
+from basinvol.model.full_precision import full_precision
 
 from ..modules import CUTOFF_ABOVE_CENTER, GRID_POINTS, BatchedPerturbed
 from ..networks import Gpt, Network, Recurrent, mnist_cnn_layers, next_character, resnet18, trained
@@ -42,7 +43,8 @@ def _measure(network: Network) -> dict[str, Any]:
     radii = used.solve_all().at()
     moves = [space.unflatten(directions.materialize([ray])[0].to(DEVICE) * space.scale(network.model)) for ray in (0,)]
     plain = BatchedPerturbed(network, landscape.batch_size)
-    passes = seconds_of(lambda: plain.loss(list(moves[0].values()), float(radii.lower[0])), 3)["median"]
+    with full_precision():  # as the engine computes
+        passes = seconds_of(lambda: plain.loss(list(moves[0].values()), float(radii.lower[0])), 3)["median"]
     plain.restore()
     seconds = seconds_of(lambda: solver().solve_all(), 1 if IS_REHEARSAL else 3)["median"] / network.num_directions
     evaluations = float(radii.num_evaluations.double().mean())
@@ -66,10 +68,11 @@ def _holds(network: Network, directions: bv.Directions, radii: bv.Radii, cutoff:
     errors, outside_by = [], []
     for ray in range(_CHECKED):
         for radius, sign in ((float(radii.lower[ray]), 1.0), (float(radii.upper[ray]), -1.0)):
-            exact, rough = (
-                _loss(network, directions.space.unflatten(moves[ray]), radius, kind)
-                for kind in (torch.float64, torch.float32)
-            )
+            with full_precision():
+                exact, rough = (
+                    _loss(network, directions.space.unflatten(moves[ray]), radius, kind)
+                    for kind in (torch.float64, torch.float32)
+                )
             errors.append(abs(rough - exact))
             outside_by.append(sign * (exact - cutoff))
     return max(outside_by) <= 2.0 * max(errors)

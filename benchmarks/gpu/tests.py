@@ -29,6 +29,8 @@ FILES = {
     "test_triton_engine.py": [],
     "test_triton_fused.py": [],
     "test_cuda_backend.py": ["-m", "gpu"],
+    "test_torch_on_device.py": [],
+    "test_unit_vector.py": [],
 }
 _GRACE_S = 15.0  # after an interrupt, to print the summary
 

@@ -144,12 +144,15 @@ def pairs() -> list[tuple[int, Variant]]:
 def _variants() -> Iterator[Variant]:
     exact = {"enable_fp_fusion": False}
     yield Variant("normals", normals._normals_kernel, {"BLOCK": normals._BLOCK}, {"out": "*fp32"}, exact)
+    for scale, center, memory in itertools.product((False, True), repeat=3):
+        constants = {"HAS_SCALE": scale, "HAS_CENTER": center, "FROM_MEMORY": memory, "BLOCK": materialize._BLOCK}
+        name = f"materialize scale={scale} center={center} memory={memory}"
+        yield Variant(name, materialize._materialize_kernel, constants, {"out": "*fp32"}, exact)
     for center, memory in itertools.product((False, True), repeat=2):
         constants = {"HAS_CENTER": center, "FROM_MEMORY": memory, "BLOCK": materialize._BLOCK}
-        name = f"materialize center={center} memory={memory}"
-        yield Variant(name, materialize._materialize_kernel, constants, {"out": "*fp32"}, exact)
-        halves = materialize._materialize_halves_kernel
-        yield Variant(name.replace(" ", "_halves ", 1), halves, constants, {"out": "*fp16"}, exact, _STRIDES)
+        name = f"materialize_halves center={center} memory={memory}"
+        kernel = materialize._materialize_halves_kernel
+        yield Variant(name, kernel, constants, {"out": "*fp16"}, exact, _STRIDES, least=90)
     constants = {"BLOCK": materialize._BLOCK}
     yield Variant("square_norms", materialize._square_norms_kernel, constants, {"out": "*fp64"}, exact)
     yield Variant(

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 import basinvol as bv
 from basinvol.backends.pytorch import replicas
-from basinvol.backends.pytorch.units import units_of
+from basinvol.backends.pytorch.units import units_of, weighted_losses
 
 NUM = 40
 
@@ -240,7 +240,8 @@ def test_losses_by_example_add_up_to_the_loss(loss_fn: Any, is_nonnegative: bool
     units, found = units_of(landscape)
     assert units.kind == "example"
     assert found == is_nonnegative
-    sums = units.sums(landscape.caller, {}, torch.arange(NUM))
+    every, out = torch.arange(NUM), torch.empty(NUM, dtype=torch.float64)
+    sums = weighted_losses(units, landscape.caller, {}, every, out)
     for stop, expected in zip(units.stops, landscape.losses().tolist(), strict=True):
         assert float(sums[:stop].sum() / units.weights[:stop].sum()) == pytest.approx(expected, rel=1e-6)
 

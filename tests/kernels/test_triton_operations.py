@@ -67,9 +67,10 @@ _TENSORS = [(3, 7, 1027, 48), (5, 1050, 6, 16)]
 _ROW, _FLAT = 48 + 1027 + 20, 1060
 
 
+@pytest.mark.parametrize("with_scale", [True, False])
 @pytest.mark.parametrize("with_center", [True, False])
 @pytest.mark.parametrize("source", ["memory", "generator"])
-def test_parameters_are_center_plus_radius_times_move(source: str, with_center: bool) -> None:
+def test_parameters_are_center_plus_radius_times_move(source: str, with_center: bool, with_scale: bool) -> None:
     seed = 2**63 + 5
     directions = torch.tensor([4, 2**32 - 1], device=_DEVICE)
     held = torch.randn(2, _FLAT)
@@ -84,7 +85,7 @@ def test_parameters_are_center_plus_radius_times_move(source: str, with_center: 
     materialize(
         out,
         Pieces.of(_TENSORS, _DEVICE),
-        scale.to(_DEVICE),
+        scale.to(_DEVICE) if with_scale else None,
         slots(1, -1, 0),
         directions,
         inverse_norm.to(_DEVICE),
@@ -93,7 +94,8 @@ def test_parameters_are_center_plus_radius_times_move(source: str, with_center: 
         radius=radius.to(_DEVICE) if with_center else None,
         normals=held.to(_DEVICE) if source == "memory" else None,
     )
-    moves = held * inverse_norm.float()[:, None] * scale
+    units = (held.double() * inverse_norm[:, None]).float()
+    moves = held * inverse_norm.float()[:, None] * scale if with_scale else units
     expected = center + radius.float()[:, None] * moves if with_center else moves
     is_free = torch.ones(3, _ROW, dtype=torch.bool)
     for _, first, size, at in _TENSORS:
@@ -126,6 +128,23 @@ def test_parameters_refuse_what_they_can_not_read() -> None:
         materialize(torch.empty(1, 4), *arguments, seed=0, center=torch.ones(4))
     with pytest.raises(ValueError, match=r"`normals` must be \[1, 4\]"):
         materialize(torch.empty(1, 4), *arguments, seed=0, normals=torch.ones(2, 4))
+    unscaled = (pieces, None, *arguments[2:])
+    with pytest.raises(ValueError, match=r"`normals` must be \[1, 3\]"):
+        materialize(torch.empty(1, 4), *unscaled, seed=0, normals=torch.ones(2, 3))
+
+
+def test_a_direction_without_a_scale_is_that_of_the_extension() -> None:
+    seed, index, sizes = 11, 2**32 - 1, (3, 1027, 2050)
+    expected = torch.empty(sum(sizes))
+    norm = _native.fill_direction(seed, index, sizes, expected.numpy())
+    firsts = [sum(sizes[:tensor]) for tensor in range(len(sizes))]
+    tensors = [(tensor, first, size, first) for tensor, (first, size) in enumerate(zip(firsts, sizes, strict=True))]
+    pieces, number = Pieces.of(tensors, _DEVICE), torch.tensor([index], device=_DEVICE)
+    norms = square_norms(seed, number, pieces).sqrt()
+    found = unset(1, sum(sizes))
+    materialize(found, pieces, None, slots(0), number, 1.0 / norms, seed=seed)
+    assert torch.equal(found[0].cpu(), expected)
+    assert float(norms) == pytest.approx(norm, rel=1e-15)
 
 
 # --- one layer

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..inputs.fields import Fields, Inputs, call_model
 from ..inputs.loss import LossFunction
+from .full_precision import full_precision, multiplies_in_tf32
 from .guard import ModuleGuard
 
 Result = TypeVar("Result")
@@ -40,6 +41,16 @@ class ModelCaller:
         # What the first call changes is put back after every call; where that is nothing, no other call is watched.
         self._changes: _Changes | None = None
         self._guard: ModuleGuard | None = None
+        self._changes_tensors = False
+
+    @property
+    def changes_tensors(self) -> bool:
+        """Whether a call so far has changed a tensor in place that is an attribute, neither parameter nor buffer."""
+        return self._changes_tensors
+
+    def attribute_tensors(self) -> list[Tensor]:
+        """The tensors that are attributes of the model's modules, neither parameters nor buffers."""
+        return [value for part in self._model.modules() for value in vars(part).values() if isinstance(value, Tensor)]
 
     @property
     def parameters(self) -> Mapping[str, Tensor]:
@@ -92,7 +103,8 @@ class ModelCaller:
     def evaluating(self) -> Iterator[None]:
         """Does as `measuring`, but lets torch's random state alone, which belongs to all threads."""
         guard = ModuleGuard(self._model)
-        with torch.no_grad():
+        exact = full_precision() if multiplies_in_tf32(self._device) else contextlib.nullcontext()
+        with torch.no_grad(), exact:
             self._model.eval()
             if self._changes is None or self._changes.attributes:
                 self._guard = ModuleGuard(self._model)
@@ -109,15 +121,22 @@ class ModelCaller:
             name: buffer.clone() if known is None or name in known.buffers else buffer
             for name, buffer in self._buffers.items()
         }
+        # Recurrent layers on a CUDA device move their parameters into one block of memory. What they move is an alias.
+        kept = {
+            name: p if self._device.type == "cpu" else p.detach()
+            for name, p in self._parameters.items()
+            if name not in named
+        }
         # A change in place raises torch's version counter: the first call shows which buffers are cloned from then on.
         versions = {name: buffer._version for name, buffer in buffers.items()} if known is None else {}
         has_changed = False
         try:
-            with _replaced(self._places, {**buffers, **self._parameters, **named}):
+            with _replaced(self._places, {**buffers, **kept, **named}):
                 result = work()
         finally:  # also after an error: the user may catch it and go on with the model
             if self._guard is not None:
                 has_changed = self._guard.restore()
+                self._changes_tensors |= self._guard.has_restored_tensors
         if known is None:
             moved = frozenset(name for name, version in versions.items() if buffers[name]._version > version)
             self._changes = _Changes(moved, has_changed)

@@ -17,6 +17,9 @@ class ModuleGuard:
     attributes, and tensors that are attributes but neither parameters nor buffers and are changed in place. (Parameters
     and buffers are never changed, because every call gets its own.) The guard does not see what lies deeper, such as a
     field of an object that is an attribute.
+
+    Attributes:
+        has_restored_tensors: whether a tensor that is an attribute had been changed in place, and was put back.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -24,6 +27,7 @@ class ModuleGuard:
         self._empty: list[Any] = []  # most containers of a module are: its hooks
         self._filled: list[tuple[Any, Any]] = []
         self._tensors: list[tuple[Tensor, int, Tensor]] = []
+        self.has_restored_tensors = False
         for module in model.modules():
             attributes = module.__dict__
             self._attributes.append((attributes, attributes.copy()))
@@ -55,7 +59,7 @@ class ModuleGuard:
                 container.extend(content) if isinstance(container, list) else container.update(content)
         for position, (tensor, version, values) in enumerate(self._tensors):
             if tensor._version != version:
-                changed = True
+                changed = self.has_restored_tensors = True
                 # Copying back raises the version too: the new one is what the next call is compared with.
                 tensor.detach().copy_(values)
                 self._tensors[position] = tensor, tensor._version, values

@@ -178,7 +178,7 @@ class Landscape:
             caller: what calls a copy of the model, in a thread of its own; default the model itself.
         """
         loss = (caller or self._caller).loss(named, self.inputs[first:last], self.targets[first:last])
-        return _as_scalar(loss)
+        return as_scalar(loss)
 
     def outputs_at(self, named: Mapping[str, Tensor], first: int, last: int) -> Any:
         """Outputs of the model on examples `first` to `last` - 1. [last - first, ...]
@@ -197,7 +197,7 @@ class Landscape:
             outputs: the model's outputs on these examples. [last - first, ...]
             first, last: the rows of the data, without `last`.
         """
-        return _as_scalar(self._caller.loss_of_outputs(named, outputs, self.targets[first:last]))
+        return as_scalar(self._caller.loss_of_outputs(named, outputs, self.targets[first:last]))
 
     def measuring(self) -> contextlib.AbstractContextManager[None]:
         """Sets eval mode without gradients for many calls; restores the model and torch's random state at the end."""
@@ -216,7 +216,12 @@ class Landscape:
         return self.weight(first, last) / self.weight(0, self.num_examples)
 
 
-def _as_scalar(loss: Any) -> Tensor:
+def as_scalar(loss: Any) -> Tensor:
+    """The loss of a batch as a scalar tensor. []
+
+    Raises:
+        ValueError: it has several elements, or is no tensor.
+    """
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         got = f"shape {list(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
         raise ValueError(

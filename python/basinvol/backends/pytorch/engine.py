@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ...model.caller import ModelCaller
 from ...search import SearchSettings
 from ...search.radii import Guess, Radii
 from ...search.targets import Targets
@@ -21,6 +22,10 @@ from ...search.trace import Trace
 from ..compiled import BRACKET_FIELDS, native_settings, native_targets
 from ..extension import compiled_extension
 from ..problem import RayProblem, Resources
+from ..working_copy import WorkingCopy
+from .cuda_capture import CudaCapture, may_capture
+from .evaluators import Evaluator, OnDevice, OnThreads
+from .graphs import replaying
 from .replicas import replicas
 from .team import Team, run_teams
 from .units import units_of
@@ -47,7 +52,8 @@ class TorchEngine:
 
         first = problem.working_copy
         first.aim(0)
-        first.place(_TRIED_RADIUS_PER_ROOT_DIM * math.sqrt(space.dim))
+        tried = _TRIED_RADIUS_PER_ROOT_DIM * math.sqrt(space.dim)
+        first.place(tried)
         self._callers = replicas(landscape, resources.num_threads, first.named)
         # A model that cannot be copied is evaluated by one thread at a time, which then may use all cores.
         self._intra_threads = resources.num_threads if self._callers == [landscape.caller] else 1
@@ -55,12 +61,14 @@ class TorchEngine:
         budget = resources.memory_budget or _MEMORY_BUDGET
         count = min(len(self._callers), max(1, budget // each))
         copies = [first, *(problem.new_working_copy() for _ in range(count - 1))]
-        self._teams = [Team(copies[k], self._callers[k::count], self._units, self._stop) for k in range(count)]
+        with self._measuring():
+            evaluators = [self._evaluator(copies[k], self._callers[k::count], tried) for k in range(count)]
+        self._teams = [Team(copies[k], self._units, evaluators[k]) for k in range(count)]
         with self._measuring():
             found, seconds = run_teams(self._teams[:1], self._at_center, 1, self._stop)[0]
         self.center_losses = torch.tensor(found, dtype=torch.float64)
         self.step = _STEP_PER_TEAM * len(self._teams)
-        if seconds < _SHORT:
+        if seconds < _SHORT or landscape.device.type != "cpu":
             self._teams, self.step = self._teams[:1], _SHORT_STEP
 
     @property
@@ -69,11 +77,12 @@ class TorchEngine:
         landscape = self._problem.landscape
         parts = (
             f"torch {torch.__version__} on {landscape.device}",
-            f"{len(self._teams)} directions at a time on {self._teams[0].num_threads} threads each",
+            f"{len(self._teams)} directions at a time on {self._teams[0].evaluator.width} threads each",
             f"batches of {landscape.batch_size}",
             f"losses by {self._units.kind}",
         )
-        return ", ".join(parts)
+        kind = self._teams[0].evaluator.kind
+        return ", ".join([*parts, kind] if kind else parts)
 
     def solve(self, indices: Sequence[int], guess: Guess, negligible: Tensor | None = None) -> Radii:
         """See `Engine.solve`."""
@@ -113,6 +122,13 @@ class TorchEngine:
         started = time.perf_counter()
         team.losses(0.0, len(self.levels))
         return losses, time.perf_counter() - started
+
+    def _evaluator(self, copy: WorkingCopy, callers: Sequence[ModelCaller], tried: float) -> Evaluator:
+        """What evaluates a copy that is turned to a direction; `tried` is a radius along it."""
+        if copy.device.type == "cpu":
+            return OnThreads(self._units, copy, callers, self._stop)
+        eager = OnDevice(self._units, copy, callers[0], self._stop)
+        return replaying(eager, CudaCapture(copy.device), tried) if may_capture(copy.device) else eager
 
     def _batched(self, units: Tensor) -> list[Tensor]:
         first, last = self._units.batches[0]

@@ -8,9 +8,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ...inputs.fields import Inputs
 from ...inputs.row_loss import RowLoss, row_loss
 from ...model.caller import ModelCaller, given_targets
-from ...model.landscape import Landscape
+from ...model.landscape import Landscape, as_scalar
 
 _SAME = 1e-5  # a loss by example must have this mean, relatively, or it is not that loss
 _FLOOR = 1e-6  # ... but for a network that fits exactly
@@ -23,19 +24,56 @@ class Units(Protocol):
         weights: the weight of each unit in the mean. [U] float64
         stops: how many units each level has. [L]
         batches: the ranges of units that are evaluated at once.
+        data: inputs and targets, on the device. [N, ...] each
         kind: what a unit is, in a word.
     """
 
     weights: Tensor
     stops: tuple[int, ...]
     batches: list[tuple[int, int]]
+    data: tuple[Inputs, Inputs]
 
     @property
     def kind(self) -> str: ...
 
-    def sums(self, caller: ModelCaller, named: Mapping[str, Tensor], units: slice | Tensor) -> Tensor:
-        """The weighted losses of some units, at most as many as a batch has. [len(units)] float64"""
+    def rows(self, units: slice | Tensor) -> slice | Tensor:
+        """The rows of the data that some units are made of."""
         ...
+
+    def factor(self, units: slice | Tensor) -> float:
+        """What the losses of some units are multiplied by; where it is 0, they are not evaluated."""
+        ...
+
+    def losses(self, caller: ModelCaller, named: Mapping[str, Tensor], inputs: Inputs, targets: Inputs) -> Tensor:
+        """The losses of the units that some rows are, before `factor`, on the device. [U] float64
+
+        Args:
+            caller: the model.
+            named: tensors in place of the parameters of these names.
+            inputs, targets: the rows of the units. [n, ...] each
+        """
+        ...
+
+
+def weighted_losses(
+    units: Units, caller: ModelCaller, named: Mapping[str, Tensor], which: slice | Tensor, out: Tensor
+) -> Tensor:
+    """Evaluates some units, at most as many as a batch has; writes and returns their weighted losses.
+
+    Args:
+        units: the data.
+        caller: the model.
+        named: tensors in place of the parameters of these names.
+        which: the units.
+        out: where to write, on any device. [len(which)] float64
+    """
+    factor = units.factor(which)
+    if not factor > 0.0:
+        return out.zero_()
+    inputs, targets = units.data
+    rows = units.rows(which)
+    out.copy_(units.losses(caller, named, inputs[rows], targets[rows]))
+    return out if factor == 1.0 else out.mul_(factor)
 
 
 def units_of(landscape: Landscape) -> tuple[Units, bool]:
@@ -62,12 +100,12 @@ class Examples:
     kind = "example"
 
     def __init__(self, landscape: Landscape, by_row: RowLoss) -> None:
-        self._inputs, self._targets, self._by_row = landscape.inputs, landscape.targets, by_row
+        self.data, self._by_row = (landscape.inputs, landscape.targets), by_row
         self.stops = landscape.levels
         count, size = landscape.num_examples, landscape.batch_size
         # Batches do not end at levels: the loss of a level is then the same number, whichever levels are asked for.
         self.batches = [(first, min(first + size, count)) for first in range(0, count, size)]
-        known = by_row.weights(given_targets(self._targets), count)
+        known = by_row.weights(given_targets(landscape.targets), count)
         self.weights = torch.ones(count, dtype=torch.float64) if known is None else known.cpu()
         self._has_weights = known is not None
 
@@ -87,27 +125,34 @@ class Examples:
                 weight = float(self.weights[first:last].sum())
                 if not weight > 0.0:
                     continue
-                found = float(self.sums(caller, {}, slice(first, last)).sum()) / weight
+                found = weighted_losses(self, caller, {}, slice(first, last), self.weights.new_empty(last - first))
                 expected = float(landscape.loss_at({}, first, last))
-                if not abs(found - expected) <= _SAME * abs(expected) + _FLOOR:
+                if not abs(float(found.sum()) / weight - expected) <= _SAME * abs(expected) + _FLOOR:
                     raise _Differs
             for first, last in self.batches:
                 is_nonnegative = is_nonnegative and self._is_nonnegative(caller, first, last)
         return is_nonnegative
 
     def _is_nonnegative(self, caller: ModelCaller, first: int, last: int) -> bool:
-        targets = given_targets(self._targets[first:last])
-        return caller.apply({}, self._inputs[first:last], lambda o: self._by_row.is_nonnegative(o, targets))
+        inputs, targets = self.data[0][first:last], given_targets(self.data[1][first:last])
+        return caller.apply({}, inputs, lambda o: self._by_row.is_nonnegative(o, targets))
 
     def _terms(self, caller: ModelCaller) -> int:
-        targets = given_targets(self._targets[:1])
-        return caller.apply({}, self._inputs[:1], lambda outputs: self._by_row.sums(outputs, targets, 1)[1])
+        inputs, targets = self.data[0][:1], given_targets(self.data[1][:1])
+        return caller.apply({}, inputs, lambda outputs: self._by_row.sums(outputs, targets, 1)[1])
 
-    def sums(self, caller: ModelCaller, named: Mapping[str, Tensor], units: slice | Tensor) -> Tensor:
+    def rows(self, units: slice | Tensor) -> slice | Tensor:
         """See `Units`."""
-        inputs, targets = self._inputs[units], given_targets(self._targets[units])
-        count = len(inputs)
-        return caller.apply(named, inputs, lambda outputs: self._by_row.sums(outputs, targets, count)[0]).cpu()
+        return units
+
+    def factor(self, units: slice | Tensor) -> float:
+        """See `Units`. The losses are sums over terms already."""
+        return 1.0
+
+    def losses(self, caller: ModelCaller, named: Mapping[str, Tensor], inputs: Inputs, targets: Inputs) -> Tensor:
+        """See `Units`."""
+        given, count = given_targets(targets), len(inputs)
+        return caller.apply(named, inputs, lambda outputs: self._by_row.sums(outputs, given, count)[0])
 
 
 class Batches:
@@ -116,7 +161,7 @@ class Batches:
     kind = "batch"
 
     def __init__(self, landscape: Landscape) -> None:
-        self._landscape = landscape
+        self.data = landscape.inputs, landscape.targets
         self._rows: list[tuple[int, int]] = []
         stops, start = [], 0
         for stop in landscape.levels:
@@ -128,12 +173,18 @@ class Batches:
         self.weights = torch.tensor([landscape.weight(*rows) for rows in self._rows], dtype=torch.float64)
         self.batches = [(unit, unit + 1) for unit in range(len(self._rows))]
 
-    def sums(self, caller: ModelCaller, named: Mapping[str, Tensor], units: slice | Tensor) -> Tensor:
+    def rows(self, units: slice | Tensor) -> slice | Tensor:
         """See `Units`."""
+        return slice(*self._rows[self._only(units)])
+
+    def factor(self, units: slice | Tensor) -> float:
+        """See `Units`. The mean of a batch in which no target counts is 0/0."""
+        return float(self.weights[self._only(units)])
+
+    def losses(self, caller: ModelCaller, named: Mapping[str, Tensor], inputs: Inputs, targets: Inputs) -> Tensor:
+        """See `Units`."""
+        return as_scalar(caller.loss(named, inputs, targets)).double().reshape(1)
+
+    def _only(self, units: slice | Tensor) -> int:
         (unit,) = range(*units.indices(len(self._rows))) if isinstance(units, slice) else units.tolist()
-        weight = self.weights[unit : unit + 1]
-        if not float(weight) > 0.0:  # the mean of a batch in which no target counts is 0/0
-            return torch.zeros(1, dtype=torch.float64)
-        first, last = self._rows[unit]
-        loss = self._landscape.loss_at(named, first, last, caller)
-        return loss.double().cpu().reshape(1) * weight
+        return int(unit)
