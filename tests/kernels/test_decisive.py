@@ -109,7 +109,8 @@ def assert_proofs_hold_in_float64(model, loss, data, directions, radii: Radii, l
     count = radii.levels[0]
     along = (model, LOSSES[loss], (data[0][:count], data[1][:count]), directions, rays.tolist(), radii.upper[rays])
     exact, rough = losses_along(*along, torch.float64), losses_along(*along, torch.float32)
-    noise = 2.0 * float(((rough - exact) / exact).abs().max())
+    # The rounding that `assert_refined` grants as well: a network that another processor trains has other errors.
+    noise = 2.0 * float(((rough - exact) / exact).abs().max()) + 2.0**-22
     assert bool((exact * (1 + noise) > radii.cutoffs[0]).all())
     assert bool((radii.value_upper[rays] <= exact * (1 + noise)).all()), "a partial sum is a lower bound"
 
