@@ -373,7 +373,7 @@ def test_backends_refuse_precisions_that_they_do_not_have(make_mlp, precision) -
 
 
 def test_unknown_precision_is_refused(make_mlp) -> None:
-    with pytest.raises(ValueError, match="`precision` must be one of 'fp32', 'tf32x3', 'tf32', got 'fp16'"):
+    with pytest.raises(ValueError, match="`precision` must be one of 'fp32', 'fp16x3', 'tf32x3', 'tf32', got 'fp16'"):
         one_layer(make_mlp).radii("triton", precision="fp16")
 
 
