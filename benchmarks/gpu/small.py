@@ -11,8 +11,9 @@ from ..cases import perceptron
 from .device import DEVICE, IS_REHEARSAL, usable
 from .lines import Lines
 
-# By path: one layer, one block per ray or fused, fused, batched (its first layer is wider than a fused kernel takes).
-_WIDTHS = ([20, 5], [17, 33, 5], [2, 32, 32, 1], [129, 65, 33, 40])
+# By path: one layer, one block per ray or fused, fused, batched (its first layer is wider than a fused kernel takes),
+# and with sizes that tiles of halves take.
+_WIDTHS = ([20, 5], [17, 33, 5], [2, 32, 32, 1], [129, 65, 33, 40], [136, 72, 48, 10])
 _ROWS, _RAYS = (70, 2) if IS_REHEARSAL else (130, 24)
 
 
