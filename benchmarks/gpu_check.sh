@@ -3,7 +3,7 @@
 #
 #     benchmarks/gpu_check.sh contact|sanitize|tune [RESULTS]
 #
-# contact   builds; every kernel against float64; the GPU tests; the cases that have goals
+# contact   builds; every kernel against float64; the GPU tests; the cases that have goals; networks beyond perceptrons
 # sanitize  memcheck and racecheck on small networks; the bias of deep products; a profile of the heaviest kernels
 # tune      a sweep of tiles; all cases and precisions, and PyTorch's ways to find radii
 #
@@ -91,6 +91,7 @@ contact() {
   run smoke 90
   step tests 200 python3 -m benchmarks.gpu.tests --out "$lines" --log "$log" --seconds 150
   run goals 240
+  run modules 120
 }
 
 sanitize() {
@@ -102,14 +103,18 @@ sanitize() {
   # Kernels are compiled before the sanitizer watches; torch's cache would hide what is read beyond an allocation.
   run small 90
   export PYTORCH_NO_CUDA_MEMORY_CACHING=1
+  local runs=() run
   for tool in memcheck racecheck; do
     command -v compute-sanitizer >/dev/null || break
     for engine in "cuda 1" "cuda 0" "triton 1"; do
       read -r engine graphs <<<"$engine"
-      BASINVOL_CUDA_GRAPHS=$graphs step "$tool of $engine, graphs $graphs" 90 compute-sanitizer --tool $tool \
-        --report-api-errors no --error-exitcode 1 python3 -m benchmarks.gpu small --engine "$engine" --out "$lines"
+      # Side by side: most of the time is the sanitizer's own, on the host.
+      BASINVOL_CUDA_GRAPHS=$graphs step "$tool of $engine, graphs $graphs" 180 compute-sanitizer --tool $tool \
+        --report-api-errors no --error-exitcode 1 python3 -m benchmarks.gpu small --engine "$engine" --out "$lines" &
+      runs+=($!)
     done
   done
+  for run in "${runs[@]}"; do wait "$run" || failed=1; done
   unset PYTORCH_NO_CUDA_MEMORY_CACHING
   run bias 90
   run profile 90
