@@ -108,8 +108,10 @@ sanitize() {
     command -v compute-sanitizer >/dev/null || break
     for engine in "cuda 1" "cuda 0" "triton 1"; do
       read -r engine graphs <<<"$engine"
-      # Side by side: most of the time is the sanitizer's own, on the host.
+      # Side by side: most of the time is the sanitizer's own, on the host. Only our kernels are watched, Triton's and
+      # those of the extension: watching torch's takes minutes.
       BASINVOL_CUDA_GRAPHS=$graphs step "$tool of $engine, graphs $graphs" 180 compute-sanitizer --tool $tool \
+        --kernel-name 'regex=^_[a-z_]+_kernel$' --kernel-name kernel_substring=basinvol \
         --report-api-errors no --error-exitcode 1 python3 -m benchmarks.gpu small --engine "$engine" --out "$lines" &
       runs+=($!)
     done

@@ -18,7 +18,7 @@ _ROWS, _RAYS = (70, 2) if IS_REHEARSAL else (130, 24)
 
 
 def small(lines: Lines, engine: str | None) -> None:
-    """Search on each network; brackets must overlap those of the reference.
+    """Search on each network; brackets must overlap those of the CPU engine.
 
     Args:
         lines: Where results go.
@@ -34,17 +34,20 @@ def small(lines: Lines, engine: str | None) -> None:
 
 
 def overlap(widths: list[int], backend: str, precision: str | None, resolve: str) -> bool:
-    """Whether every bracket of a small search overlaps that of the reference, where both solved the ray."""
-    model = perceptron(widths).to(DEVICE)
+    """Whether every bracket of a small search overlaps that of the CPU engine, where both solved the ray."""
+    model = perceptron(widths)
     torch.manual_seed(0)
-    inputs = torch.randn(_ROWS, widths[0]).to(DEVICE)
+    inputs = torch.randn(_ROWS, widths[0])
     outputs = model(inputs).detach()
-    targets = outputs + 0.05 * torch.randn(outputs.shape).to(DEVICE)  # not the outputs themselves: a loss of 0
+    targets = outputs + 0.05 * torch.randn(outputs.shape)  # not the outputs themselves: a loss of 0
     directions = bv.Directions(bv.ParameterSpace.of(model), _RAYS)
-    landscape = bv.Landscape(model, F.mse_loss, (inputs, targets), levels=[7, _ROWS])
-    expected = bv.find_radii(landscape, directions, [0.05], backend="reference")
+    on_cpu, on_device = (
+        bv.Landscape(model, F.mse_loss, (inputs, targets), levels=[7, _ROWS], device=device)
+        for device in ("cpu", DEVICE)
+    )
+    expected = bv.find_radii(on_cpu, directions, [0.05], backend="native")
     options = {} if precision is None else {"precision": precision}
-    found = bv.find_radii(landscape, directions, [0.05], backend=backend, resolve=resolve, **options)
+    found = bv.find_radii(on_device, directions, [0.05], backend=backend, resolve=resolve, **options)
     both = found.is_status(bv.Status.CROSSED) & expected.is_status(bv.Status.CROSSED)
     nearly = 1.0 + 1e-5  # float32 losses are not monotone in the last bits
     meets = (found.lower <= expected.upper * nearly) & (expected.lower <= found.upper * nearly)

@@ -16,6 +16,7 @@ from basinvol.backends import scouts
 from basinvol.backends.triton import block as device_block
 from basinvol.backends.triton import memory as device_memory
 from basinvol.backends.triton import mlp as device_mlp
+from basinvol.backends.triton.backend import _has_halves
 from basinvol.search.radii import Radii, Status
 from basinvol.trust.volume import log_mean_power
 
@@ -191,6 +192,67 @@ CASES = (
 def test_radii_of_networks_are_those_of_the_reference(make_mlp, case) -> None:
     network = case(make_mlp)
     assert_same_rays(network.radii("triton"), network.radii("reference"))
+
+
+def last_two_in_halves(make_mlp: Callable[..., nn.Sequential]) -> Case:
+    model = make_mlp([8, 40, 8, 3], "gelu")
+    data = examples_for(model, "cross_entropy", torch.randn(66, 8))
+    return Case(model, "cross_entropy", data, [20, 66])
+
+
+def last_one_in_halves(make_mlp: Callable[..., nn.Sequential]) -> Case:
+    model = make_mlp([8, 40, 35], bias=False)
+    return Case(model, "mse", examples_for(model, "mse", torch.randn(20, 8)), [20])
+
+
+def a_layer_between_and_a_first_that_does_not_fit(make_mlp: Callable[..., nn.Sequential]) -> Case:
+    model = make_mlp([6, 40, 16, 8, 2], "tanh")
+    return Case(model, "bce", examples_for(model, "bce", torch.randn(20, 6)), [20])
+
+
+IN_HALVES = (last_two_in_halves, last_one_in_halves, a_layer_between_and_a_first_that_does_not_fit)
+needs_halves = pytest.mark.skipif(not _has_halves(torch.device(_DEVICE)), reason="no halves here")
+
+
+@needs_halves
+@pytest.mark.parametrize("resolve", ["all", "decisive"])
+@pytest.mark.parametrize("case", IN_HALVES, ids=lambda case: case.__name__.replace("_", " "))
+def test_radii_in_halves_are_those_of_the_reference(make_mlp, case, resolve) -> None:
+    network = case(make_mlp)
+    found, expected = network.radii("triton", precision="fp16x3", resolve=resolve), network.radii("reference")
+    assert_same_rays(found, expected)
+
+
+@needs_halves
+def test_halves_are_used_where_sizes_fit(make_mlp) -> None:
+    def prepared(case: Callable[..., Case], precision: str) -> device_mlp.DeviceMlp:
+        network = case(make_mlp)
+        arguments = (network.landscape(_DEVICE), network.directions(), network.cutoffs)
+        return bv.RaySolver(*arguments, backend="triton", precision=precision).engine._mlp
+
+    fits, fits_in_part, narrow = (
+        prepared(case, "fp16x3")
+        for case in (last_two_in_halves, a_layer_between_and_a_first_that_does_not_fit, last_activation)
+    )
+    assert fits.split_first is not None
+    assert fits.split_end is not None
+    assert [layer.weight_name for layer in fits.split_end.layers] == ["2.weight", "4.weight"]
+    assert set(fits.places) == {"0.bias", "2.bias", "4.bias"}, "weights in halves are not made in float32 as well"
+    assert fits_in_part.split_first is None
+    assert fits_in_part.split_end is not None
+    assert "2.weight" in fits_in_part.places
+    assert (narrow.split_first, narrow.split_end) == (None, None)
+    plain = prepared(last_two_in_halves, "tf32x3")
+    assert (plain.split_first, plain.split_end) == (None, None)
+
+
+def test_halves_are_refused_by_name_where_there_are_none(make_mlp, monkeypatch) -> None:
+    monkeypatch.setattr("basin_triton.has_descriptors", lambda: False)
+    network = last_two_in_halves(make_mlp)
+    with pytest.raises(bv.backends.BackendUnavailable, match=r"fp16x3 needs a device of compute capability 9\.0"):
+        network.radii("triton", precision="fp16x3")
+    solver = bv.RaySolver(network.landscape(_DEVICE), network.directions(), network.cutoffs, backend="triton")
+    assert "tf32x3" in solver.description
 
 
 def test_directions_of_the_generator_on_the_device_are_those_of_the_reference(make_mlp) -> None:
