@@ -79,6 +79,23 @@ def element_losses(logit, target, LOSS: tl.constexpr):
 
 
 @triton.jit
+def _finite(largest):
+    # Where every logit is minus infinity, subtract 0: minus infinity less itself would be NaN.
+    return tl.where(largest == float("-inf"), 0.0, largest)
+
+
+@triton.jit
+def _cross_entropy(largest, at_label, others):
+    """Return the loss from the largest logit, that of the label, and the sum of exp(logit - largest) of all others.
+
+    Where the label has the largest logit, the loss is log(1 + others), which keeps its digits however small it is.
+    """
+    own = tl.exp(at_label - _finite(largest))
+    log_sum = tl.where(at_label == largest, _log1p(others), tl.log(others + own))
+    return log_sum + (largest - at_label)  # NaN where both are infinite, as torch's
+
+
+@triton.jit
 def losses_of_logits(logit, row, outputs, targets, LOSS: tl.constexpr, BC: tl.constexpr):
     """Return the loss of each row of a tile that holds all of its logits, [BM, BC]; see `loss_head` for targets."""
     c = tl.arange(0, BC)[None, :]
@@ -88,9 +105,9 @@ def losses_of_logits(logit, row, outputs, targets, LOSS: tl.constexpr, BC: tl.co
         at_label = tl.sum(tl.where(c == label, logit, 0.0), axis=1)
         logit = tl.where(in_class, logit, float("-inf"))
         largest = tl.max(logit, axis=1)
-        # Where every logit is minus infinity, subtract 0: minus infinity less itself would be NaN.
-        zero = tl.where(largest == float("-inf"), 0.0, largest)
-        loss = tl.log(tl.sum(tl.exp(logit - zero[:, None]), axis=1)) + (largest - at_label)
+        zero = _finite(largest)
+        others = tl.sum(tl.where(c == label, 0.0, tl.exp(logit - zero[:, None])), axis=1)
+        loss = _cross_entropy(largest, at_label, others)
     else:
         target = tl.load(targets + row * outputs + tl.minimum(c, outputs - 1))
         loss = tl.sum(tl.where(in_class, element_losses(logit, target, LOSS), 0.0), axis=1)
@@ -163,7 +180,7 @@ def _loss_head_kernel(
         targets += at_first * outputs
 
     largest = tl.full((BM,), float("-inf"), dtype=tl.float32)
-    scaled = tl.zeros((BM,), dtype=tl.float32)  # sum of exp(logit - largest), or of the element losses
+    scaled = tl.zeros((BM,), dtype=tl.float32)  # sum of the others' exp(logit - largest), or of the element losses
     at_label = tl.zeros((BM,), dtype=tl.float32)
     for first_class in range(0, outputs, BC):
         c = first_class + tl.arange(0, BC)[None, :]
@@ -194,15 +211,15 @@ def _loss_head_kernel(
             at_label += tl.sum(tl.where(in_class & (c == label), logit, 0.0), axis=1)
             logit = tl.where(in_class, logit, float("-inf"))
             above = tl.maximum(largest, tl.max(logit, axis=1))
-            # While every logit is minus infinity, subtract 0: minus infinity less itself would be NaN.
-            zero = tl.where(above == float("-inf"), 0.0, above)
-            scaled = scaled * tl.exp(largest - zero) + tl.sum(tl.exp(logit - zero[:, None]), axis=1)
+            zero = _finite(above)
+            others = tl.sum(tl.where(c == label, 0.0, tl.exp(logit - zero[:, None])), axis=1)
+            scaled = scaled * tl.exp(largest - zero) + others
             largest = above
         else:
             target = tl.load(targets + row * outputs + c)
             scaled += tl.sum(tl.where(in_class, element_losses(logit, target, LOSS), 0.0), axis=1)
 
-    loss = tl.log(scaled) + (largest - at_label) if LOSS == "cross_entropy" else scaled
+    loss = _cross_entropy(largest, at_label, scaled) if LOSS == "cross_entropy" else scaled
     is_row = tl.arange(0, BM) < count
     if PER_ROW:
         tl.store(per_row + a * per_row_stride + at_first + tl.arange(0, BM), loss, mask=is_row)

@@ -430,6 +430,31 @@ def test_extreme_logits_give_the_losses_of_torch(loss: str) -> None:
     assert not bool(out.isfinite().any()), "one row without a loss leaves none for the block"
 
 
+@pytest.mark.parametrize("classes", [2, 10, 40])
+def test_losses_close_to_zero_keep_their_digits(classes: int) -> None:
+    """A network that fits its data has losses far below the rounding of its logits, and small cutoffs above them."""
+    margins = torch.tensor([1.0, 8.0, 15.0, 20.0, 40.0])
+    logits, labels = torch.zeros(1, len(margins), classes), torch.arange(len(margins)) % classes
+    logits[0, torch.arange(len(margins)), labels] = margins
+    per_row, out = unset(1, len(margins)), unset(1, 1, dtype=torch.float64)
+    blocks = RowBlocks.between((len(margins),), _DEVICE)
+    given = (labels.to(_DEVICE), slots(0), slots(len(margins)), blocks, out)
+    loss_head(logits.to(_DEVICE), None, None, *given, loss="cross_entropy", per_row=per_row)
+    expected = torch.log1p((classes - 1) * torch.exp(-margins.double()))
+    torch.testing.assert_close(per_row[0].cpu().double(), expected, rtol=1e-6, atol=0.0)
+
+
+def test_a_row_without_a_possible_class_has_no_loss() -> None:
+    logits, per_row = torch.full((1, 2, 3), -math.inf), unset(1, 2)
+    logits[0, 0] = 0.0
+    blocks, out = RowBlocks.between((2,), _DEVICE), unset(1, 1, dtype=torch.float64)
+    labels = torch.zeros(2, dtype=torch.int64, device=_DEVICE)
+    given = (labels, slots(0), slots(2), blocks, out)
+    loss_head(logits.to(_DEVICE), None, None, *given, loss="cross_entropy", per_row=per_row)
+    assert float(per_row[0, 0]) == pytest.approx(math.log(3.0), rel=1e-6)
+    assert math.isnan(float(per_row[0, 1]))
+
+
 def test_classes_of_minus_infinity_are_impossible_and_no_more() -> None:
     logits = torch.zeros(2, 35)
     logits[0, :32], logits[1, 1:] = -math.inf, -math.inf  # a whole tile of classes, and all but one class
