@@ -194,7 +194,7 @@ def last_layers(
     bh, bk, warps, stages = tile_of(hidden)
     rows = TensorDescriptor.from_tensor(moved, [1, BLOCK_ROWS, bk])
     none = out  # a launch needs a pointer for every argument
-    first_bias = none if first is None or first.bias is None else first.bias
+    first_bias = None if first is None else first.bias
     end = layer if last is None else last
     _last_layers_kernel[(triton.cdiv(len(active), _GROUP) * _GROUP * len(blocks),)](
         out,
@@ -204,8 +204,8 @@ def last_layers(
         rows if first is None else TensorDescriptor.from_tensor(first.base, [BLOCK_ROWS, bk]),
         rows,
         none if first is None else first.radius,
-        first_bias,
-        first_bias.stride(0),
+        none if first_bias is None else first_bias,
+        0 if first_bias is None else first_bias.stride(0),
         TensorDescriptor.from_tensor(layer.weight.parts, [1, 1, bh, bk]),
         layer.weight.inverse,
         none if layer.bias is None else layer.bias,
@@ -229,7 +229,7 @@ def last_layers(
         LOSS=loss,
         PER_ROW=per_row is not None,
         IS_SECOND=first is not None,
-        FIRST_HAS_BIAS=first is not None and first.bias is not None,
+        FIRST_HAS_BIAS=first_bias is not None,
         FIRST_ACTIVATION="identity" if first is None else first.activation,
         HAS_BIAS=layer.bias is not None,
         ACTIVATION=layer.activation,
