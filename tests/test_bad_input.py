@@ -166,13 +166,6 @@ def test_unknown_or_impossible_option(model, data, options, message):
         estimate(model, data, **options)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_weights(model, data, dtype):
-    inputs = data[0].to(dtype)
-    with pytest.raises(ValueError, match=rf"parameter '0\.weight' is {dtype}: .* pass model\.float\(\)"):
-        estimate(model.to(dtype), (inputs, data[1]))
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_cuda_device_where_there_is_none(model, data):
     with pytest.raises(ValueError, match="`device` is 'cuda:0', but no CUDA device is available; use device='cpu'"):

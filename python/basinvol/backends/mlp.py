@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from ..inputs.fields import Fields, Inputs
+from ..inputs.half import measured_dtype, widened
 from ..inputs.known_loss import known_loss
 
 # In eval mode dropout is the identity; functional dropout, whose flag fx would freeze, is not accepted.
@@ -208,13 +209,13 @@ class _Reader:
         if not self._is_flat:
             raise Unsupported(f"{described} acts on inputs of shape {list(self._inputs.shape)} that are not flattened")
         for parameter in module.parameters():
-            if parameter.dtype != torch.float32:
+            if measured_dtype(parameter.dtype) != torch.float32:
                 raise Unsupported(f"{described} is {parameter.dtype}, and it computes in float32")
         bias: Tensor | None = module.bias
         self._layers.append(
             LinearLayer(
-                weight=module.weight,
-                bias=bias,
+                weight=widened(module.weight),
+                bias=None if bias is None else widened(bias),
                 weight_name=self._names[id(module.weight)],
                 bias_name=None if bias is None else self._names[id(bias)],
                 activation="identity",

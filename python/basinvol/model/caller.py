@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..inputs.fields import Fields, Inputs, call_model
+from ..inputs.half import widened
 from ..inputs.loss import LossFunction
 from .full_precision import full_precision, multiplies_in_tf32
 from .guard import ModuleGuard
@@ -29,14 +30,15 @@ class ModelCaller:
     Args:
         model: the user's module, which is never copied and never changed.
         loss_fn: loss_fn(outputs, targets) -> mean loss.
-        device: where the model is evaluated; parameters and buffers that are elsewhere are copied there once.
+        device: where the model is evaluated; parameters and buffers that are elsewhere, or in half precision, are
+            copied once.
     """
 
     def __init__(self, model: nn.Module, loss_fn: LossFunction, device: torch.device) -> None:
         self._model, self._loss_fn, self._device = model, loss_fn, device
         # Buffers are copied even on the same device: another use of the model may update its own in place.
-        self._parameters = {name: p.detach().to(device) for name, p in model.named_parameters()}
-        self._buffers = {name: b.detach().to(device, copy=True) for name, b in model.named_buffers()}
+        self._parameters = {name: widened(p.detach().to(device)) for name, p in model.named_parameters()}
+        self._buffers = {name: widened(b.detach().to(device, copy=True)) for name, b in model.named_buffers()}
         self._places = _places(model)
         # What the first call changes is put back after every call; where that is nothing, no other call is watched.
         self._changes: _Changes | None = None

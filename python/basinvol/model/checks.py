@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..inputs.fields import Fields, Inputs, token_weights
+from ..inputs.half import HALF
 from ..inputs.loss import LossFunction, ignored_label, is_class_loss
 
 # Two evaluations at the same parameters may differ by this much, relatively: the order of float32 sums on a GPU.
@@ -89,7 +90,7 @@ def _outputs(landscape: Checked, count: int) -> Any:
         inputs = landscape.inputs
         if isinstance(inputs, Fields):
             raise ValueError(
-                f"`model` fails on the inputs in `data`, {inputs.describe()}: {_first_line(error)}"
+                f"`model` fails on the inputs in `data`, {inputs.describe()}: {_first_line(error)}{_half(landscape)}"
             ) from error
         first = next((p for p in landscape.center.values() if p.is_floating_point()), None)
         kind = "" if first is None or first.dtype == inputs.dtype else f" and the parameters are {first.dtype}"
@@ -98,8 +99,18 @@ def _outputs(landscape: Checked, count: int) -> Any:
             advice = f"; if the model does not embed its inputs, pass them as {first.dtype}"
         raise ValueError(
             f"`model` fails on the inputs in `data`, which are {inputs.dtype} of shape {list(inputs.shape)}{kind}"
-            f"{advice}: {_first_line(error)}"
+            f"{advice}: {_first_line(error)}{_half(landscape)}"
         ) from error
+
+
+def _half(landscape: Checked) -> str:
+    """What may be the reason why a model in half precision fails."""
+    if not any(p.dtype in HALF for p in landscape.model.parameters()):
+        return ""
+    return (
+        " The model is in half precision and is measured in float32, which fails where forward() converts to a type of "
+        "its own; pass model.float() with that conversion left out."
+    )
 
 
 def _check_loss(landscape: Checked, outputs: Any, count: int) -> Tensor:

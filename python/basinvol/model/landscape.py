@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..inputs.arguments import whole_number
 from ..inputs.data import read_data
 from ..inputs.fields import Fields
+from ..inputs.half import widened_inputs
 from ..inputs.loss import LossFunction, example_weights, read_loss
 from ..inputs.module import read_model
 from .batch_size import examples_at_once
@@ -29,6 +30,7 @@ class Landscape:
     Every call of the model goes through `loss_at` and `outputs_at`. The model is called in eval mode with other tensors
     in place of its parameters and buffers, also while the loss runs, so that a loss may read the parameters.
     Parameters, buffers, attributes that forward() sets, training flags and torch's random state are left as they were.
+    Models and data in half precision are measured in float32, see `inputs/half.py`.
 
     Args:
         model: any module that maps a batch of inputs [n, ...] to outputs [n, ...]. Of a model inside DataParallel or
@@ -79,8 +81,8 @@ class Landscape:
                 "dictionaries, whose model returns its own loss."
             )
         self.levels = _check_levels(levels, len(inputs))
-        self.inputs = inputs[: self.levels[-1]].to(self.device)
-        self.targets = targets[: self.levels[-1]].to(self.device)
+        self.inputs = widened_inputs(inputs[: self.levels[-1]].to(self.device))
+        self.targets = widened_inputs(targets[: self.levels[-1]].to(self.device))
         self.num_evaluations = 0
         self._weights = example_weights(self.loss_fn, self.targets)
         self._caller = ModelCaller(self.model, self.loss_fn, self.device)

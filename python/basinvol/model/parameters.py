@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..inputs.half import measured_dtype
 from ..inputs.module import read_model
 from .scale import Scale
 
-_HALF = (torch.float16, torch.bfloat16)
 _MOST_NAMES = 3  # parameters that a sentence names of those left out for one reason
 
 
@@ -27,7 +27,7 @@ class ParameterSpace:
     Attributes:
         names: parameter names in model order.
         shapes: their shapes.
-        dtypes: dtypes of the parameters themselves, to which `unflatten` converts.
+        dtypes: dtypes of the parameters, to which `unflatten` converts; float32 for those in half precision.
         left_out: name, number of elements and reason of every parameter that is not perturbed.
         num_frozen: how many elements are perturbed although they have `requires_grad=False`.
     """
@@ -61,8 +61,7 @@ class ParameterSpace:
             trainable_only: whether to leave out parameters with `requires_grad=False`.
 
         Raises:
-            ValueError: nothing is left to perturb, a glob matches no parameter, or a parameter is complex or in half
-                precision.
+            ValueError: nothing is left to perturb, a glob matches no parameter, or a parameter is complex.
         """
         every = dict(read_model(model).named_parameters())
         parameters = {name: p for name, p in every.items() if p.is_floating_point() or p.is_complex()}
@@ -85,11 +84,6 @@ class ParameterSpace:
                 f"after include={include!r}, exclude={exclude!r}, trainable_only={trainable_only}."
             )
         for name, p in kept.items():
-            if p.dtype in _HALF:
-                raise ValueError(
-                    f"parameter {name!r} is {p.dtype}: a radius found in half precision cannot be certified; "
-                    "pass model.float() (and inputs in float32)."
-                )
             if p.is_complex():
                 raise ValueError(
                     f"parameter {name!r} is {p.dtype}, and directions are real: leave it out with exclude={name!r}, or "
@@ -98,7 +92,7 @@ class ParameterSpace:
         return cls(
             names=tuple(kept),
             shapes=tuple(p.shape for p in kept.values()),
-            dtypes=tuple(p.dtype for p in kept.values()),
+            dtypes=tuple(measured_dtype(p.dtype) for p in kept.values()),
             left_out=tuple((name, every[name].numel(), reason) for name, reason in reasons.items()),
             num_frozen=sum(p.numel() for p in kept.values() if not p.requires_grad),
         )
