@@ -126,6 +126,18 @@ def mnist_cnn() -> Network:
     return trained("MNIST CNN, 5,000 rows", mnist_cnn_layers(), F.cross_entropy, inputs[:, None], targets, 200, 8)
 
 
+def cifar_cnn() -> Network:
+    """Return the CNN that the paper trains on CIFAR-10, on color images of its shape."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in ((3, 32), (32, 64), (64, 128)):
+        layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+    layers += [nn.Flatten(), nn.Linear(2048, 512), nn.ReLU(), nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 10)]
+    found = read_source("photo-patches", None)
+    images = torch.from_numpy(found.inputs[:2000]).float() / 255 - 0.5
+    labels = torch.from_numpy(found.labels[:2000])
+    return trained("CIFAR-10 CNN, 2,000 rows", nn.Sequential(*layers), F.cross_entropy, images, labels, 800, 8)
+
+
 def resnet() -> Network:
     inputs, targets = _digits(256)
     images = F.pad(inputs, (2, 2, 2, 2))[:, None].expand(-1, 3, -1, -1).contiguous()
@@ -146,7 +158,13 @@ def gru() -> Network:
     return trained("GRU, 5,000 rows", Recurrent(), F.cross_entropy, inputs, targets, 400, 8)
 
 
-NETWORKS: dict[str, Callable[[], Network]] = {"mnist-cnn": mnist_cnn, "resnet18": resnet, "gpt": gpt, "gru": gru}
+NETWORKS: dict[str, Callable[[], Network]] = {
+    "mnist-cnn": mnist_cnn,
+    "cifar10-cnn": cifar_cnn,
+    "resnet18": resnet,
+    "gpt": gpt,
+    "gru": gru,
+}
 
 
 def _digits(count: int) -> tuple[Tensor, Tensor]:
