@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .backends import Backend
 from .estimators import METHODS, Method, SharedRays, Task, find_method
 from .inputs.arguments import one_of, real_number, whole_number
+from .model.default_device import cpu_by_default
 from .model.landscape import Landscape, LossFunction
 from .model.parameters import ParameterSpace
 from .probing.policy import checked, probed
@@ -48,6 +49,7 @@ def estimate_volume(
 ) -> list[VolumeEstimate]: ...
 
 
+@cpu_by_default
 def estimate_volume(
     model: nn.Module,
     loss_fn: LossFunction | None,

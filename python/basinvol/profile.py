@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from .model.default_device import cpu_by_default
 from .model.directions import Directions
 from .model.landscape import Landscape, LossFunction
 from .model.parameters import ParameterSpace
@@ -89,6 +90,7 @@ class LossProfile:
         return plot_quantiles(self.radius, self.quantiles, self.center_loss, self.scaling, len(self.losses))
 
 
+@cpu_by_default
 def loss_profile(
     model: nn.Module,
     loss_fn: LossFunction | None,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..inputs.fields import Fields, Inputs, call_model
 from ..inputs.half import widened
 from ..inputs.loss import LossFunction
+from .default_device import users_default, with_default
 from .full_precision import full_precision, multiplies_in_tf32
 from .guard import ModuleGuard
 
@@ -40,6 +41,7 @@ class ModelCaller:
         self._parameters = {name: widened(p.detach().to(device)) for name, p in model.named_parameters()}
         self._buffers = {name: widened(b.detach().to(device, copy=True)) for name, b in model.named_buffers()}
         self._places = _places(model)
+        self._default_device = users_default()
         # What the first call changes is put back after every call; where that is nothing, no other call is watched.
         self._changes: _Changes | None = None
         self._guard: ModuleGuard | None = None
@@ -133,7 +135,7 @@ class ModelCaller:
         versions = {name: buffer._version for name, buffer in buffers.items()} if known is None else {}
         has_changed = False
         try:
-            with _replaced(self._places, {**buffers, **kept, **named}):
+            with _replaced(self._places, {**buffers, **kept, **named}), with_default(self._default_device):
                 result = work()
         finally:  # also after an error: the user may catch it and go on with the model
             if self._guard is not None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..inputs.arguments import one_of, whole_number
+from .default_device import cpu_by_default
 from .parameters import ParameterSpace
 from .philox import philox_normals
 
@@ -58,6 +59,7 @@ class Directions:
         """How the directions are made: a backend that makes them itself refuses kinds that it does not know."""
         return self.generator if type(self) is Directions else type(self).__name__
 
+    @cpu_by_default
     def normals(self, index: int, device: torch.device | str = "cpu") -> Tensor:
         """The Gaussian vector behind a direction, not normalized. [P] float32"""
         if not 0 <= index < self.count:
@@ -72,10 +74,12 @@ class Directions:
         sizes = enumerate(self.space.sizes)
         return torch.cat([philox_normals(self.seed, index, tensor, size, device) for tensor, size in sizes])
 
+    @cpu_by_default
     def norms(self, indices: Iterable[int]) -> Tensor:
         """Euclidean norms of the Gaussian vectors, about sqrt(P). [len(indices)] float64"""
         return torch.stack([_norm(self.normals(index)) for index in indices])
 
+    @cpu_by_default
     def materialize(
         self, indices: Iterable[int], dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> Tensor:

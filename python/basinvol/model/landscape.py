@@ -18,6 +18,7 @@ from ..inputs.module import read_model
 from .batch_size import examples_at_once
 from .caller import ModelCaller
 from .checks import check_center
+from .default_device import cpu_by_default
 
 __all__ = ["GRADIENT_COST", "Landscape", "LossFunction"]
 
@@ -60,6 +61,7 @@ class Landscape:
             two evaluations of the same parameters; or levels or device are bad. The message says which in one sentence.
     """
 
+    @cpu_by_default
     def __init__(
         self,
         model: nn.Module,
@@ -119,6 +121,7 @@ class Landscape:
         """The model's own parameters by name, on the landscape's device."""
         return self._caller.parameters
 
+    @cpu_by_default
     def losses(self, parameters: Mapping[str, Tensor] | None = None, num_levels: int | None = None) -> Tensor:
         """Mean loss on each of the first `num_levels` levels, summed in float64 in data order. [num_levels] float64
 
@@ -130,6 +133,7 @@ class Landscape:
         with self.measuring():
             return self.evaluate(parameters, num_levels)
 
+    @cpu_by_default
     def evaluate(self, parameters: Mapping[str, Tensor] | None = None, num_levels: int | None = None) -> Tensor:
         """Does as `losses`, for a caller that holds `measuring()` around many evaluations and counts them itself."""
         # One running sum for all levels: an example is evaluated once, however many levels hold it.
@@ -146,6 +150,7 @@ class Landscape:
             start = stop
         return torch.stack(means)
 
+    @cpu_by_default
     def gradient(self, parameters: Mapping[str, Tensor]) -> tuple[float, dict[str, Tensor]]:
         """Mean loss on the largest level, and its gradient with respect to the named tensors.
 

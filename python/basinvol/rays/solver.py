@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..backends import Backend, Choice, RayProblem, choose
+from ..model.default_device import cpu_by_default
 from ..model.directions import Directions
 from ..model.landscape import Landscape
 from ..model.scale import Scale
@@ -65,6 +66,7 @@ class RaySolver:
         BackendUnavailable: the named backend cannot solve this problem.
     """
 
+    @cpu_by_default
     def __init__(
         self,
         landscape: Landscape,
@@ -117,6 +119,7 @@ class RaySolver:
         """The device and settings that the backend runs with, in a few words."""
         return self.engine.description
 
+    @cpu_by_default
     def solve_all(self, progress: bool = False) -> Radii:
         """The radii of all directions, refined, with a progress bar on a terminal if asked. [L, C, D]"""
         count = self.problem.directions.count
@@ -129,6 +132,7 @@ class RaySolver:
 
             return self.refine(self.solve(0, count, on_done))
 
+    @cpu_by_default
     def solve(self, start: int, stop: int, on_done: Callable[[int], object] = lambda _: None) -> Radii:
         """The radii of directions start to stop - 1, the same however a range is split. [L, C, stop - start]
 
@@ -154,6 +158,7 @@ class RaySolver:
             on_done(last - first)
         return Radii.concatenate(parts)
 
+    @cpu_by_default
     def refine(self, radii: Radii) -> Radii:
         """Narrows the brackets of the rays that decide a volume, of all directions together. [L, C, D]
 
@@ -249,6 +254,7 @@ class RaySolver:
             self.engine.learn_order(rays, last.upper[rays].tolist())
 
 
+@cpu_by_default
 def find_radii(
     landscape: Landscape,
     directions: Directions,
