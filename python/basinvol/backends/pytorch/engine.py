@@ -23,6 +23,7 @@ from ..compiled import BRACKET_FIELDS, native_settings, native_targets
 from ..extension import compiled_extension
 from ..problem import RayProblem, Resources
 from ..working_copy import WorkingCopy
+from .compilation import compiled_callers
 from .cuda_capture import CudaCapture, may_capture
 from .evaluators import Evaluator, OnDevice, OnThreads
 from .graphs import replaying
@@ -57,6 +58,9 @@ class TorchEngine:
         self._callers = replicas(landscape, resources.num_threads, first.named)
         # A model that cannot be copied is evaluated by one thread at a time, which then may use all cores.
         self._intra_threads = resources.num_threads if self._callers == [landscape.caller] else 1
+        if problem.compile:
+            with self._measuring():
+                self._callers = compiled_callers(landscape, self._callers, self._units, first, tried)
         each = 2 * space.dim * space.dtype.itemsize
         budget = resources.memory_budget or _MEMORY_BUDGET
         count = min(len(self._callers), max(1, budget // each))
@@ -81,8 +85,8 @@ class TorchEngine:
             f"batches of {landscape.batch_size}",
             f"losses by {self._units.kind}",
         )
-        kind = self._teams[0].evaluator.kind
-        return ", ".join([*parts, kind] if kind else parts)
+        how = "compiled" if self._problem.compile else "", self._teams[0].evaluator.kind
+        return ", ".join([*parts, *filter(None, how)])
 
     def solve(self, indices: Sequence[int], guess: Guess, negligible: Tensor | None = None) -> Radii:
         """See `Engine.solve`."""
