@@ -93,17 +93,22 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def measured() -> bv.Landscape:
-    """One landscape for all tests that compile C++, which happens once."""
-    return landscape()
+    """One landscape of one batch for all tests that compile C++, so that this happens once."""
+    return landscape(num=BATCH)
 
 
 @NEEDS_A_COMPILER
-@pytest.mark.parametrize("resolve", ["all", "decisive"])
-def test_radii_are_those_of_the_model_itself(measured: bv.Landscape, resolve: str) -> None:
-    count = 40 if resolve == "decisive" else 6
-    found = solver(measured, count, resolve=resolve).solve_all()
+def test_radii_are_those_of_the_model_itself(measured: bv.Landscape) -> None:
+    found = solver(measured).solve_all()
     assert bool(found.is_status(bv.Status.CROSSED).any())
-    assert_same(found, solver(measured, count, resolve=resolve, compile=False).solve_all())
+    assert_same(found, solver(measured, compile=False).solve_all())
+
+
+@NEEDS_A_COMPILER
+def test_decisive_radii_are_too(measured: bv.Landscape) -> None:
+    found = solver(measured, 40, resolve="decisive").solve_all()
+    assert bool(found.is_status(bv.Status.NEGLIGIBLE).any())
+    assert_same(found, solver(measured, 40, resolve="decisive", compile=False).solve_all())
 
 
 @NEEDS_A_COMPILER
@@ -137,7 +142,7 @@ def test_estimates_are_those_of_the_model_itself(measured: bv.Landscape) -> None
 
 
 @pytest.mark.usefixtures("traced")
-def test_replicas_and_solvers_share_what_was_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_thread_compiles_once_for_all_solvers(monkeypatch: pytest.MonkeyPatch) -> None:
     graphs = []
 
     def compiler(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Any:
@@ -152,7 +157,7 @@ def test_replicas_and_solvers_share_what_was_compiled(monkeypatch: pytest.Monkey
         assert compiled.description.endswith(", compiled")
         assert "3 directions at a time" in compiled.description
         compiled.solve_all()
-    assert len(graphs) == 2  # a full batch, and the last one
+    assert len(graphs) == 3 * 2  # a full batch and the last one in each thread
 
 
 @pytest.mark.usefixtures("traced")
@@ -172,7 +177,7 @@ def test_the_model_is_left_as_it_was(num_threads: int) -> None:
 @pytest.mark.parametrize("make", [Printing, Branching, ByName])
 def test_graph_breaks_and_named_inputs_work(make: type[nn.Module]) -> None:
     given = landscape(make)
-    assert_same(solver(given).solve_all(), solver(given, compile=False).solve_all())
+    assert_same(solver(given, num_threads=2).solve_all(), solver(given, compile=False).solve_all())
 
 
 @pytest.mark.usefixtures("traced")

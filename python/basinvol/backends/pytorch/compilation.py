@@ -30,11 +30,15 @@ _FLOOR = 1e-6  # ... and absolutely, for a network that fits exactly
 def compiled_callers(
     landscape: Landscape, callers: Sequence[ModelCaller], units: Units, copy: WorkingCopy, radius: float
 ) -> list[ModelCaller]:
-    """Callers of the same models through torch.compile, for the batches of the data.
+    """Callers of the same models through torch.compile, for the batches of the data; one alone if threads cannot share.
 
     The parameters are inputs of what is compiled, so that the same code serves every radius. All that is compiled is
     compiled here, before threads begin: torch's settings and Python's warnings belong to a thread or to all of them.
     Batches of other sizes, as the last ones of a proof are, go to the models themselves.
+
+    Torch checks what it compiled against its assumptions before every call, and these checks are not made for threads:
+    so each caller has a function of its own. Where torch breaks a model into several graphs, all copies share those
+    behind the first break, and only the first caller is compiled.
 
     Args:
         landscape: the model and its data.
@@ -47,20 +51,18 @@ def compiled_callers(
         BackendUnavailable: the model cannot be compiled, or has other losses when it is.
     """
     parts = _parts_by_size(units)
-    call = _CompiledCall(_function_of(landscape), frozenset(parts))
-    compiled = [caller.through(call) for caller in callers]
+    functions = _functions.setdefault(landscape, [])
+    compiled: list[ModelCaller] = []
     try:
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(_strict(len(parts) * len(callers)))
-            for caller in compiled:
-                stack.enter_context(caller.evaluating())
-            for at in (0.0, radius):
-                copy.place(at)
-                _compare(units, copy, callers[0], compiled, parts.values())
-            before = _ran.compilations
-            _compare(units, copy, callers[0], compiled, parts.values())
-            if _ran.compilations > before:
-                raise _Refused("it would be compiled anew for calls that differ in nothing but its state")
+        with _strict(len(parts)):
+            for number, caller in enumerate(callers):
+                if number == len(functions):
+                    functions.append(_new_function())
+                call = _CompiledCall(functions[number], frozenset(parts))
+                compiled.append(caller.through(call))
+                _check(units, copy, caller, compiled[-1], parts.values(), radius)
+                if call.most_graphs > 1:
+                    break
     except Exception as error:  # whatever the model does that cannot be compiled, and whatever that raises
         raise BackendUnavailable(_sentence(_reason(error))) from error
     return compiled
@@ -94,16 +96,21 @@ class _CompiledCall:
     Args:
         function: function(model, *inputs), compiled.
         sizes: these numbers of examples.
+
+    Attributes:
+        most_graphs: the most graphs that a call was broken into so far.
     """
 
     def __init__(self, function: Callable[..., Any], sizes: frozenset[int]) -> None:
         self._function, self._sizes = function, sizes
+        self.most_graphs = 0
 
     def __call__(self, model: nn.Module, inputs: Inputs) -> Any:
         if len(inputs) not in self._sizes:
             return call_model(model, inputs)
         before = _ran.calls
         outputs = call_model(functools.partial(self._function, model), inputs)
+        self.most_graphs = max(self.most_graphs, _ran.calls - before)
         if _ran.calls == before:  # torch gives up in silence, after too many versions or where it is switched off
             raise _Refused("torch.compile calls it as it is")
         return outputs
@@ -113,16 +120,14 @@ def _call(model: nn.Module, /, *arguments: Any, **named: Any) -> Any:
     return model(*arguments, **named)
 
 
-# Solvers on one landscape share what was compiled. Replicas do too: torch asks for equal structure, not identity.
-_functions: weakref.WeakKeyDictionary[Landscape, Callable[..., Any]] = weakref.WeakKeyDictionary()
+# Solvers on one landscape share what was compiled, and new copies of the model do: torch asks for equal structure.
+_functions: weakref.WeakKeyDictionary[Landscape, list[Callable[..., Any]]] = weakref.WeakKeyDictionary()
 
 
-def _function_of(landscape: Landscape) -> Callable[..., Any]:
-    if landscape not in _functions:
-        # Torch keeps what it compiled with the code of a function, and only a few versions: so each has its own code.
-        own = types.FunctionType(_call.__code__.replace(), _call.__globals__)
-        _functions[landscape] = torch.compile(own, dynamic=False, backend=_compile)
-    return _functions[landscape]
+def _new_function() -> Callable[..., Any]:
+    # Torch keeps what it compiled with the code of a function, and only a few versions: so each has its own code.
+    own = types.FunctionType(_call.__code__.replace(), _call.__globals__)
+    return torch.compile(own, dynamic=False, backend=_compile)
 
 
 def _compile(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
@@ -165,17 +170,31 @@ def _parts_by_size(units: Units) -> dict[int, slice]:
     return found
 
 
-def _compare(
-    units: Units, copy: WorkingCopy, eager: ModelCaller, compiled: Sequence[ModelCaller], parts: Iterable[slice]
+def _check(
+    units: Units, copy: WorkingCopy, eager: ModelCaller, compiled: ModelCaller, parts: Iterable[slice], radius: float
 ) -> None:
-    for part in parts:
-        expected = _losses(units, copy, eager, part)
-        tolerance = _SAME * float(expected.abs().nanmean().nan_to_num(posinf=0.0)) + _FLOOR
-        for caller in compiled:
-            found = _losses(units, copy, caller, part)
-            if not torch.allclose(found, expected, rtol=_SAME, atol=tolerance, equal_nan=True):
-                gap = float((found - expected).abs().nan_to_num(nan=float("inf")).max())
-                raise _Refused(f"its losses differ by up to {gap:.2g} when it is compiled")
+    """Compiles a model for some batches, and holds its losses against those of the model itself.
+
+    Raises:
+        _Refused: they differ, or what was compiled is not used again.
+    """
+    with compiled.evaluating():
+        for at in (0.0, radius):
+            copy.place(at)
+            for part in parts:
+                _compare(_losses(units, copy, compiled, part), _losses(units, copy, eager, part))
+        before = _ran.compilations
+        for part in parts:
+            _losses(units, copy, compiled, part)
+    if _ran.compilations > before:
+        raise _Refused("torch.compile would compile it again for the same batches")
+
+
+def _compare(found: Tensor, expected: Tensor) -> None:
+    tolerance = _SAME * float(expected.abs().nanmean().nan_to_num(posinf=0.0)) + _FLOOR
+    if not torch.allclose(found, expected, rtol=_SAME, atol=tolerance, equal_nan=True):
+        gap = float((found - expected).abs().nan_to_num(nan=float("inf")).max())
+        raise _Refused(f"its losses differ by up to {gap:.2g} when it is compiled")
 
 
 def _losses(units: Units, copy: WorkingCopy, caller: ModelCaller, part: slice) -> Tensor:

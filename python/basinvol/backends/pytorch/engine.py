@@ -59,8 +59,7 @@ class TorchEngine:
         # A model that cannot be copied is evaluated by one thread at a time, which then may use all cores.
         self._intra_threads = resources.num_threads if self._callers == [landscape.caller] else 1
         if problem.compile:
-            with self._measuring():
-                self._callers = compiled_callers(landscape, self._callers, self._units, first, tried)
+            self._callers = self._compiled(first, tried, resources.num_threads)
         each = 2 * space.dim * space.dtype.itemsize
         budget = resources.memory_budget or _MEMORY_BUDGET
         count = min(len(self._callers), max(1, budget // each))
@@ -133,6 +132,17 @@ class TorchEngine:
             return OnThreads(self._units, copy, callers, self._stop)
         eager = OnDevice(self._units, copy, callers[0], self._stop)
         return replaying(eager, CudaCapture(copy.device), tried) if may_capture(copy.device) else eager
+
+    def _compiled(self, copy: WorkingCopy, tried: float, num_threads: int) -> list[ModelCaller]:
+        """The callers through torch.compile, or where threads cannot share that, one that may use all cores."""
+        landscape, callers = self._problem.landscape, self._callers
+        with self._measuring():
+            found = compiled_callers(landscape, callers, self._units, copy, tried)
+        if len(found) == len(callers):
+            return found
+        self._intra_threads = num_threads  # compiled code is for one number of threads
+        with self._measuring():
+            return compiled_callers(landscape, callers[:1], self._units, copy, tried)
 
     def _batched(self, units: Tensor) -> list[Tensor]:
         first, last = self._units.batches[0]
