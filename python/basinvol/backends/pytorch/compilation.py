@@ -37,8 +37,8 @@ def compiled_callers(
     Batches of other sizes, as the last ones of a proof are, go to the models themselves.
 
     Torch checks what it compiled against its assumptions before every call, and these checks are not made for threads:
-    so each caller has a function of its own. Where torch breaks a model into several graphs, all copies share those
-    behind the first break, and only the first caller is compiled.
+    so each caller has a function of its own. Of a model that is no single graph for torch, all copies would share the
+    parts, and only the first caller is compiled.
 
     Args:
         landscape: the model and its data.
@@ -51,21 +51,23 @@ def compiled_callers(
         BackendUnavailable: the model cannot be compiled, or has other losses when it is.
     """
     parts = _parts_by_size(units)
-    functions = _functions.setdefault(landscape, [])
-    compiled: list[ModelCaller] = []
+
+    def compiled(number: int, is_whole: bool) -> ModelCaller:
+        call = _CompiledCall(_function_of(landscape, number, is_whole), frozenset(parts))
+        found = callers[number].through(call)
+        _check(units, copy, callers[number], found, parts.values(), radius)
+        return found
+
     try:
         with _strict(len(parts)):
-            for number, caller in enumerate(callers):
-                if number == len(functions):
-                    functions.append(_new_function())
-                call = _CompiledCall(functions[number], frozenset(parts))
-                compiled.append(caller.through(call))
-                _check(units, copy, caller, compiled[-1], parts.values(), radius)
-                if call.most_graphs > 1:
-                    break
+            try:
+                return [compiled(number, is_whole=True) for number in range(len(callers))]
+            except _Refused:
+                raise
+            except Exception:  # noqa: BLE001  (it is no single graph, which torch says in several ways)
+                return [compiled(0, is_whole=False)]
     except Exception as error:  # whatever the model does that cannot be compiled, and whatever that raises
         raise BackendUnavailable(_sentence(_reason(error))) from error
-    return compiled
 
 
 class _Refused(RuntimeError):
@@ -96,21 +98,16 @@ class _CompiledCall:
     Args:
         function: function(model, *inputs), compiled.
         sizes: these numbers of examples.
-
-    Attributes:
-        most_graphs: the most graphs that a call was broken into so far.
     """
 
     def __init__(self, function: Callable[..., Any], sizes: frozenset[int]) -> None:
         self._function, self._sizes = function, sizes
-        self.most_graphs = 0
 
     def __call__(self, model: nn.Module, inputs: Inputs) -> Any:
         if len(inputs) not in self._sizes:
             return call_model(model, inputs)
         before = _ran.calls
         outputs = call_model(functools.partial(self._function, model), inputs)
-        self.most_graphs = max(self.most_graphs, _ran.calls - before)
         if _ran.calls == before:  # torch gives up in silence, after too many versions or where it is switched off
             raise _Refused("torch.compile calls it as it is")
         return outputs
@@ -121,13 +118,24 @@ def _call(model: nn.Module, /, *arguments: Any, **named: Any) -> Any:
 
 
 # Solvers on one landscape share what was compiled, and new copies of the model do: torch asks for equal structure.
-_functions: weakref.WeakKeyDictionary[Landscape, list[Callable[..., Any]]] = weakref.WeakKeyDictionary()
+_functions: weakref.WeakKeyDictionary[Landscape, dict[tuple[int, bool], Callable[..., Any]]]
+_functions = weakref.WeakKeyDictionary()
 
 
-def _new_function() -> Callable[..., Any]:
-    # Torch keeps what it compiled with the code of a function, and only a few versions: so each has its own code.
-    own = types.FunctionType(_call.__code__.replace(), _call.__globals__)
-    return torch.compile(own, dynamic=False, backend=_compile)
+def _function_of(landscape: Landscape, number: int, is_whole: bool) -> Callable[..., Any]:
+    """The compiled function of one thread.
+
+    Args:
+        landscape: what is measured.
+        number: which thread.
+        is_whole: whether the model must be a single graph.
+    """
+    known = _functions.setdefault(landscape, {})
+    if (number, is_whole) not in known:
+        # Torch keeps what it compiled with the code of a function, and only a few versions: so each has its own code.
+        own = types.FunctionType(_call.__code__.replace(), _call.__globals__)
+        known[number, is_whole] = torch.compile(own, fullgraph=is_whole, dynamic=False, backend=_compile)
+    return known[number, is_whole]
 
 
 def _compile(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
