@@ -73,6 +73,7 @@ def estimate_volume(
     batch_size: int | None = None,
     num_threads: int | None = None,
     precision: str | None = None,
+    compile: bool = False,
     on_censored: str = "raise",
     measure: str | Measure = "lebesgue",
     sigma: float | None = None,
@@ -134,6 +135,7 @@ def estimate_volume(
         batch_size: most examples per forward pass in torch, see `Landscape`; it changes no result but by rounding.
         num_threads: threads of the CPU; default torch's number.
         precision: precision of the products, see `find_radii`.
+        compile: whether the backend "torch" evaluates the rays through torch.compile, see `find_radii`.
         on_censored: what to do with rays that never cross in Lebesgue measure: "raise", "drop" or "bound".
         measure: "lebesgue", "gaussian" with `sigma`, or "ball" with `radius`, both in units of the scale.
         sigma, radius: see `Measure`.
@@ -171,6 +173,7 @@ def estimate_volume(
         backend=backend,
         num_threads=num_threads,
         precision=precision,
+        compile=compile,
     )
     space = ParameterSpace.of(model, include, exclude, trainable_only)
     cutoffs = check_cutoffs(cutoff) if _is_several(cutoff) else (real_number("cutoff", cutoff),)

@@ -118,6 +118,7 @@ def test_estimate_prints_the_same_numbers_as_json(run: Run) -> None:
         (["estimate", "task:a_pair"], "must return (model, loss_fn, data), got a tuple of 2."),
         (["estimate", "task:make_task", "--cutoff", "-1"], "`cutoff` must be above the loss at the center"),
         (["estimate", "task:make_task", "--directions", "0"], "`num_directions` must be between 1 and 2^32, got 0."),
+        (["estimate", "task:make_task", "--backend", "native", "--compile"], "backend 'native' does not compile"),
         (["estimate", "task:make_task", "--backend", "gpu"], "`backend` must be 'auto' or one of"),
         (["estimate", "task:make_task", "--directions", "many"], "invalid int value: 'many'"),
         (["reproduce", "no-such-thing"], "no experiment is called 'no-such-thing'"),

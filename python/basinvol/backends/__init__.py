@@ -61,6 +61,11 @@ def choose(wanted: str | Backend, problem: RayProblem) -> Choice:
     if wanted == "auto":
         return _first_usable(problem)
     backend = _named(wanted) if isinstance(wanted, str) else _checked(wanted)
+    if problem.compile and not _compiles(backend):
+        raise BackendUnavailable(
+            f"backend {backend.name!r} does not compile models with torch.compile; pass compile=False, or choose "
+            "backend='torch'."
+        )
     refusal = _refusal(backend, problem)
     if refusal is not None:
         raise BackendUnavailable(
@@ -102,6 +107,8 @@ def _checked(backend: object) -> Backend:
 
 
 def _refusal(backend: Backend, problem: RayProblem) -> str | None:
+    if problem.compile and not _compiles(backend):
+        return "it does not compile models with torch.compile"
     # The device first: a backend that cannot run here need not read the model.
     refusal = backend.unusable(problem.landscape.device) or backend.unsupported(problem)
     if refusal is not None:
@@ -112,3 +119,7 @@ def _refusal(backend: Backend, problem: RayProblem) -> str | None:
     if problem.precision not in (None, *backend.precisions):
         return f"it computes in {', '.join(backend.precisions)}, not in {problem.precision}"
     return None
+
+
+def _compiles(backend: Backend) -> bool:
+    return bool(getattr(backend, "compiles", False))  # a member that backends of other packages need not have

@@ -41,6 +41,7 @@ class RayProblem:
         cutoffs: losses that bound the basin. [C]
         settings: how to search.
         precision: precision of the products, one of the backend's `precisions`; None for its best that certifies.
+        compile: whether the model is evaluated through torch.compile.
     """
 
     landscape: Landscape
@@ -49,6 +50,7 @@ class RayProblem:
     cutoffs: tuple[float, ...]
     settings: SearchSettings
     precision: str | None = None
+    compile: bool = False
 
     @functools.cached_property
     def center(self) -> Tensor:
@@ -141,7 +143,8 @@ class Backend(Protocol):
     """One way to execute the radius search. Any object with these members may be passed as `backend`.
 
     A package registers a backend by name through an entry point of the group "basinvol.backends" that gives a class or
-    function without arguments; `backend="auto"` tries only those that come with basinvol.
+    function without arguments; `backend="auto"` tries only those that come with basinvol. A backend that evaluates the
+    model through torch.compile where the problem says so has a member `compiles` that is true.
     """
 
     name: str

@@ -92,6 +92,9 @@ def _parser() -> argparse.ArgumentParser:
     estimate.add_argument(
         "--precision", help="precision of matrix products: fp32, fp16x3, tf32x3 or tf32; default: as exact as float32"
     )
+    estimate.add_argument(
+        "--compile", action="store_true", help="evaluate the model through torch.compile, on the backend torch"
+    )
     add_estimate_options(estimate)
     add_execution(estimate)
     estimate.add_argument("--json", action="store_true", help="print one JSON object")
@@ -144,6 +147,7 @@ def _estimate(options: argparse.Namespace) -> None:
         device=options.device,
         num_threads=options.threads,
         precision=options.precision,
+        compile=options.compile,
         progress=True,
         **estimate_settings(options),
     )

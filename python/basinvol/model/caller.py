@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ from .full_precision import full_precision, multiplies_in_tf32
 from .guard import ModuleGuard
 
 Result = TypeVar("Result")
+ModelCall = Callable[[nn.Module, Inputs], Any]
 
 
 class ModelCaller:
@@ -42,10 +44,22 @@ class ModelCaller:
         self._buffers = {name: widened(b.detach().to(device, copy=True)) for name, b in model.named_buffers()}
         self._places = _places(model)
         self._default_device = users_default()
+        self._call_model: ModelCall = call_model
         # What the first call changes is put back after every call; where that is nothing, no other call is watched.
         self._changes: _Changes | None = None
         self._guard: ModuleGuard | None = None
         self._changes_tensors = False
+
+    def through(self, call: ModelCall) -> ModelCaller:
+        """Returns a caller of the same model, with the same parameters and buffers, whose calls go through a function.
+
+        Args:
+            call: call(model, inputs) -> the model's outputs.
+        """
+        other = copy.copy(self)
+        other._call_model = call
+        other._changes, other._guard, other._changes_tensors = None, None, False
+        return other
 
     @property
     def changes_tensors(self) -> bool:
@@ -79,7 +93,7 @@ class ModelCaller:
             inputs: a batch of examples. [n, ...]
             function: what to make of the outputs.
         """
-        return self._call(named, lambda: function(call_model(self._model, inputs)))
+        return self._call(named, lambda: function(self._call_model(self._model, inputs)))
 
     def outputs(self, named: Mapping[str, Tensor], inputs: Inputs) -> Any:
         """The model's outputs on inputs [n, ...], with `named` in place of the parameters of these names."""

@@ -35,6 +35,7 @@ class SearchOptions:
         num_threads: threads of the CPU; default torch's number.
         precision: precision of the products, one of `basinvol.backends.PRECISIONS`; default the backend's best that is
             as exact as float32.
+        compile: whether the model is evaluated through torch.compile, which only the backend "torch" does.
         memory_budget: bytes that the backend may keep between evaluations; it changes no result.
         instruction_set: instruction set of the native backend; empty for the best that this machine has.
 
@@ -51,11 +52,13 @@ class SearchOptions:
     backend: str | Backend = "auto"
     num_threads: int | None = None
     precision: str | None = None
+    compile: bool = False
     memory_budget: int | None = None
     instruction_set: str = ""
 
     def __post_init__(self) -> None:
         one_of("resolve", self.resolve, RESOLVES)
+        one_of("compile", self.compile, (False, True))
         if self.precision is not None:
             one_of("precision", self.precision, PRECISIONS)
         if self.num_threads is not None:

@@ -92,6 +92,7 @@ class RaySolver:
             cutoffs=check_cutoffs(cutoffs),
             settings=options.settings(space.dim),
             precision=options.precision,
+            compile=options.compile,
         )
         self.resolve = options.resolve
         self.num_threads = resources.num_threads
@@ -270,6 +271,7 @@ def find_radii(
     backend: str | Backend = "auto",
     num_threads: int | None = None,
     precision: str | None = None,
+    compile: bool = False,
     progress: bool = False,
 ) -> Radii:
     """Boundary radii for every level, cutoff and direction, in one pass. [L, C, D]
@@ -296,6 +298,8 @@ def find_radii(
         num_threads: default torch's number; the result does not depend on it.
         precision: precision of the products: "fp32", "fp16x3" or "tf32x3" (tensor cores, as exact), or "tf32"
             (proposes radii that tf32x3 certifies); default the backend's best that is as exact as float32.
+        compile: whether the backend "torch" evaluates the model through torch.compile; "auto" then takes this backend,
+            others refuse. It needs a C++ compiler on the CPU, and takes seconds to minutes before the first ray.
         progress: whether to show a bar, if standard error is a terminal.
 
     Raises:
@@ -313,6 +317,7 @@ def find_radii(
         backend=backend,
         num_threads=num_threads,
         precision=precision,
+        compile=compile,
     )
     return RaySolver(landscape, directions, cutoffs, scaling=scaling, options=options).solve_all(progress)
 

@@ -13,6 +13,7 @@ class TorchBackend:
 
     name = "torch"
     precisions: tuple[str, ...] = ("fp32",)
+    compiles = True
     direction_kinds: tuple[str, ...] = ()  # it takes their vectors, and makes those of the library itself
 
     def unusable(self, device: torch.device) -> str | None:

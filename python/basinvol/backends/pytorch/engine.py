@@ -23,6 +23,7 @@ from ..compiled import BRACKET_FIELDS, native_settings, native_targets
 from ..extension import compiled_extension
 from ..problem import RayProblem, Resources
 from ..working_copy import WorkingCopy
+from .compilation import compiled_callers
 from .cuda_capture import CudaCapture, may_capture
 from .evaluators import Evaluator, OnDevice, OnThreads
 from .graphs import replaying
@@ -57,6 +58,8 @@ class TorchEngine:
         self._callers = replicas(landscape, resources.num_threads, first.named)
         # A model that cannot be copied is evaluated by one thread at a time, which then may use all cores.
         self._intra_threads = resources.num_threads if self._callers == [landscape.caller] else 1
+        if problem.compile:
+            self._callers = self._compiled(first, tried, resources.num_threads)
         each = 2 * space.dim * space.dtype.itemsize
         budget = resources.memory_budget or _MEMORY_BUDGET
         count = min(len(self._callers), max(1, budget // each))
@@ -81,8 +84,8 @@ class TorchEngine:
             f"batches of {landscape.batch_size}",
             f"losses by {self._units.kind}",
         )
-        kind = self._teams[0].evaluator.kind
-        return ", ".join([*parts, kind] if kind else parts)
+        how = "compiled" if self._problem.compile else "", self._teams[0].evaluator.kind
+        return ", ".join([*parts, *filter(None, how)])
 
     def solve(self, indices: Sequence[int], guess: Guess, negligible: Tensor | None = None) -> Radii:
         """See `Engine.solve`."""
@@ -129,6 +132,17 @@ class TorchEngine:
             return OnThreads(self._units, copy, callers, self._stop)
         eager = OnDevice(self._units, copy, callers[0], self._stop)
         return replaying(eager, CudaCapture(copy.device), tried) if may_capture(copy.device) else eager
+
+    def _compiled(self, copy: WorkingCopy, tried: float, num_threads: int) -> list[ModelCaller]:
+        """The callers through torch.compile, or where threads cannot share that, one that may use all cores."""
+        landscape, callers = self._problem.landscape, self._callers
+        with self._measuring():
+            found = compiled_callers(landscape, callers, self._units, copy, tried)
+        if len(found) == len(callers):
+            return found
+        self._intra_threads = num_threads  # compiled code is for one number of threads
+        with self._measuring():
+            return compiled_callers(landscape, callers[:1], self._units, copy, tried)
 
     def _batched(self, units: Tensor) -> list[Tensor]:
         first, last = self._units.batches[0]
