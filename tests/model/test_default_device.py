@@ -74,7 +74,7 @@ def test_the_model_runs_with_the_users_default_and_finds_it_afterwards(trained, 
         landscape = bv.Landscape(model, F.cross_entropy, blobs)
         directions = bv.Directions(bv.ParameterSpace.of(model), 4)
         bv.find_radii(landscape, directions, [CUTOFF], backend=backend)
-    assert SEEN == {"meta"}
+    assert {"meta"} == SEEN
     assert torch.get_default_device().type == "meta"
 
 
