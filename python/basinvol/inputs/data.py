@@ -17,7 +17,7 @@ from .chunks import chunks
 from .fields import Fields, Inputs
 from .spool import Spool
 
-_READ_BATCH = 512  # examples of a Dataset that are read at a time
+_READ_BATCH = 64  # examples of a Dataset that are read at a time: memory holds a few such batches
 
 
 def read_data(data: Any) -> tuple[Inputs, Inputs]:
@@ -128,7 +128,7 @@ def _collect(data: Iterable[Any], spool: Spool) -> tuple[Inputs, Inputs]:
             raise ValueError(f"the batches of `data` cannot be joined: {reason}{ragged}.") from error
     if form is None:
         raise ValueError("`data` is empty: a loss needs at least one example.")
-    spool.join()
+    spool.flush()
     return form
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from .chunks import chunks
 from .memory import available_memory
 
-_SHARE = 4  # of the memory that is available, data take one part; joining their batches takes a second one
+_SHARE = 4  # of the memory that is available, data take one part, and a second one while their array grows
 # Python 3.12 and older have no name for it; this is its number on x86 and ARM.
 _NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
 
@@ -72,15 +72,15 @@ class Spool:
         """The rows that each tensor has so far."""
         return {name: column.num_rows for name, column in self._columns.items()}
 
-    def join(self) -> None:
-        """Makes one tensor of all batches in memory, and writes all others, for `rows`.
+    def flush(self) -> None:
+        """Writes what is still on its way to the files, before `rows` reads them.
 
         Raises:
             ValueError: the temporary folder cannot take them.
         """
         with self._writing():
             for column in self._columns.values():
-                column.join()
+                column.flush()
 
     def rows(self, name: str, first: int, last: int) -> Tensor:
         """The rows of a tensor, or as many of them as it has. [n, ...]
@@ -115,10 +115,14 @@ class Spool:
 
 
 class _Column:
-    """One of the tensors: its batches in a list, or its rows as bytes in a file."""
+    """One of the tensors: its rows in an array that doubles when it is full, or as bytes in a file.
+
+    A list of batches would do, but small ones that stay, between large ones that go to a file, leave holes that the
+    allocator cannot use again: memory would grow with the data.
+    """
 
     def __init__(self) -> None:
-        self._parts: list[Tensor] = []
+        self._held: Tensor | None = None
         self._file: IO[bytes] | None = None
         self._like: Tensor | None = None  # no rows, in the shape, the type and on the device of all
         self._num_batches = 0
@@ -145,7 +149,7 @@ class _Column:
         if part.dtype != self._like.dtype:
             self._widen(torch.promote_types(self._like.dtype, part.dtype))
         if self._file is None:
-            self._parts.append(part)
+            self._hold(part)
         else:
             _write(self._file, part.to(self._like.dtype))
         self.num_rows += len(part)
@@ -153,21 +157,17 @@ class _Column:
     def move_to_file(self) -> None:
         # Without a name from the beginning, or deleted when it is closed, where files in use must have one.
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  (it is closed with the spool)
-        like = self._known()
-        self._parts.reverse()
-        while self._parts:  # each is gone from memory once it is written
-            _write(self._file, self._parts.pop().to(like.dtype))
+        if self._held is not None:
+            _write(self._file, self._held[: self.num_rows])
+            self._held = None
 
-    def join(self) -> None:
+    def flush(self) -> None:
         if self._file is not None:
             self._file.flush()
-        elif len(self._parts) > 1:
-            self._parts = [torch.cat(self._parts)]
 
     def rows(self, first: int, last: int) -> Tensor:
         if self._file is None:
-            self.join()
-            return self._parts[0][first:last]
+            return self.tensor()[first:last]
         like, last = self._known(), min(last, self.num_rows)
         # Read and not mapped: what is mapped counts as this process's memory until others want it.
         self._file.seek(first * _row_bytes(like))
@@ -176,21 +176,20 @@ class _Column:
         return raw.view(like.dtype).reshape(-1, *like.shape[1:])
 
     def tensor(self) -> Tensor:
-        if self._file is None:
-            self.join()
-            return self._parts[0]
         like = self._known()
+        if self._file is None:
+            return like if self._held is None else self._held[: self.num_rows]
         return torch.frombuffer(mapped(self._file), dtype=like.dtype).reshape(-1, *like.shape[1:])
 
     def close(self) -> None:
-        self._parts.clear()
+        self._held = None
         if self._file is not None:
             # What a full disk did not take is still in the buffer, and nobody wants it any more.
             with contextlib.suppress(OSError):
                 self._file.close()
 
     def _widen(self, dtype: torch.dtype) -> None:
-        """Goes on in another type, in which a file is written again; batches in a list are joined in it."""
+        """Goes on in another type, in which a file is written again."""
         like = self._known()
         if dtype != like.dtype and self._file is not None:
             narrow, old = self.tensor(), self._file
@@ -198,7 +197,18 @@ class _Column:
             old.close()  # what is mapped stays
             for first, last in chunks(narrow):
                 _write(self._file, narrow[first:last].to(dtype))
+        self._held = None if self._held is None else self._held.to(dtype)
         self._like = like.to(dtype)
+
+    def _hold(self, part: Tensor) -> None:
+        first, last = self.num_rows, self.num_rows + len(part)
+        if self._held is None or last > len(self._held):
+            # Pages of the second half that are never written take no memory.
+            larger = self._known().new_empty(max(last, 2 * first), *part.shape[1:])
+            if self._held is not None:
+                larger[:first] = self._held[:first]
+            self._held = larger
+        self._held[first:last] = part
 
     def _check(self, part: Tensor) -> None:
         like = self._known()
