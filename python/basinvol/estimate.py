@@ -109,7 +109,7 @@ def estimate_volume(
         loss_fn: loss_fn(outputs, targets) -> mean loss; with dictionaries, None for `outputs.loss`, or
             loss_fn(outputs, batch).
         data: (inputs [N, ...], targets [N, ...]) tensors, a dictionary of tensors that the model takes by name, or
-            batches of these such as a DataLoader; see `Landscape`.
+            batches of these such as a DataLoader, which may be larger than memory; see `Landscape`.
         cutoff: loss that bounds the basin, above the loss at the center; or several, for one estimate each, in this
             order, whose rays are solved in one pass. Their `num_evaluations` and `seconds` are those of all so far.
         num_directions: D; for method="annealed" the rays that give the chains their first scale.

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from basinvol import ground_truth
-from basinvol.probing.doctor import Report, examine
+from basinvol.model.landscape import Landscape
+from basinvol.probing.doctor import Report, _backwards, examine
 
 
 def found(report: Report, topic: str) -> tuple[str, str]:
@@ -106,6 +107,21 @@ def test_zero_filter_and_rays_without_end() -> None:
     assert "0.weight (3)" in found(report, "scale")[1]
     case = ground_truth.half_space(2)
     assert "never leave the basin" in found(examine(*case.task(), cutoff=1.0, scaling="none"), "rays")[1]
+
+
+def test_noise_is_looked_at_in_batches_that_fit_into_memory(data) -> None:
+    seen = []
+
+    class Seeing(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(len(x))
+            return super().forward(x)
+
+    weighted = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0]))
+    landscape = Landscape(Seeing(4, 3), weighted, data, batch_size=4)
+    seen.clear()
+    assert _backwards(landscape) == pytest.approx(float(landscape.losses()[-1]), rel=1e-6)
+    assert seen[:7] == [6, 6, 6, 6, 6, 6, 4]
 
 
 def test_hill_on_the_way_out_is_noted(body, body_loss, one_example) -> None:

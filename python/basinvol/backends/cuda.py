@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .compiled import CompiledMlpEngine, unsupported_mlp
 from .extension import compiled_extension
+from .in_memory import unsupported_size
 from .problem import Engine, RayProblem, Resources
 from .split import devices_of, split
 
@@ -36,8 +37,8 @@ class CudaBackend:
         return None
 
     def unsupported(self, problem: RayProblem) -> str | None:
-        """The reason why the problem is not a float32 perceptron with one of three losses, or None."""
-        return unsupported_mlp(problem)
+        """The reason why the data are too large or the problem no perceptron with one of three losses, or None."""
+        return unsupported_size(problem.landscape) or unsupported_mlp(problem)
 
     def prepare(self, problem: RayProblem, resources: Resources) -> Engine:
         """Copies network and data to every device that is asked for, multiplies them, and evaluates the center."""

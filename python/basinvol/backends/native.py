@@ -8,6 +8,7 @@ import torch
 
 from .compiled import CompiledEngine, CompiledMlpEngine, unsupported_mlp
 from .extension import compiled_extension
+from .in_memory import unsupported_size
 from .problem import RayProblem, Resources
 from .program.program import Program
 
@@ -29,7 +30,10 @@ class NativeBackend:
         return None if device.type == "cpu" else f"it computes on the cpu, and the landscape is on {device}"
 
     def unsupported(self, problem: RayProblem) -> str | None:
-        """The reason why the problem is neither a float32 perceptron nor a program, or None."""
+        """The reason why the data are too large, or the problem is no float32 perceptron and no program, or None."""
+        too_large = unsupported_size(problem.landscape)
+        if too_large is not None:
+            return too_large
         refusal = unsupported_mlp(problem)
         if refusal is None or isinstance(problem.program, Program):
             return None

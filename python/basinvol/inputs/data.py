@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from .arrays import of_array
+from .chunks import chunks
 from .fields import Fields, Inputs
+from .spool import Spool
 
-_READ_BATCH = 512  # examples of a Dataset that are read at a time
+_READ_BATCH = 64  # examples of a Dataset that are read at a time: memory holds a few such batches
 
 
 def read_data(data: Any) -> tuple[Inputs, Inputs]:
@@ -23,7 +26,8 @@ def read_data(data: Any) -> tuple[Inputs, Inputs]:
     The data may be (inputs, targets) as tensors or NumPy arrays, where the inputs may be a tuple of several, or a
     dictionary of named tensors, which is inputs and targets in one; or a map-style Dataset, a DataLoader, or any other
     iterable of such batches. Data that can be read twice are read twice: a landscape is one function, and shuffling or
-    augmentation would make it another on every reading. Random states are left as they were.
+    augmentation would make it another on every reading. Random states are left as they were. Batches that take
+    more than a quarter of the memory that is available go to temporary files, and the tensors read from there.
 
     Raises:
         ValueError: the data have none of these forms, are empty or inconsistent, hold NaN or infinity, or give other
@@ -43,8 +47,21 @@ def read_data(data: Any) -> tuple[Inputs, Inputs]:
 
 def _parts(inputs: Inputs, targets: Inputs) -> dict[str, Tensor]:
     """All tensors, by the names that messages use."""
-    parts = {"inputs": inputs} if isinstance(inputs, Tensor) else {f"inputs {n!r}": v for n, v in inputs.values.items()}
+    parts = {"inputs": inputs} if isinstance(inputs, Tensor) else {_field(n): v for n, v in inputs.values.items()}
     return {**parts, "targets": targets} if isinstance(targets, Tensor) else parts
+
+
+def _field(name: str) -> str:
+    return f"inputs {name!r}"
+
+
+def _whole(form: tuple[Inputs, Inputs], parts: Mapping[str, Tensor]) -> tuple[Inputs, Inputs]:
+    """Inputs and targets of these parts, in the form of a batch."""
+    first, targets = form
+    if isinstance(first, Tensor):
+        return parts["inputs"], parts["targets"]
+    inputs = Fields({name: parts[_field(name)] for name in first.values}, first.is_named)
+    return inputs, parts["targets"] if isinstance(targets, Tensor) else inputs
 
 
 def _is_batch(data: Any) -> bool:
@@ -75,12 +92,9 @@ def _as_tensor(part: Tensor | np.ndarray[Any, Any]) -> Tensor:
     if isinstance(part, Tensor):
         return part
     try:
-        tensor = torch.from_numpy(np.ascontiguousarray(part))
+        return of_array(part)
     except TypeError as error:
         raise ValueError(f"`data` holds an array that torch cannot take: {error}.") from error
-    if tensor.dtype == torch.float64:
-        return tensor.to(torch.get_default_dtype())
-    return tensor.long() if tensor.dtype in (torch.int16, torch.int32) else tensor
 
 
 def _read_batches(data: Any) -> tuple[Inputs, Inputs]:
@@ -88,36 +102,42 @@ def _read_batches(data: Any) -> tuple[Inputs, Inputs]:
         raise ValueError(f"{_EXPECTED}; got {'None' if data is None else f'a {type(data).__name__}'}.")
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
         data = DataLoader(data, batch_size=_READ_BATCH)
-    with _random_states():
-        batches = [_checked(batch) for batch in data]
-        if not batches:
-            raise ValueError("`data` is empty: a loss needs at least one example.")
+    with _random_states(), Spool() as spool:
+        form = _collect(data, spool)
         is_one_pass = iter(data) is data  # a generator is its own iterator, and is used up
-        if not is_one_pass and not _is_same(batches, data):
+        if not is_one_pass and not _is_same(spool, data):
             raise ValueError(
                 "`data` gives other values on a second pass, by shuffling or augmentation, and a loss on it is another "
                 "function each time; pass a DataLoader with shuffle=False and without random transforms, or tensors."
             )
-    inputs = _joined([inputs for inputs, _ in batches])
-    return inputs, inputs if batches[0][0] is batches[0][1] else _joined([targets for _, targets in batches])
+        return _whole(form, spool.tensors())
 
 
-def _joined(parts: list[Inputs]) -> Inputs:
-    first = parts[0]
-    if any(type(part) is not type(first) for part in parts):
+def _collect(data: Iterable[Any], spool: Spool) -> tuple[Inputs, Inputs]:
+    """Puts all batches into the spool; returns the first, in whose form they are."""
+    form: tuple[Inputs, Inputs] | None = None
+    for batch in data:
+        inputs, targets = _checked(batch)
+        form = form or (inputs, targets)
+        _check_form(form[0], inputs)
+        try:
+            spool.add(_parts(inputs, targets))
+        except RuntimeError as error:
+            ragged = "; pad all examples to one length" if not isinstance(inputs, Tensor) else ""
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise ValueError(f"the batches of `data` cannot be joined: {reason}{ragged}.") from error
+    if form is None:
+        raise ValueError("`data` is empty: a loss needs at least one example.")
+    spool.flush()
+    return form
+
+
+def _check_form(first: Inputs, inputs: Inputs) -> None:
+    if type(inputs) is not type(first):
         raise ValueError("the batches of `data` cannot be joined: some are dictionaries, and others are not.")
-    try:
-        if isinstance(first, Tensor):
-            return torch.cat(cast(list[Tensor], parts))
-        fields = cast(list[Fields], parts)
-        if any(part.values.keys() != first.values.keys() for part in fields):
-            names = sorted({tuple(part.values) for part in fields})
-            raise ValueError(f"the batches of `data` cannot be joined: their fields differ, {names}.")
-        joined = {name: torch.cat([part.values[name] for part in fields]) for name in first.values}
-        return Fields(joined, first.is_named)
-    except RuntimeError as error:
-        ragged = "; pad all examples to one length" if not isinstance(first, Tensor) else ""
-        raise ValueError(f"the batches of `data` cannot be joined: {str(error).splitlines()[0]}{ragged}.") from error
+    if isinstance(first, Fields) and isinstance(inputs, Fields) and first.values.keys() != inputs.values.keys():
+        names = sorted((tuple(first.values), tuple(inputs.values)))
+        raise ValueError(f"the batches of `data` cannot be joined: their fields differ, {names}.")
 
 
 _EXPECTED = (
@@ -135,15 +155,28 @@ def _checked(batch: Any) -> tuple[Inputs, Inputs]:
     return _as_batch(batch)
 
 
-def _is_same(batches: list[tuple[Inputs, Inputs]], data: Iterable[Any]) -> bool:
-    count = 0
-    for first, second in zip(batches, data, strict=False):
-        count += 1
-        ours, theirs = _parts(*first), _parts(*_checked(second))
-        if ours.keys() != theirs.keys() or not all(torch.equal(ours[name], theirs[name]) for name in ours):
-            # NaN differs from itself, and is refused as such.
-            return any(bool(torch.isnan(part.double()).any()) for part in ours.values())
-    return count == len(batches)
+def _is_same(spool: Spool, data: Iterable[Any]) -> bool:
+    """Whether a second pass gives what the first one gave, batch by batch and in the same order."""
+    lengths = spool.lengths()
+    seen = dict.fromkeys(lengths, 0)
+    for batch in data:
+        parts = _parts(*_checked(batch))
+        if parts.keys() != lengths.keys():
+            return False
+        for name, theirs in parts.items():
+            last = seen[name] + (len(theirs) if theirs.ndim else 1)
+            ours = spool.rows(name, seen[name], last)
+            if not _is_equal(ours, theirs):
+                # NaN differs from itself, and is refused as such.
+                return bool(torch.isnan(ours).any())
+            seen[name] = last
+    return seen == lengths
+
+
+def _is_equal(ours: Tensor, theirs: Tensor) -> bool:
+    # The type of batches of several types is the widest of them.
+    is_like = theirs.dtype == ours.dtype or torch.promote_types(theirs.dtype, ours.dtype) == ours.dtype
+    return is_like and theirs.device == ours.device and torch.equal(ours, theirs.to(ours.dtype))
 
 
 @contextlib.contextmanager
@@ -161,9 +194,14 @@ def _random_states() -> Iterator[None]:
 def _check_finite(name: str, values: Tensor) -> None:
     if values.is_complex() or not values.is_floating_point():
         return
-    bad = ~torch.isfinite(values.reshape(len(values), -1)).all(dim=1)
-    if bool(bad.any()):
+    count, first_bad = 0, -1
+    for first, last in chunks(values):
+        bad = ~torch.isfinite(values[first:last].reshape(last - first, -1)).all(dim=1)
+        if bool(bad.any()):
+            first_bad = first + int(bad.nonzero()[0]) if count == 0 else first_bad
+            count += int(bad.sum())
+    if count > 0:
         raise ValueError(
-            f"the {name} in `data` hold NaN or infinity in {int(bad.sum())} of {len(values)} examples, "
-            f"the first is example {int(bad.nonzero()[0])}; remove or repair them."
+            f"the {name} in `data` hold NaN or infinity in {count} of {len(values)} examples, "
+            f"the first is example {first_bad}; remove or repair them."
         )

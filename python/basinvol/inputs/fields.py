@@ -11,6 +11,7 @@ from torch import Tensor
 
 # The field of a batch that torch's and Hugging Face's losses count: positions with the ignored label have no weight.
 LABELS = "labels"
+_ROWS = 2**12  # of labels that are counted at a time: there may be more of them than memory holds twice
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,18 @@ class Fields:
     def __getitem__(self, rows: slice | Tensor) -> Fields:
         return self._each(lambda values: values[rows])
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all fields."""
+        return sum(values.nbytes for values in self.values.values())
+
     def to(self, device: torch.device) -> Fields:
         """The same fields on a device."""
         return self._each(lambda values: values.to(device))
+
+    def clone(self) -> Fields:
+        """A copy of the same fields."""
+        return self._each(lambda values: values.clone())
 
     def flip(self) -> Fields:
         """The examples in reverse order."""
@@ -108,5 +118,10 @@ def token_weights(fields: Fields, ignored: int) -> list[Tensor]:
     labels = fields.values.get(LABELS)
     if labels is None or labels.is_floating_point():
         return []
-    counts = (labels != ignored).double().reshape(len(labels), -1)
-    return [counts.sum(dim=1)] + ([counts[:, 1:].sum(dim=1)] if labels.ndim > 1 else [])
+
+    def sums(rows: Tensor) -> Tensor:
+        counts = (rows != ignored).reshape(len(rows), -1)
+        return torch.stack([counts.sum(dim=1), counts[:, 1:].sum(dim=1)])
+
+    every, all_but_first = torch.cat([sums(rows) for rows in labels.split(_ROWS)], dim=1).double()
+    return [every, all_but_first] if labels.ndim > 1 else [every]

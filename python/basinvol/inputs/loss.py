@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .fields import Fields, Inputs, loss_in_outputs
+from .fields import Inputs, loss_in_outputs
 from .known_loss import KnownLoss, known_loss
-from .row_loss import CLASS_LOSSES, row_loss
+from .row_loss import CLASS_LOSSES, row_loss, row_weights
 
 LossFunction = Callable[[Any, Any], Tensor]
 
@@ -62,7 +62,7 @@ def example_weights(loss_fn: LossFunction, targets: Inputs) -> Tensor | None:
     if by_row is None:
         return None
     try:
-        weights = by_row.weights(dict(targets.values) if isinstance(targets, Fields) else targets, len(targets))
+        weights = row_weights(by_row, targets)
     except Exception:  # noqa: BLE001  (targets that do not fit: the first call of the loss says so in a sentence)
         return None
     if weights is None:

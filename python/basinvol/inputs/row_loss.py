@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, fx
 from torch.nn import functional as F
 
+from .chunks import by_chunks
+from .fields import Fields, Inputs
 from .known_loss import KnownLoss, TracedCall, known_loss, traced_call
 
 # Of each loss: torch's function, and the options that it takes.
@@ -83,6 +85,11 @@ def row_loss(loss_fn: Callable[..., Any]) -> RowLoss | None:
         return TorchRowLoss(direct) if _has_rows(direct) else None
     traced = traced_call(loss_fn)
     return TorchRowLoss(traced.loss, traced) if traced is not None and _has_rows(traced.loss) else None
+
+
+def row_weights(loss: RowLoss, targets: Inputs) -> Tensor | None:
+    """The weight of every example, made of a few MiB of targets at a time; see `RowLoss.weights`. [N] float64"""
+    return by_chunks(targets, lambda rows, n: loss.weights(dict(rows.values) if isinstance(rows, Fields) else rows, n))
 
 
 class _Declared:

@@ -49,6 +49,8 @@ class ModelCaller:
         self._changes: _Changes | None = None
         self._guard: ModuleGuard | None = None
         self._changes_tensors = False
+        # Data are the user's, and a file that is mapped for reading cannot be written to at all.
+        self._changes_inputs: bool | None = None
 
     def through(self, call: ModelCall) -> ModelCaller:
         """Returns a caller of the same model, with the same parameters and buffers, whose calls go through a function.
@@ -93,7 +95,17 @@ class ModelCaller:
             inputs: a batch of examples. [n, ...]
             function: what to make of the outputs.
         """
-        return self._call(named, lambda: function(self._call_model(self._model, inputs)))
+        return self._call(named, lambda: function(self._called(inputs)))
+
+    def _called(self, inputs: Inputs) -> Any:
+        """Calls the model; on a copy of the inputs if it changes them in place, as the first call shows."""
+        if self._changes_inputs is False:
+            return self._call_model(self._model, inputs)
+        given = inputs.clone()
+        before = _versions(given)
+        outputs = self._call_model(self._model, given)
+        self._changes_inputs = self._changes_inputs or _versions(given) != before
+        return outputs
 
     def outputs(self, named: Mapping[str, Tensor], inputs: Inputs) -> Any:
         """The model's outputs on inputs [n, ...], with `named` in place of the parameters of these names."""
@@ -159,6 +171,12 @@ class ModelCaller:
             moved = frozenset(name for name, version in versions.items() if buffers[name]._version > version)
             self._changes = _Changes(moved, has_changed)
         return result
+
+
+def _versions(inputs: Inputs) -> list[int]:
+    """Numbers that a change in place raises; torch keeps none of what is made in inference mode."""
+    parts = inputs.values.values() if isinstance(inputs, Fields) else [inputs]
+    return [part._version for part in parts if not part.is_inference()]
 
 
 def given_targets(targets: Inputs) -> Any:

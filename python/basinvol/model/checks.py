@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from ..inputs.chunks import chunks
 from ..inputs.fields import Fields, Inputs, token_weights
 from ..inputs.half import HALF
 from ..inputs.loss import LossFunction, ignored_label, is_class_loss
@@ -187,13 +188,24 @@ def _check_labels(landscape: Checked, outputs: Tensor) -> None:
         return
     if outputs.ndim > 2 and targets.shape[1:] != outputs.shape[2:]:
         return  # the loss itself says so
-    labels = targets[targets != ignored_label(landscape.loss_fn)]
+    least, most = _label_range(targets, ignored_label(landscape.loss_fn))
     num_classes = outputs.shape[1] if outputs.ndim > 1 else outputs.shape[0]
-    if labels.numel() and (int(labels.min()) < 0 or int(labels.max()) >= num_classes):
+    if least < 0 or most >= num_classes:
         raise ValueError(
             f"the targets in `data` must be labels between 0 and {num_classes - 1}, the model's outputs, got "
-            f"labels from {int(labels.min())} to {int(labels.max())}."
+            f"labels from {least} to {most}."
         )
+
+
+def _label_range(targets: Tensor, ignored: int) -> tuple[int, int]:
+    """The least and the largest label that counts; (0, 0) where none does."""
+    seen = []
+    for first, last in chunks(targets):
+        labels = targets[first:last]
+        labels = labels[labels != ignored]
+        if labels.numel():
+            seen += [int(labels.min()), int(labels.max())]
+    return min(seen, default=0), max(seen, default=0)
 
 
 def _check_determinism(landscape: Checked, first: Tensor, floor: float) -> None:

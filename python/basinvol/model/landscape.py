@@ -43,7 +43,9 @@ class Landscape:
         data: (inputs [N, ...], targets [N, ...]) as tensors or NumPy arrays, where inputs may be a tuple of several,
             which the model takes one after the other; or a dictionary of tensors [N, ...], which the model takes by
             name; or a Dataset, DataLoader or other iterable of such batches, which is read once for its values and
-            once more to see that it gives the same ones.
+            once more to see that it gives the same ones. Batches that take more than a quarter of the memory that is
+            available go to files without a name in the temporary folder, which TMPDIR chooses, and are read from there.
+            Arrays that are mapped from files are used without a copy.
         levels: increasing numbers of examples, each a prefix of the data; default [N].
         device: where to evaluate; default the device of the model's first parameter.
         batch_size: most examples per forward pass in torch; it changes no result but by rounding. Default as many as
@@ -99,6 +101,12 @@ class Landscape:
     def num_examples(self) -> int:
         """N, the number of examples in the largest level."""
         return self.levels[-1]
+
+    @property
+    def num_bytes(self) -> int:
+        """How much the examples of the largest level take, in memory or in files."""
+        targets = 0 if isinstance(self.targets, Fields) else self.targets.nbytes  # or all fields are counted
+        return self.inputs.nbytes + targets
 
     @property
     def tensors(self) -> tuple[Tensor, Tensor]:

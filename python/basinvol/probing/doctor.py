@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from ..estimators import Task
 from ..estimators.star import Options, estimate
-from ..inputs.fields import Fields, reversed_examples
+from ..inputs.fields import reversed_examples
 from ..model.directions import Directions
-from ..model.landscape import Landscape, LossFunction
+from ..model.landscape import Landscape, LossFunction, as_scalar
 from ..model.parameters import ParameterSpace
 from ..rays import SearchOptions
 from ..search.radii import Radii, Status
@@ -192,24 +192,26 @@ def _center(loss: float, cutoff: float) -> Finding:
     return Finding("center", "ok", f"its loss {loss:.6g} is well below the cutoff {cutoff:g}.")
 
 
-def _reversed(landscape: Landscape) -> Any:
-    """The data of a landscape with its examples in reverse order, in the form in which users pass data."""
-    inputs, targets = (reversed_examples(values) for values in (landscape.inputs, landscape.targets))
-    if isinstance(targets, Fields):
-        return targets.values
-    return tuple(inputs.values.values()) if isinstance(inputs, Fields) else inputs, targets
+def _backwards(landscape: Landscape) -> float:
+    """The loss at the center, from the last example to the first, in batches of other sizes."""
+    count, total = landscape.num_examples, 0.0
+    # At least three, and no batch much larger than those of the measurement, for which there is memory.
+    size = max(1, min(count // 3, landscape.batch_size + landscape.batch_size // 2))
+    with landscape.measuring():
+        for last in range(count, 0, -size):
+            first = max(0, last - size)
+            if landscape.weight(first, last) > 0:
+                inputs, targets = (
+                    reversed_examples(values[first:last]) for values in (landscape.inputs, landscape.targets)
+                )
+                loss = as_scalar(landscape.caller.loss({}, inputs, targets))
+                total += float(loss.double()) * landscape.share(first, last)
+    return total
 
 
 def _noise(landscape: Landscape, loss: float, cutoff: float) -> Finding:
     """Compares the loss with that of the examples in reverse order, which differs by rounding alone."""
-    backwards = Landscape(
-        landscape.model,
-        landscape.loss_fn,
-        _reversed(landscape),
-        batch_size=max(1, landscape.num_examples // 3),
-        device=landscape.device,
-    )
-    difference = abs(float(backwards.losses()[-1]) - loss)
+    difference = abs(_backwards(landscape) - loss)
     share = difference / abs(cutoff - loss) if cutoff != loss else math.inf
     sentence = f"examples in another order move the loss by {difference:.2g}, {share:.1g} of the way to the cutoff."
     return Finding("noise", "ok" if share <= _MAX_NOISE else "problem", sentence)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...inputs.fields import Inputs
-from ...inputs.row_loss import RowLoss, row_loss
+from ...inputs.row_loss import RowLoss, row_loss, row_weights
 from ...model.caller import ModelCaller, given_targets
 from ...model.landscape import Landscape, as_scalar
 
@@ -105,7 +105,7 @@ class Examples:
         count, size = landscape.num_examples, landscape.batch_size
         # Batches do not end at levels: the loss of a level is then the same number, whichever levels are asked for.
         self.batches = [(first, min(first + size, count)) for first in range(0, count, size)]
-        known = by_row.weights(given_targets(landscape.targets), count)
+        known = row_weights(by_row, landscape.targets)
         self.weights = torch.ones(count, dtype=torch.float64) if known is None else known.cpu()
         self._has_weights = known is not None
 

@@ -7,6 +7,7 @@ import os
 
 import torch
 
+from ..in_memory import unsupported_size
 from ..mlp import Mlp, Unsupported, read_loss, read_mlp
 from ..problem import Engine, RayProblem, Resources
 from ..split import devices_of, on_device, split
@@ -31,7 +32,10 @@ class TritonBackend:
         return "it needs a CUDA device, and torch finds none on this machine"
 
     def unsupported(self, problem: RayProblem) -> str | None:
-        """The reason why the problem is not a float32 perceptron with one of three losses, or None."""
+        """The reason why the data are too large or the problem no perceptron with one of three losses, or None."""
+        too_large = unsupported_size(problem.landscape)
+        if too_large is not None:
+            return too_large
         if problem.precision == "fp16x3" and not _has_halves(problem.landscape.device):
             return "fp16x3 needs a device of compute capability 9.0 or newer, and triton 3.4 or newer"
         try:
