@@ -102,7 +102,8 @@ def test_losses_along_rays_err_at_most_twice_as_much_as_torch(
 @pytest.mark.parametrize("loss", LOSSES)
 def test_losses_at_the_center_err_at_most_twice_as_much_as_torch(make_mlp, isa, loss):
     kernel, torch_ = [], []
-    for seed, (widths, activation, _, count) in enumerate(SHAPES[:-1]):
+    # Four networks of each shape: the errors of a few single examples would decide the mean of fewer.
+    for seed, (widths, activation, _, count) in itertools.product(range(4), SHAPES[:-1]):
         model = make_mlp(widths, activation, seed=seed)
         inputs, targets = fitted(model, gapped(count, widths[0]), loss)
         levels = sorted({1, max(1, count // 2), max(1, count - 1), count})
@@ -114,8 +115,14 @@ def test_losses_at_the_center_err_at_most_twice_as_much_as_torch(make_mlp, isa, 
         targets = targets.double() if targets.is_floating_point() else targets
         exact = torch.stack([LOSSES[loss](wide(inputs[:n].double()).detach(), targets[:n]) for n in levels])
         some = exact > 0
-        kernel.append(((solver.center_losses - exact) / exact)[some])
-        torch_.append(((rough - exact) / exact)[some])
+        # Rounding moves a residual by the same amount however small it is. Relative errors of one square of a small
+        # residual have no bound, and one of them would decide the mean of all: so roots of squares are compared.
+        found, rough, exact = (
+            values[some].sqrt() if loss == "mse" else values[some] / exact[some]
+            for values in (solver.center_losses, rough, exact)
+        )
+        kernel.append(found - exact)
+        torch_.append(rough - exact)
     assert rms(kernel) <= 2.0 * rms(torch_)
 
 
