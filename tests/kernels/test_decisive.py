@@ -124,10 +124,18 @@ def assert_refined(radii: Radii, dim: int, model, loss, data, directions, losses
     assert bool((radii.value_lower <= radii.cutoffs[0])[crossed].all())
     assert bool((radii.value_upper > radii.cutoffs[0])[crossed].all())
     rays, count = decides.nonzero().reshape(-1)[:6], radii.levels[0]
+    along = (model, LOSSES[loss], (data[0][:count], data[1][:count]), directions)
+    # One or two rays may decide: the errors of torch are looked at close to them as well, where they are as large.
+    near = radii.upper[rays[:1]] * torch.linspace(1.0 - 1e-3, 1.0 + 1e-3, 32, dtype=torch.float64)
+    nearby = [
+        losses_along(*along, rays[:1].tolist() * len(near), near, kind) for kind in (torch.float64, torch.float32)
+    ]
     for radius, value in ((radii.lower, radii.value_lower), (radii.upper, radii.value_upper)):
-        along = (model, LOSSES[loss], (data[0][:count], data[1][:count]), directions, rays.tolist(), radius[rays])
-        exact, rough = losses_along(*along, torch.float64), losses_along(*along, torch.float32)
-        noise = 2.0 * float((rough - exact).abs().max()) + 2.0**-22 * radii.cutoffs[0]
+        exact, rough = (
+            losses_along(*along, rays.tolist(), radius[rays], kind) for kind in (torch.float64, torch.float32)
+        )
+        errors = torch.cat([rough - exact, nearby[1] - nearby[0]]).abs()
+        noise = 2.0 * float(errors.max()) + 2.0**-22 * radii.cutoffs[0]
         assert float((value[rays] - exact).abs().max()) <= noise, "the values are those of these radii"
 
 
