@@ -10,6 +10,7 @@ zero, so each block of the depth has a sum of its own there, and these sums are 
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 
 import torch
@@ -29,10 +30,6 @@ class Halves:
 
     parts: Tensor
     inverse: Tensor
-
-    def part(self, start: int, stop: int, shape: tuple[int, ...]) -> Halves:
-        """Return elements `start` to `stop` - 1 of every group of flat numbers, in another shape."""
-        return Halves(self.parts[:, :, start:stop].unflatten(2, shape), self.inverse)
 
 
 @triton.jit
@@ -84,8 +81,4 @@ def split(x: Tensor) -> Halves:
 
 def has_descriptors() -> bool:
     """Whether this version of Triton can describe a tensor to the unit that copies tiles, from 3.4 on."""
-    try:
-        import triton.tools.tensor_descriptor  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    return importlib.util.find_spec("triton.tools.tensor_descriptor") is not None
