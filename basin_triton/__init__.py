@@ -12,7 +12,8 @@ from .halves import Halves, has_descriptors, split
 from .last_layers import SplitLayer, last_layers
 from .linear import First, linear
 from .loss_head import BLOCK_ROWS, MAX_OUTPUTS, RowBlocks, loss_head
-from .materialize import Largest, Pieces, materialize, materialize_halves, square_norms
+from .materialize import Pieces, materialize, square_norms
+from .materialize_halves import Largest, materialize_halves
 from .normals import normals
 from .reduce import reduce
 from .search_step import search_step

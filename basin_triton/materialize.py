@@ -14,14 +14,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .halves import high_and_low, power_of_two
 from .normals import as_signed, gaussians
 from .reduce import reduce
 
-_BLOCK = 256  # groups of four elements to a program; one Philox call gives four normals
-_COLUMNS = tl.constexpr(6)  # of a table of pieces
-# No normal of the generator is larger than 6.77; those from memory may be twice this before a half overflows.
-_LARGEST_NORMAL = tl.constexpr(8.0)
+BLOCK_GROUPS = 256  # groups of four elements to a program; one Philox call gives four normals
+COLUMNS = tl.constexpr(6)  # of a table of pieces
 
 
 @dataclass(frozen=True)
@@ -52,9 +49,9 @@ class Pieces:
         rows = [
             (*tensor, part, position)
             for position, tensor in enumerate(tensors)
-            for part in range(triton.cdiv(tensor[2], 4 * _BLOCK))
+            for part in range(triton.cdiv(tensor[2], 4 * BLOCK_GROUPS))
         ]
-        table = torch.tensor(rows, dtype=torch.int64, device=device).reshape(-1, _COLUMNS.value)
+        table = torch.tensor(rows, dtype=torch.int64, device=device).reshape(-1, COLUMNS.value)
         return cls(table, max((size + at for _, _, size, at in tensors), default=0), len(tensors))
 
     def __len__(self) -> int:
@@ -93,8 +90,8 @@ def _materialize_kernel(
     slot = tl.load(active + row)
     if slot < 0:
         return
-    table += tl.program_id(0) * _COLUMNS
-    move, at, inside = _moved(
+    table += tl.program_id(0) * COLUMNS
+    move, at, inside = moved(
         table,
         center,
         scale,
@@ -114,7 +111,7 @@ def _materialize_kernel(
 
 
 @triton.jit
-def _moved(
+def moved(
     table,
     center,
     scale,
@@ -148,62 +145,6 @@ def _moved(
         reach = tl.load(radius + slot).to(tl.float32)
         move = tl.load(center + first + lane, mask=inside, other=0.0) + reach * move
     return move, at + begin + lane, inside
-
-
-@triton.jit(do_not_specialize=["seed", "count"])
-def _materialize_halves_kernel(
-    out,
-    row_size,
-    inverse,
-    count,
-    largest_center,
-    largest_scale,
-    table,
-    center,
-    scale,
-    active,
-    directions,
-    inverse_norm,
-    radius,
-    seed,
-    normals,
-    normals_stride,
-    HAS_CENTER: tl.constexpr,
-    FROM_MEMORY: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    row = tl.program_id(1)
-    slot = tl.load(active + row)
-    if slot < 0:
-        return
-    table += tl.program_id(0) * _COLUMNS
-    move, at, inside = _moved(
-        table,
-        center,
-        scale,
-        slot,
-        directions,
-        inverse_norm,
-        radius,
-        seed,
-        normals,
-        normals_stride,
-        HAS_CENTER,
-        True,
-        FROM_MEMORY,
-        BLOCK,
-    )
-    tensor = tl.load(table + 5)
-    bound = tl.load(inverse_norm + slot).to(tl.float32) * tl.load(largest_scale + tensor) * _LARGEST_NORMAL
-    if HAS_CENTER:
-        bound = tl.load(largest_center + tensor) + tl.abs(tl.load(radius + slot).to(tl.float32)) * bound
-    factor, its_inverse = power_of_two(bound)
-    if tl.load(table + 4) == 0:
-        tl.store(inverse + tensor * count + row, its_inverse)
-    high, low = high_and_low(move * factor)
-    out += row.to(tl.int64) * 2 * row_size + at
-    tl.store(out, high, mask=inside)
-    tl.store(out + row_size, low, mask=inside)
 
 
 def materialize(
@@ -244,7 +185,7 @@ def materialize(
         raise ValueError(
             f"`out` must be [{len(active)}, {pieces.row_size} or more] with contiguous rows, got {list(out.shape)}."
         )
-    _check(scale, directions, center, radius, normals)
+    check_vectors(scale, directions, center, radius, normals)
     if len(active) == 0 or len(pieces) == 0:
         return
     unused = out  # a pointer that the kernel does not read
@@ -264,93 +205,12 @@ def materialize(
         HAS_SCALE=scale is not None,
         HAS_CENTER=center is not None,
         FROM_MEMORY=normals is not None,
-        BLOCK=_BLOCK,
+        BLOCK=BLOCK_GROUPS,
         enable_fp_fusion=False,
     )
 
 
-@dataclass(frozen=True)
-class Largest:
-    """The largest absolute values of some tensors, from which the factors of their halves follow.
-
-    Attributes:
-        center: That of the parameters at the center. [T] float32
-        scale: That of the scale. [T] float32
-    """
-
-    center: Tensor
-    scale: Tensor
-
-    @classmethod
-    def of(cls, tensors: Sequence[tuple[int, int, int, int]], center: Tensor, scale: Tensor) -> Largest:
-        """Look at the tensors of `Pieces.of` in the flat vectors. [P] each"""
-        parts = [slice(first, first + size) for _, first, size, _ in tensors]
-        return cls(*(torch.stack([flat[part].abs().max() for part in parts]) for flat in (center, scale)))
-
-
-def materialize_halves(
-    out: Tensor,
-    inverse: Tensor,
-    pieces: Pieces,
-    largest: Largest,
-    scale: Tensor,
-    active: Tensor,
-    directions: Tensor,
-    inverse_norm: Tensor,
-    *,
-    seed: int,
-    center: Tensor | None = None,
-    radius: Tensor | None = None,
-    normals: Tensor | None = None,
-) -> None:
-    """Fill rows as `materialize` does, with numbers that are split into halves; see `halves.Halves`.
-
-    Args:
-        out: The rows to fill, high parts and then low parts. [A, 2, row_size or more] fp16, contiguous
-        inverse: Where to write the inverse factor of every tensor and row. [T, A] float32, contiguous
-        pieces: The tensors, and where they lie in a row.
-        largest: The largest values of these tensors.
-        scale, active, directions, inverse_norm, seed, center, radius, normals: As in `materialize`.
-
-    Raises:
-        ValueError: An argument has another shape, or only one of `center` and `radius` is given.
-    """
-    if out.shape[:2] != (len(active), 2) or out.shape[2] < pieces.row_size or not out.is_contiguous():
-        raise ValueError(
-            f"`out` must be contiguous [{len(active)}, 2, {pieces.row_size} or more], got {list(out.shape)}."
-        )
-    if inverse.shape != (pieces.num_tensors, len(active)) or not inverse.is_contiguous():
-        raise ValueError(
-            f"`inverse` must be contiguous [{pieces.num_tensors}, {len(active)}], got {list(inverse.shape)}."
-        )
-    _check(scale, directions, center, radius, normals)
-    if len(active) == 0 or len(pieces) == 0:
-        return
-    _materialize_halves_kernel[(len(pieces), len(active))](
-        out,
-        out.shape[2],
-        inverse,
-        len(active),
-        largest.center,
-        largest.scale,
-        pieces.table,
-        scale if center is None else center,
-        scale,
-        active,
-        directions,
-        inverse_norm,
-        inverse_norm if radius is None else radius,
-        as_signed(seed),
-        scale if normals is None else normals,
-        0 if normals is None else normals.stride(0),
-        HAS_CENTER=center is not None,
-        FROM_MEMORY=normals is not None,
-        BLOCK=_BLOCK,
-        enable_fp_fusion=False,
-    )
-
-
-def _check(
+def check_vectors(
     scale: Tensor | None, directions: Tensor, center: Tensor | None, radius: Tensor | None, normals: Tensor | None
 ) -> None:
     if (center is None) != (radius is None):
@@ -365,7 +225,7 @@ def _check(
 def _square_norms_kernel(out, num_pieces, table, directions, seed, BLOCK: tl.constexpr):
     row = tl.program_id(1)
     piece = tl.program_id(0)
-    table += piece * _COLUMNS
+    table += piece * COLUMNS
     part = tl.load(table + 4).to(tl.int32)
     _, inside, _ = _lanes(part, tl.load(table + 2), BLOCK)
     normal = gaussians(seed, tl.load(directions + row), tl.load(table).to(tl.int32), part, BLOCK).to(tl.float64)
@@ -387,7 +247,7 @@ def square_norms(seed: int, directions: Tensor, pieces: Pieces) -> Tensor:
     partial = torch.empty((len(directions), count), dtype=torch.float64, device=directions.device)
     if partial.numel():
         _square_norms_kernel[(count, len(directions))](
-            partial, count, pieces.table, directions, as_signed(seed), BLOCK=_BLOCK, enable_fp_fusion=False
+            partial, count, pieces.table, directions, as_signed(seed), BLOCK=BLOCK_GROUPS, enable_fp_fusion=False
         )
     rows = torch.arange(len(directions), dtype=torch.int32, device=directions.device)
     ends = torch.tensor([count], dtype=torch.int32, device=directions.device)

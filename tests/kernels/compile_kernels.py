@@ -32,6 +32,7 @@ from triton.compiler import ASTSource
     linear,
     loss_head,
     materialize,
+    materialize_halves,
     normals,
     reduce,
     search_step,
@@ -45,6 +46,7 @@ from triton.compiler import ASTSource
         "linear",
         "loss_head",
         "materialize",
+        "materialize_halves",
         "normals",
         "reduce",
         "search_step",
@@ -145,15 +147,15 @@ def _variants() -> Iterator[Variant]:
     exact = {"enable_fp_fusion": False}
     yield Variant("normals", normals._normals_kernel, {"BLOCK": normals._BLOCK}, {"out": "*fp32"}, exact)
     for scale, center, memory in itertools.product((False, True), repeat=3):
-        constants = {"HAS_SCALE": scale, "HAS_CENTER": center, "FROM_MEMORY": memory, "BLOCK": materialize._BLOCK}
+        constants = {"HAS_SCALE": scale, "HAS_CENTER": center, "FROM_MEMORY": memory, "BLOCK": materialize.BLOCK_GROUPS}
         name = f"materialize scale={scale} center={center} memory={memory}"
         yield Variant(name, materialize._materialize_kernel, constants, {"out": "*fp32"}, exact)
     for center, memory in itertools.product((False, True), repeat=2):
-        constants = {"HAS_CENTER": center, "FROM_MEMORY": memory, "BLOCK": materialize._BLOCK}
+        constants = {"HAS_CENTER": center, "FROM_MEMORY": memory, "BLOCK": materialize.BLOCK_GROUPS}
         name = f"materialize_halves center={center} memory={memory}"
-        kernel = materialize._materialize_halves_kernel
+        kernel = materialize_halves._materialize_halves_kernel
         yield Variant(name, kernel, constants, {"out": "*fp16"}, exact, _STRIDES, least=90)
-    constants = {"BLOCK": materialize._BLOCK}
+    constants = {"BLOCK": materialize.BLOCK_GROUPS}
     yield Variant("square_norms", materialize._square_norms_kernel, constants, {"out": "*fp64"}, exact)
     yield Variant(
         "reduce", reduce._reduce_kernel, {"BLOCK": reduce._BLOCK}, {"out": "*fp64"}, {**exact, "num_warps": 1}
