@@ -14,7 +14,7 @@ import basinvol as bv
 from basinvol.model.full_precision import full_precision
 
 from ..modules import CUTOFF_ABOVE_CENTER, GRID_POINTS, BatchedPerturbed
-from ..networks import Gpt, Network, Recurrent, mnist_cnn_layers, next_character, resnet18, trained
+from ..networks import Gpt, LossFunction, Network, Recurrent, mnist_cnn_layers, next_character, resnet18, trained
 from .device import DEVICE, IS_REHEARSAL, make_room, seconds_of
 from .lines import Lines
 
@@ -41,10 +41,10 @@ def _measure(network: Network) -> dict[str, Any]:
 
     used = solver()
     radii = used.solve_all().at()
-    moves = [space.unflatten(directions.materialize([ray])[0].to(DEVICE) * space.scale(network.model)) for ray in (0,)]
+    move = space.unflatten(directions.materialize([0])[0].to(DEVICE) * space.scale(network.model))
     plain = BatchedPerturbed(network, landscape.batch_size)
     with full_precision():  # as the engine computes
-        passes = seconds_of(lambda: plain.loss(list(moves[0].values()), float(radii.lower[0])), 3)["median"]
+        passes = seconds_of(lambda: plain.loss(list(move.values()), float(radii.lower[0])), 3)["median"]
     plain.restore()
     seconds = seconds_of(lambda: solver().solve_all(), 1 if IS_REHEARSAL else 3)["median"] / network.num_directions
     evaluations = float(radii.num_evaluations.double().mean())
@@ -99,9 +99,17 @@ def _images(count: int) -> tuple[Tensor, Tensor]:
     return means[targets] + 0.5 * torch.randn(count, 28, 28, generator=generator), targets
 
 
-def _case(title: str, model: nn.Module, inputs: Tensor, targets: Tensor, steps: int, **options: Any) -> Network:
-    loss_fn = options.get("loss_fn", F.cross_entropy)
-    steps, rays = (steps, options["rays"]) if not IS_REHEARSAL else (20, 4)
+def _case(
+    title: str,
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    steps: int,
+    rays: int,
+    loss_fn: LossFunction = F.cross_entropy,
+) -> Network:
+    if IS_REHEARSAL:
+        steps, rays = 20, 4
     return trained(title, model.to(DEVICE), loss_fn, inputs.to(DEVICE), targets.to(DEVICE), steps, rays)
 
 

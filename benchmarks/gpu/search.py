@@ -82,7 +82,7 @@ def solver_of(case: Case, backend: str, precision: str | None, mode: str) -> bv.
     Args:
         case: What is measured.
         backend: The name of the backend.
-        precision: One of its precisions, or None for its first.
+        precision: One of its precisions, or None for its default.
         mode: The value of `resolve`: "all" or "decisive".
     """
     landscape = bv.Landscape(case.model, case.loss_fn, (case.inputs, case.targets), case.levels)
@@ -115,7 +115,7 @@ def measure(case: Case, backend: str, precision: str | None, mode: str, rates: d
     rows = rows_evaluated(case, backend, precision) if mode == "all" else None
     if rows is not None:
         reached = operations(case, rows) / line["seconds"]["median"]
-        kind = precision or solver.choice.backend.precisions[0]
+        kind = getattr(solver.engine, "precision", None)  # engines of several devices have none of their own
         line |= {"full_evaluations": rows / case.levels[-1] / case.num_directions, "flops": reached}
         line["fraction_of_matmul"] = reached / rates[kind] if kind in rates else None
     return line

@@ -42,7 +42,7 @@ class DeviceEngine:
 
     def __init__(self, problem: RayProblem, mlp: Mlp, loss: str, precision: str, memory_budget: int | None) -> None:
         self._problem = problem
-        self._precision = precision
+        self.precision = precision
         self._scouts = scouts_of(problem.landscape.levels)
         self.levels = tuple(sorted((*problem.landscape.levels, *self._scouts)))
         scratch = scratch_bytes(problem.landscape.device, memory_budget)
@@ -58,7 +58,7 @@ class DeviceEngine:
         """The device, the precision and the number of directions at a time, in a few words."""
         device = self._problem.landscape.device
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else "Triton's interpreter"
-        return f"{name}, {self._precision}, up to {self._block_size} directions at a time"
+        return f"{name}, {self.precision}, up to {self._block_size} directions at a time"
 
     @property
     def step(self) -> int:
@@ -103,7 +103,7 @@ class DeviceEngine:
         search, rays = self._start(block, guess, settings.rtol)
         if negligible is not None:
             self._run(search, rays, self._prove(search, rays, negligible.reshape(-1)))
-        elif self._precision == "tf32" and settings.method == "interpolate":
+        elif self.precision == "tf32" and settings.method == "interpolate":
             self._certify(search, rays, guess)
         else:
             self._run(search, rays)
