@@ -36,7 +36,7 @@ class DeviceEngine:
     Args:
         problem: the problem, on a device, or on the CPU in Triton's interpreter.
         mlp, loss: the perceptron and the name of the loss that were read from it.
-        precision: "fp32", "tf32x3", or "tf32": tf32 products propose, tf32x3 products certify.
+        precision: "fp16x3", "tf32x3", "fp32", or "tf32": tf32 products propose, tf32x3 products certify.
         memory_budget: bytes for what rays keep between evaluations; None for most of what is free.
     """
 
