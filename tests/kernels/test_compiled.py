@@ -49,7 +49,7 @@ class Branching(Network):
 
 
 class ByName(Network):
-    def forward(self, *, model: Tensor, labels: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+    def forward(self, *, model: Tensor, labels: Tensor) -> dict[str, Tensor]:
         return {"loss": F.cross_entropy(super().forward(model), labels)}
 
 

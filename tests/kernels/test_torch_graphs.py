@@ -37,7 +37,7 @@ class Counting(nn.Module):
 
 
 class ByName(Counting):
-    def forward(self, x: Tensor, shift: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, shift: Tensor) -> Tensor:
         return super().forward(x + shift)
 
 
