@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import triton
@@ -77,6 +78,18 @@ def split(x: Tensor) -> Halves:
     high = scaled.half()
     low = (scaled - high.float()).half()
     return Halves(torch.stack([high, low])[None], torch.ldexp(torch.ones_like(largest), exponent - 13).reshape(1))
+
+
+def in_tiles(tensor: Tensor, tile: list[int]) -> Any:
+    """Describe a tensor to the unit that copies tiles of it.
+
+    Args:
+        tensor: Its last dimension is contiguous, and every other stride a multiple of 16 bytes.
+        tile: The shape of a tile, with as many dimensions.
+    """
+    from triton.tools.tensor_descriptor import TensorDescriptor  # from Triton 3.4 on, see `has_descriptors`
+
+    return TensorDescriptor.from_tensor(tensor, tile)
 
 
 def has_descriptors() -> bool:

@@ -19,7 +19,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .activations import activate
-from .halves import Halves, product, split_rows
+from .halves import Halves, in_tiles, product, split_rows
 from .linear import First
 from .loss_head import BLOCK_ROWS, LOSSES, MAX_OUTPUTS, RowBlocks, losses_of_logits
 
@@ -182,8 +182,6 @@ def last_layers(
     Raises:
         ValueError: An unknown loss, a layer that is too wide, or sizes that do not fit.
     """
-    from triton.tools.tensor_descriptor import TensorDescriptor
-
     first = inputs if isinstance(inputs, First) else None
     moved = inputs.shift if isinstance(inputs, First) else inputs
     depth, hidden = moved.shape[-1], layer.weight.parts.shape[2]
@@ -192,7 +190,7 @@ def last_layers(
     if len(active) == 0 or len(blocks) == 0:
         return
     bh, bk, warps, stages = tile_of(hidden)
-    rows = TensorDescriptor.from_tensor(moved, [1, BLOCK_ROWS, bk])
+    rows = in_tiles(moved, [1, BLOCK_ROWS, bk])
     none = out  # a launch needs a pointer for every argument
     first_bias = None if first is None else first.bias
     end = layer if last is None else last
@@ -201,12 +199,12 @@ def last_layers(
         out.stride(0),
         none if per_row is None else per_row,
         0 if per_row is None else per_row.stride(0),
-        rows if first is None else TensorDescriptor.from_tensor(first.base, [BLOCK_ROWS, bk]),
+        rows if first is None else in_tiles(first.base, [BLOCK_ROWS, bk]),
         rows,
         none if first is None else first.radius,
         none if first_bias is None else first_bias,
         0 if first_bias is None else first_bias.stride(0),
-        TensorDescriptor.from_tensor(layer.weight.parts, [1, 1, bh, bk]),
+        in_tiles(layer.weight.parts, [1, 1, bh, bk]),
         layer.weight.inverse,
         none if layer.bias is None else layer.bias,
         0 if layer.bias is None else layer.bias.stride(0),

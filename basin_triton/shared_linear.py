@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .halves import Halves, product
+from .halves import Halves, in_tiles, product
 
 _ROWS, _OUTPUTS, _DEPTH = 128, 128, 64
 _WARPS, _STAGES = 8, 3
@@ -69,8 +69,6 @@ def shared_linear(inputs: Halves, weight: Halves, out: Tensor) -> None:
     Raises:
         ValueError: Shapes that do not fit, or sizes that are not multiples of `MULTIPLE`.
     """
-    from triton.tools.tensor_descriptor import TensorDescriptor
-
     (_, _, rows, depth), (count, _, outputs, inner) = inputs.parts.shape, weight.parts.shape
     if inner != depth or out.shape != (count, rows, outputs):
         raise ValueError(
@@ -83,10 +81,10 @@ def shared_linear(inputs: Halves, weight: Halves, out: Tensor) -> None:
         return
     programs = triton.cdiv(count, _GROUP) * _GROUP * triton.cdiv(rows, _ROWS) * triton.cdiv(outputs, _OUTPUTS)
     _shared_linear_kernel[(programs,)](
-        TensorDescriptor.from_tensor(out, [1, _ROWS, _OUTPUTS]),
-        TensorDescriptor.from_tensor(inputs.parts[0], [1, _ROWS, _DEPTH]),
+        in_tiles(out, [1, _ROWS, _OUTPUTS]),
+        in_tiles(inputs.parts[0], [1, _ROWS, _DEPTH]),
         inputs.inverse,
-        TensorDescriptor.from_tensor(weight.parts, [1, 1, _OUTPUTS, _DEPTH]),
+        in_tiles(weight.parts, [1, 1, _OUTPUTS, _DEPTH]),
         weight.inverse,
         rows,
         depth,

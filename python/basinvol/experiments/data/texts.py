@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from pydoc_data import topics
 
 import numpy as np
 import torch
@@ -39,8 +40,6 @@ def read_text(name: str, data_dir: Path | None) -> Tensor:
 
 def _help_pages() -> str:
     """What `help()` of Python knows, page after page; characters that cannot be typed become question marks."""
-    from pydoc_data import topics  # half a megabyte, which only one family needs
-
     pages = "\n".join(topics.topics[topic] for topic in sorted(topics.topics))
     return "".join(letter if letter in _PRINTABLE else "?" for letter in pages)
 
