@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .rays import RaySearchFailed, RaySolver, find_radii
     from .search.radii import Radii, Status
     from .trust.comparison import Comparison, compare
+    from .trust.curve import Curve
     from .trust.diagnostics import Diagnostics, Verdict
     from .trust.measures import Measure
     from .trust.result import CensoredError, Volume
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "BackendUnavailable": "backends",
     "CensoredError": "trust.result",
+    "Curve": "trust.curve",
     "Diagnostics": "trust.diagnostics",
     "Directions": "model.directions",
     "Landscape": "model.landscape",
@@ -75,6 +77,7 @@ __all__ = [
     "BackendUnavailable",
     "CensoredError",
     "Comparison",
+    "Curve",
     "Diagnostics",
     "Directions",
     "Landscape",

@@ -218,6 +218,7 @@ def estimate_volume(
             details=outcome.details,
             num_evaluations=task.landscape.num_evaluations,
             parameters=space.describe(),
+            passed=outcome.curve,
         )
 
     found = [estimate(cutoff) for cutoff in cutoffs]

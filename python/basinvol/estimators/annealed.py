@@ -12,6 +12,7 @@ from torch import Tensor
 from ..trust.diagnostics import Verdict
 from .batched import BatchedLoss
 from .conversion import Conversion, Limits, convert
+from .curves import annealed_curve
 from .groups import AIM_SPREAD, number_of_groups, volume_of_groups
 from .hamiltonian import Chains, Gibbs, Hamiltonian, Whitening
 from .mixing import MAX_R_HAT, unmixed
@@ -111,7 +112,11 @@ def estimate(task: Task, options: Options) -> Outcome:
     log_groups = annealed.log_z + _log_reference(task, hamiltonian.whitening)
     shift, error, slope = conversion.log_mean, conversion.error, conversion.slope
     volume = volume_of_groups(task, log_groups, verdict, reason, shift, error, slope)
-    return Outcome.of_rays(volume, rays, evidence, beyond_star=True)
+    curve = None
+    if task.measure.is_gaussian:  # a fitted reference is no measure, and what lies between has no cutoff of its own
+        passed = annealed_curve(annealed.passed, hamiltonian.gibbs)
+        curve = passed.ending(task.cutoff, volume.log_volume, volume.standard_error, log_groups + shift)
+    return Outcome.of_rays(volume, rays, evidence, beyond_star=True, curve=curve)
 
 
 def _from_measure(

@@ -37,6 +37,23 @@ class Temperature:
 
 
 @dataclass(frozen=True)
+class Passed:
+    """A population at one temperature of an annealing that counts.
+
+    Attributes:
+        t: share of the way from the measure to the target.
+        loss: losses of the chains. [K] float64
+        log_weights: log weights of the chains in their groups. [G, K / G] float64
+        log_z: log of the integral at the last resampling, from each group. [G] float64
+    """
+
+    t: float
+    loss: Tensor
+    log_weights: Tensor
+    log_z: Tensor
+
+
+@dataclass(frozen=True)
 class Annealed:
     """Chains at the end of the annealing.
 
@@ -45,12 +62,14 @@ class Annealed:
         log_z: log of the ratio of the target's integral to that of the reference Gaussian, from each group. [G] float64
         log_chain: log weight of each chain in the average over all groups; the weights sum to 1. [K] float64
         acceptance: smallest mean acceptance over ten temperatures in a row.
+        passed: the population at every temperature.
     """
 
     chains: Chains
     log_z: Tensor
     log_chain: Tensor
     acceptance: float
+    passed: list[Passed]
 
 
 class Population:
@@ -110,7 +129,7 @@ class Population:
         chains = hamiltonian.reference(self._count)
         log_weights = torch.zeros((self._groups, size), dtype=torch.float64)
         log_z = torch.zeros(self._groups, dtype=torch.float64)
-        acceptances, t = [], 0.0
+        acceptances, t, passed = [], 0.0, list[Passed]()
         for temperature in schedule:
             increment = self._increment(chains, t, temperature.t)
             log_weights = log_weights + increment.reshape(self._groups, size)
@@ -124,11 +143,12 @@ class Population:
                     log_weights[group] = 0.0
             chains = hamiltonian.move(chains.copy(index.reshape(-1)), t)
             acceptances.append(hamiltonian.acceptance)
+            passed.append(Passed(t, chains.loss, log_weights.clone(), log_z.clone()))
         log_z += torch.logsumexp(log_weights, dim=1) - math.log(size)
         log_chain = (log_z[:, None] + torch.log_softmax(log_weights, dim=1)).reshape(-1)
         span = min(_ACCEPTANCE_SPAN, len(acceptances))
         smallest = float(torch.tensor(acceptances).unfold(0, span, 1).mean(dim=1).min()) if acceptances else 1.0
-        return Annealed(chains, log_z, log_chain - torch.logsumexp(log_chain, dim=0), smallest)
+        return Annealed(chains, log_z, log_chain - torch.logsumexp(log_chain, dim=0), smallest, passed)
 
     def _next_temperature(self, chains: Chains, log_weights: Tensor, t: float) -> float:
         if self._conditional_ess(chains, log_weights, t, 1.0) >= _CONDITIONAL_ESS:

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..inputs.arguments import whole_number
 from ..trust.diagnostics import Verdict
 from .batched import BatchedLoss
+from .curves import Rung, splitting_curve
 from .groups import AIM_SPREAD, cutoff_slope, number_of_groups, volume_of_groups
 from .stages import Stage
 from .task import Outcome, Task
@@ -84,7 +85,8 @@ def estimate(task: Task, options: Options) -> Outcome:
     }
     slope = cutoff_slope(torch.cat(run.last_losses), rays.center_loss, task.cutoff) if run.last_losses else math.nan
     volume = volume_of_groups(task, log_masses, *_verdict(task, log_masses, run), slope=slope)
-    return Outcome.of_rays(volume, rays, details, beyond_star=True)
+    curve = None if run.is_stuck else splitting_curve(run.rungs, task.cutoff)
+    return Outcome.of_rays(volume, rays, details, beyond_star=True, curve=curve)
 
 
 class _Splitting:
@@ -97,6 +99,7 @@ class _Splitting:
         num_levels: the most loss levels that a group took.
         levels: the loss level that each group has reached. [G] float64
         last_losses: losses of the chains that are in the basin at the end.
+        rungs: the chains of each group at each of its loss levels.
     """
 
     def __init__(self, task: Task, options: Options, center: Tensor, generator: torch.Generator) -> None:
@@ -104,6 +107,7 @@ class _Splitting:
         self.energy = BatchedLoss(task.landscape, task.space, center, task.scale)
         self.num_levels, self.last_losses = 0, list[Tensor]()
         self.levels = torch.full((options.num_groups,), math.inf, dtype=torch.float64)
+        self.rungs: list[list[Rung]] = [[] for _ in range(options.num_groups)]
         self._generator = generator
 
     @property
@@ -120,6 +124,8 @@ class _Splitting:
         running = torch.arange(options.num_groups)
         while len(running) and self.num_levels < _MOST_LEVELS:
             grouped = loss.reshape(options.num_groups, -1)[running]
+            for group, losses in zip(running.tolist(), grouped, strict=True):
+                self.rungs[group].append(Rung(float(self.levels[group]), float(log_mass[group]), losses))
             kept = min(math.ceil(options.share * grouped.shape[1]), grouped.shape[1] - 1)
             # The loss of the best chain that is given up: the share strictly below it is unbiased, and the share at or
             # below that of the worst survivor is too large, by one chain in each group at every level.

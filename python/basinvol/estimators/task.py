@@ -16,6 +16,7 @@ from ..model.parameters import ParameterSpace
 from ..model.stretch import Stretch, StretchedDirections
 from ..rays import DEFAULTS, RaySolver, SearchOptions
 from ..search.radii import Radii
+from ..trust.curve import Curve
 from ..trust.measures import LEBESGUE, Measure
 from ..trust.result import Volume
 from .stages import Stage, stage_seed
@@ -173,6 +174,7 @@ class Outcome:
         details: what the method reports about itself, by name.
         beyond_star: whether the method measures the whole set {loss <= cutoff}, not only what is visible from the
             center.
+        curve: the log mass at every cutoff that chains passed, or None.
     """
 
     volume: Volume
@@ -182,19 +184,25 @@ class Outcome:
     uniform_radii: Radii
     details: Mapping[str, Any] = field(default_factory=dict)
     beyond_star: bool = False
+    curve: Curve | None = None
 
     @classmethod
     def of_rays(
-        cls, volume: Volume, rays: UniformRays, details: Mapping[str, Any] | None = None, beyond_star: bool = False
+        cls,
+        volume: Volume,
+        rays: UniformRays,
+        details: Mapping[str, Any] | None = None,
+        beyond_star: bool = False,
+        curve: Curve | None = None,
     ) -> Outcome:
         """The outcome of a method whose rays are uniform: those that it averages, or those that it begins with.
 
         Args:
             volume: the number, with its verdict.
             rays: the rays.
-            details, beyond_star: see the class.
+            details, beyond_star, curve: see the class.
         """
-        return cls(volume, rays.radii, rays.solver, rays.directions, rays.radii, details or {}, beyond_star)
+        return cls(volume, rays.radii, rays.solver, rays.directions, rays.radii, details or {}, beyond_star, curve)
 
 
 def in_chunks(directions: Directions, indices: range) -> list[tuple[range, Tensor]]:

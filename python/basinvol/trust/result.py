@@ -14,6 +14,7 @@ from torch import Tensor
 from ..inputs.arguments import one_of
 from ..model.parameters import ParameterSpace
 from ..search.radii import Radii, Status
+from .curve import Curve
 from .diagnostics import Diagnostics, Verdict, diagnose, zero_scale_sentence
 from .measures import LEBESGUE, Measure
 from .volume import log_det_scale, log_unit_ball, lower_confidence_bound
@@ -177,6 +178,7 @@ class MeasuredVolume(Volume):
         details: what else the method reports about itself, by name.
         num_evaluations: loss evaluations of all rays, chains, probes and checks; a gradient counts as three.
         parameters: how many of the model's parameters are perturbed, and which are left out and why.
+        passed: what `curve` returns, or None.
     """
 
     radii: Radii
@@ -196,6 +198,20 @@ class MeasuredVolume(Volume):
     details: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     num_evaluations: int = field(default=0, kw_only=True)
     parameters: str = field(default="", kw_only=True)
+    passed: Curve | None = field(default=None, kw_only=True, repr=False)
+
+    def curve(self) -> Curve:
+        """The log of the mass at every cutoff that the chains passed on their way down to `cutoff`: one run for all.
+
+        Raises:
+            ValueError: no chains came down from a Gaussian measure: rays know their own cutoff alone.
+        """
+        if self.passed is None:
+            raise ValueError(
+                f"method {self.method!r} under {self.measure.name!r} passed no other cutoffs; use "
+                "measure='gaussian' with method='annealed' or 'splitting', or pass several cutoffs."
+            )
+        return self.passed
 
     def to_dict(self) -> dict[str, Any]:
         """All values but the radii as plain types, for JSON; NaN and infinities become None."""
@@ -209,7 +225,7 @@ class MeasuredVolume(Volume):
         }
         for record in (self.diagnostics, self):
             for part in dataclasses.fields(record):
-                if part.name not in (*numbers, "radii", "diagnostics", "measure", "details"):
+                if part.name not in (*numbers, "radii", "diagnostics", "measure", "details", "passed"):
                     numbers[part.name] = getattr(record, part.name)
         return {name: _plain(value) for name, value in {**numbers, **self.details}.items()}
 
