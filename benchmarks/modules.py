@@ -1,7 +1,8 @@
 """Times networks beyond perceptrons against plain PyTorch: `python -m benchmarks.modules [case ...]`.
 
-Every answer is checked before it is timed. Seconds are those of one direction; a line for each case is added to
-benchmarks/results/modules.jsonl, and the table of the newest lines is printed and put into the README.
+Every answer is checked before its time is used. Seconds are those of one direction, the mean over all that are solved;
+a line for each case is added to benchmarks/results/modules.jsonl, and the table of the newest lines is printed and put
+into the README.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def measure(name: str, network: Network, threads: int) -> dict[str, Any]:
     radii = solver.solve_all().at()
     everything = (time.perf_counter() - started) / network.num_directions
     share = _share_of_peak(solver, everything * network.num_directions, threads)
-    decisive = _decisive(landscape, space, cutoff, threads)
+    decisive = _decisive(name, landscape, space, cutoff, threads, radii)
 
     move = list(space.unflatten(directions.materialize([0])[0] * space.scale(network.model)).values())
     full, batched = BatchedPerturbed(network, len(network.inputs)), BatchedPerturbed(network, landscape.batch_size)
@@ -105,21 +106,26 @@ def measure(name: str, network: Network, threads: int) -> dict[str, Any]:
         "torch": torch.__version__,
         "engine": solver.description,
         "num_params": space.dim,
+        "num_directions": network.num_directions,
         "share_of_peak": share,
         "evaluations": float(radii.num_evaluations.double().mean()),
         "seconds": {"all": everything, "decisive": decisive, "grid": grid, "bisection": bisected},
     }
 
 
-def _decisive(landscape: bv.Landscape, space: bv.ParameterSpace, cutoff: float, threads: int) -> float:
-    """Return the seconds of one ray after the pilot, which is proved short or else solved."""
+def _decisive(
+    name: str, landscape: bv.Landscape, space: bv.ParameterSpace, cutoff: float, threads: int, every: bv.Radii
+) -> float:
+    """Return the seconds of one ray, the pilot included; most rays after it are proved short. `every` is the check."""
     directions = bv.Directions(space, DECISIVE_DIRECTIONS)
     solver = bv.RaySolver(landscape, directions, [cutoff], resolve="decisive", num_threads=threads)
-    solver.solve(0, 32)
-    count = 32 + 4 * threads
     started = time.perf_counter()
-    solver.solve(32, count)
-    return (time.perf_counter() - started) / (count - 32)
+    radii = solver.solve_all().at()
+    seconds = (time.perf_counter() - started) / DECISIVE_DIRECTIONS
+    both = slice(0, min(DECISIVE_DIRECTIONS, len(every)))
+    if not bool((radii.upper[both] >= every.lower[both]).all()):
+        raise SystemExit(f"{name}: a ray that was proved short is longer than that")
+    return seconds
 
 
 def _share_of_peak(solver: bv.RaySolver, seconds: float, threads: int) -> float | None:
@@ -131,21 +137,21 @@ def _share_of_peak(solver: bv.RaySolver, seconds: float, threads: int) -> float 
 def table() -> str:
     """Return the newest line of every case as a Markdown table."""
     newest = {record["case"]: record for record in map(json.loads, RESULTS.read_text().splitlines())}
-    lines = [
-        "| network | a direction | of peak | vs grid | vs bisection | decisive, a later ray | vs grid | vs bisection |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for record in newest.values():
-        seconds = record["seconds"]
-        cells = [record["title"]]
-        for mode in ("all", "decisive"):
-            cells += [f"{seconds[mode]:.2f} s"]
-            if mode == "all":
-                share = record.get("share_of_peak")
-                cells += ["" if share is None else f"{share:.0%}"]
-            cells += [f"{seconds[baseline] / seconds[mode]:,.1f}x" for baseline in ("grid", "bisection")]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    head = ["network", "directions", "all, each", "evaluations", "of peak", "vs grid", "vs bisection"]
+    head += [f"decisive, each of {DECISIVE_DIRECTIONS}", "vs grid", "vs bisection"]
+    lines = [head, ["---"] * len(head)]
+    for name in NETWORKS:
+        if name not in newest:
+            continue
+        record = newest[name]
+        seconds, share = record["seconds"], record["share_of_peak"]
+        cells = [record["title"], str(record["num_directions"]), f"{seconds['all']:.2f} s"]
+        cells += [f"{record['evaluations']:.1f}", "" if share is None else f"{share:.0%}"]
+        cells += [f"{seconds[baseline] / seconds['all']:,.1f}x" for baseline in ("grid", "bisection")]
+        cells += [f"{seconds['decisive']:.2f} s"]
+        cells += [f"{seconds[baseline] / seconds['decisive']:,.1f}x" for baseline in ("grid", "bisection")]
+        lines.append(cells)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ def mnist_cnn_layers() -> nn.Module:
 
 def mnist_cnn() -> Network:
     inputs, targets = _digits(5000)
-    return trained("MNIST CNN, 5,000 rows", mnist_cnn_layers(), F.cross_entropy, inputs[:, None], targets, 200, 8)
+    return trained("MNIST CNN, 5,000 rows", mnist_cnn_layers(), F.cross_entropy, inputs[:, None], targets, 200, 200)
 
 
 def cifar_cnn() -> Network:
@@ -135,13 +135,13 @@ def cifar_cnn() -> Network:
     found = read_source("photo-patches", None)
     images = torch.from_numpy(found.inputs[:2000]).float() / 255 - 0.5
     labels = torch.from_numpy(found.labels[:2000])
-    return trained("CIFAR-10 CNN, 2,000 rows", nn.Sequential(*layers), F.cross_entropy, images, labels, 800, 8)
+    return trained("CIFAR-10 CNN, 2,000 rows", nn.Sequential(*layers), F.cross_entropy, images, labels, 800, 200)
 
 
 def resnet() -> Network:
     inputs, targets = _digits(256)
     images = F.pad(inputs, (2, 2, 2, 2))[:, None].expand(-1, 3, -1, -1).contiguous()
-    return trained("ResNet-18, 256 images of 32 x 32", resnet18(), F.cross_entropy, images, targets, 100, 4)
+    return trained("ResNet-18, 256 images of 32 x 32", resnet18(), F.cross_entropy, images, targets, 100, 32)
 
 
 def gpt() -> Network:
@@ -150,12 +150,12 @@ def gpt() -> Network:
     code = torch.tensor([letters.index(letter) for letter in text[: 512 * _CONTEXT + 1]])
     inputs, targets = code[:-1].view(512, _CONTEXT), code[1:].view(512, _CONTEXT)
     title = "GPT, 4 layers of 128, 512 sequences of 64"
-    return trained(title, Gpt(len(letters)), next_character, inputs, targets, 200, 8)
+    return trained(title, Gpt(len(letters)), next_character, inputs, targets, 200, 64)
 
 
 def gru() -> Network:
     inputs, targets = _digits(5000)
-    return trained("GRU, 5,000 rows", Recurrent(), F.cross_entropy, inputs, targets, 400, 8)
+    return trained("GRU, 5,000 rows", Recurrent(), F.cross_entropy, inputs, targets, 400, 64)
 
 
 NETWORKS: dict[str, Callable[[], Network]] = {
