@@ -6,14 +6,19 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 WERROR ?= OFF
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
+PARALLEL := --numprocesses auto --maxprocesses 8 --dist loadfile
 SOURCES := pyproject.toml CMakeLists.txt README.md $(shell find csrc python basin_triton -type f -not -name '*.pyc')
 
-.PHONY: demo test bench lint sanitize format clean
+.PHONY: demo test test-slow bench lint sanitize format clean
 demo: $(VENV)/installed-data
 	$(BIN)/basinvol reproduce mnist-data-scaling --preset small --seeds 0 --out runs/demo
 
+# Minutes on two cores; what takes longer, such as verdicts on every known body, is in test-slow.
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
+
+test-slow: $(VENV)/installed-test
+	$(BIN)/python -m pytest -m slow $(PARALLEL)
 
 bench: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks

@@ -69,6 +69,7 @@ def test_a_flat_loss_is_refused(body: Any, body_loss: Any, one_example: tuple[Te
         loss_profile(body(lambda w: (w**2).sum(), 5), body_loss, one_example, num_radii=1)
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_profile_and_draws_it(tmp_path: Path) -> None:
     (tmp_path / "task.py").write_text(
         "import torch\n"

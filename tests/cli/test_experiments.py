@@ -33,6 +33,7 @@ def test_every_option_reaches_the_run(run: Path) -> None:
     assert json.loads((run / "config.json").read_text())["settings"]["method"] == "paper"
 
 
+@pytest.mark.slow
 def test_the_command_in_the_report_finds_nothing_left_to_do(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (run / "timings.csv").read_text()
     words = command(Run.read(run)).split()
@@ -42,6 +43,7 @@ def test_the_command_in_the_report_finds_nothing_left_to_do(run: Path, capsys: p
     assert f"report: {run / 'report.html'}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_levels_of_a_family_with_one_landscape_leave_it_alone(tmp_path: Path) -> None:
     out = tmp_path / "run"
     arguments = ["reproduce", "swiss-poisoning", "--preset", "smoke", "--jobs", "1", "--levels", "0,5,10"]

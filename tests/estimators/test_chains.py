@@ -43,6 +43,7 @@ ANNEALED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "options"), ANNEALED, ids=[case.name for case, _ in ANNEALED])
 def test_annealed_chains_reach_bodies_that_rays_do_not(case: gt.Case, options: dict | None) -> None:
     """Plain rays are 15 to 220 nats away on these, with any affordable number of directions."""
@@ -85,6 +86,7 @@ def test_half_space_inside_a_ball(method: str) -> None:
     assert abs(est.log_volume - truth) <= 5 * est.standard_error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["annealed", "hit-and-run"])
 def test_infinite_volumes_are_never_trustworthy(method: str) -> None:
     cases = [gt.with_dead_parameters(3, 1), gt.half_space(2)]
@@ -97,6 +99,7 @@ def test_infinite_volumes_are_never_trustworthy(method: str) -> None:
         assert est.diagnostics.verdict is not bv.Verdict.TRUSTWORTHY
 
 
+@pytest.mark.slow
 def test_chains_count_what_is_not_visible_from_the_center() -> None:
     """A crescent: the plain estimate sees the part in sight, hit-and-run all of it, whose area is known."""
 
@@ -116,6 +119,7 @@ def test_chains_count_what_is_not_visible_from_the_center() -> None:
     )
 
 
+@pytest.mark.slow
 def test_methods_of_different_kinds_agree_on_a_small_network(make_mlp) -> None:
     model = make_mlp([2, 2, 1], "tanh")
     inputs = torch.randn(30, 2)

@@ -25,6 +25,7 @@ def measured(case: gt.Case, method: str, **options) -> bv.VolumeEstimate:
     )
 
 
+@pytest.mark.slow
 def test_turned_and_ill_conditioned_bodies_are_no_harder_than_upright_ones() -> None:
     """In coordinates, chains would have to move at the step of the stiffest axis."""
     case = power_law(30, 1e3, 2.0, rotated=True, sigmas=(1.0,), seed=3)
@@ -33,6 +34,7 @@ def test_turned_and_ill_conditioned_bodies_are_no_harder_than_upright_ones() -> 
     assert est.diagnostics.cutoff_slope == pytest.approx(15.0, rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["annealed", "splitting", "hit-and-run"])
 def test_slope_of_a_quadratic_is_half_its_parameters(method: str) -> None:
     case = gt.ball(8, 0.2, sigmas=(1.0,))
@@ -47,6 +49,7 @@ def test_slope_of_a_power_is_exact_in_the_limit() -> None:
     assert cutoff_slope(loss, 0.3, 2.0) == pytest.approx(3.5, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_thin_slab_is_measured_or_refused_but_never_a_huge_number() -> None:
     case = slabs(20, 1e-6)
     est = measured(case, "annealed", method_options={"rounds": 1})
@@ -95,6 +98,7 @@ def test_groups_that_disagree_are_not_taken_for_log_normal() -> None:
     assert mean_of_groups(logs)[0] == pytest.approx(100.0 - math.log(8.0))
 
 
+@pytest.mark.slow
 def test_groups_that_spread_are_run_again() -> None:
     case = power_law(10, 10.0, 1.0, sigmas=(1.0,))
     once = measured(case, "splitting", method_options={"rounds": 1, "num_chains": 32})

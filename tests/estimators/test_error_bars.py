@@ -15,6 +15,7 @@ from basinvol.ground_truth.case import Case
 _SEEDS = 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "sigma"),
     [

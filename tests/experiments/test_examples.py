@@ -22,6 +22,7 @@ def with_pool(pool: str, target_classes: tuple[int, ...] = ()) -> Experiment:
     return digits(data=dataclasses.replace(clean.data, pool=pool, target_classes=target_classes))
 
 
+@pytest.mark.slow
 def test_a_poisoned_pool_has_the_inputs_of_a_clean_one_and_every_label_wrong() -> None:
     clean, poisoned = load(digits(), 10), load(with_pool("poisoned"), 10)
     torch.testing.assert_close(poisoned.inputs, clean.inputs, rtol=0, atol=0)

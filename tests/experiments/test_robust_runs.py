@@ -102,6 +102,7 @@ def _start(out: Path, program: str = PROGRAM) -> multiprocessing.process.BasePro
     return process
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_moments_ends_with_the_bytes_of_an_unbroken_one(
     unbroken: Unbroken, contents: Contents, tmp_path: Path
 ) -> None:
@@ -121,6 +122,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_bytes_of_an_unbroken_one(
             finished += 1
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_says_so_in_one_sentence_and_the_same_command_continues_it(
     three_seeds: dict[str, bytes], contents: Contents, tmp_path: Path
 ) -> None:
@@ -131,6 +133,7 @@ def test_an_interrupted_run_says_so_in_one_sentence_and_the_same_command_continu
     assert contents(tmp_path / "run") == three_seeds
 
 
+@pytest.mark.slow
 def test_workers_end_with_an_interrupted_or_killed_parent_and_any_number_of_them_gives_the_same_bytes(
     three_seeds: dict[str, bytes], contents: Contents, tmp_path: Path
 ) -> None:
@@ -244,6 +247,7 @@ def test_other_data_under_the_same_name_are_refused(unbroken: Unbroken, tmp_path
         Sweep(SMOKE, out).run()
 
 
+@pytest.mark.slow
 def test_cutoffs_added_to_a_finished_run_start_from_known_brackets(
     smoke_run: SmokeRun, contents: Contents, tmp_path: Path
 ) -> None:
@@ -275,6 +279,7 @@ def test_cutoffs_added_to_a_finished_run_start_from_known_brackets(
     assert len(read_volumes(tmp_path / "later")) == len(later)
 
 
+@pytest.mark.slow
 def test_a_cutoff_below_another_costs_nothing_on_the_published_grid(tmp_path: Path) -> None:
     experiment = dataclasses.replace(describe("swiss-roll", "smoke"), method="paper")
     Sweep(experiment, tmp_path / "later").run()
@@ -296,6 +301,7 @@ def test_execution_that_changes_numbers_is_part_of_the_configuration(tmp_path: P
     Sweep(SMOKE, tmp_path, Execution(num_threads=2))
 
 
+@pytest.mark.slow
 def test_a_backend_that_keeps_no_evaluations_can_be_given_more_cutoffs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,6 +84,7 @@ def test_blocks_read_back_as_they_were_written(finished: Path) -> None:
     assert [status.name for status in radii.status.ravel()] == list(table["status"])
 
 
+@pytest.mark.slow
 def test_the_report_is_one_page_made_from_the_records(finished: Path) -> None:
     page = write_report(finished).read_text()
     assert page.count("<svg") == 5

@@ -25,6 +25,7 @@ def grid_step(log_mean_power: float, dim: int = 4353, count: int = 1000) -> floa
     return 2 * dim * math.log((k + 1) / k)
 
 
+@pytest.mark.slow
 def test_the_published_method_gives_the_published_digits(tmp_path: Path) -> None:
     """Training is chaotic in its last bits: one network comes out bit for bit, the others within two grid steps."""
     paper = describe("swiss-roll", "paper")
@@ -45,6 +46,7 @@ def test_classes_are_the_same_spiral_turned_half_way() -> None:
     assert split.test_targets[half:].sum() == half
 
 
+@pytest.mark.slow
 def test_the_smoke_preset_runs_with_the_published_method_too(tmp_path: Path) -> None:
     Sweep(dataclasses.replace(describe("swiss-roll", "smoke"), method="paper"), tmp_path).run()
     volumes = read_volumes(tmp_path)

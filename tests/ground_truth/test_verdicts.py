@@ -73,6 +73,7 @@ def is_trusted(row: Calibration) -> bool:
     return row.estimate.diagnostics.verdict is bv.Verdict.TRUSTWORTHY
 
 
+@pytest.mark.slow
 def test_verdict_is_never_trustworthy_where_the_error_exceeds_two_nats(measured: list[Calibration]) -> None:
     assert len(measured) >= 200
     wrong = [row for row in measured if not abs(row.error) <= WRONG]
@@ -80,6 +81,7 @@ def test_verdict_is_never_trustworthy_where_the_error_exceeds_two_nats(measured:
     assert [row.case.name for row in wrong if is_trusted(row)] == []
 
 
+@pytest.mark.slow
 def test_verdict_is_trustworthy_on_nine_of_ten_easy_cases(measured: list[Calibration]) -> None:
     easy = [row for row in measured if abs(row.error) < CLOSE and row.estimate.diagnostics.ess > MIN_ESS]
     assert len(easy) >= 50
@@ -87,6 +89,7 @@ def test_verdict_is_trustworthy_on_nine_of_ten_easy_cases(measured: list[Calibra
     assert len(timid) <= 0.1 * len(easy), timid
 
 
+@pytest.mark.slow
 def test_interval_holds_the_truth_where_one_is_given(measured: list[Calibration]) -> None:
     """95 % intervals of independent cases: far fewer than four fifths would be chance once in ten thousand."""
     given = [row for row in measured if row.estimate.interval is not None]
@@ -95,6 +98,7 @@ def test_interval_holds_the_truth_where_one_is_given(measured: list[Calibration]
     assert np.mean(hits) > 0.85
 
 
+@pytest.mark.slow
 def test_every_verdict_other_than_trustworthy_comes_with_the_markov_bound_alone(measured: list[Calibration]) -> None:
     for row in measured:
         assert (row.estimate.interval is None) != is_trusted(row)
@@ -104,6 +108,7 @@ def test_every_verdict_other_than_trustworthy_comes_with_the_markov_bound_alone(
     assert np.mean([row.estimate.lower_bound <= row.truth for row in finite]) > 0.95
 
 
+@pytest.mark.slow
 def test_table_of_known_volumes(record_calibration) -> None:
     """One line for every case of the public table; the verdict never trusts a wrong number there either."""
     rows = calibrate(num_directions=100) + calibrate(num_directions=100, measure="gaussian")

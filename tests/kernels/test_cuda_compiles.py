@@ -28,6 +28,7 @@ def resource_usage(source: Path, architecture: str, folder: Path) -> str:
     return done.stderr + done.stdout
 
 
+@pytest.mark.slow
 def test_kernels_use_neither_a_stack_nor_spills(tmp_path: Path) -> None:
     jobs = [(source, architecture, tmp_path) for source in KERNELS for architecture in ARCHITECTURES]
     with ThreadPoolExecutor(2) as pool:

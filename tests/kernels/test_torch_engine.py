@@ -366,6 +366,7 @@ print((peak() - before) / (4 * 40_000 * 1024))
 """
 
 
+@pytest.mark.slow
 def test_a_large_model_takes_three_times_its_memory() -> None:
     """The parameters, one perturbed copy and one vector of moves: no table of directions, no vector of scales."""
     done = subprocess.run([sys.executable, "-c", _LARGE], capture_output=True, text=True, check=False)

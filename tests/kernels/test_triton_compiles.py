@@ -18,6 +18,7 @@ pytest.importorskip("triton", reason="triton is not installed on this platform")
 SHARED_LIMIT = {80: 166_912, 90: 232_448}  # bytes of a block, of which the compiler does not complain
 
 
+@pytest.mark.slow
 def test_no_kernel_uses_a_stack_or_spills_or_more_shared_memory_than_there_is(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -82,6 +83,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_sizes_that_vary_within_a_search_do_not_specialize_a_kernel() -> None:
     """Another number of rows, rays or levels must not compile a kernel anew in the middle of a search."""
     # Sizes of the network, and strides that follow from them: the same in every launch.

@@ -214,6 +214,7 @@ IN_HALVES = (last_two_in_halves, last_one_in_halves, a_layer_between_and_a_first
 needs_halves = pytest.mark.skipif(not _has_halves(torch.device(_DEVICE)), reason="no halves here")
 
 
+@pytest.mark.slow
 @needs_halves
 @pytest.mark.parametrize("resolve", ["all", "decisive"])
 @pytest.mark.parametrize("case", IN_HALVES, ids=lambda case: case.__name__.replace("_", " "))
@@ -261,6 +262,7 @@ def test_directions_of_the_generator_on_the_device_are_those_of_the_reference(ma
     assert_same_rays(network.radii("triton", "philox"), network.radii("reference", "philox"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("search", ["interpolate", "bisect", "grid"])
 def test_searches_end_as_the_references_for_cutoffs_on_both_sides_of_the_center(make_mlp, search) -> None:
     network = one_layer(make_mlp)
@@ -281,6 +283,7 @@ def test_searches_end_as_the_references_for_cutoffs_on_both_sides_of_the_center(
         assert Status.CENSORED in set(found.status.reshape(-1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "tf32"])
 def test_every_precision_certifies_the_same_crossings(make_mlp, losses_along, monkeypatch, precision) -> None:
     """Also tf32: it only proposes, and both ends of a bracket are losses in full precision."""
@@ -321,6 +324,7 @@ def test_decisive_rays_are_refined_and_hold_the_bracket_of_the_reference(make_ml
     assert_overlap(found, network.radii("reference", cutoffs=network.cutoffs, rtol=0.1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("search", ["interpolate", "grid"])
 def test_skipped_rays_are_proved_outside_and_change_no_volume(make_mlp, losses_along, monkeypatch, search) -> None:
     monkeypatch.setattr("basinvol.rays.solver.NUM_PILOT", 5)  # fewer rays in full, for time
@@ -355,6 +359,7 @@ def product_by_columns(a, b, dtype=None, **_: object):
     return (a[:, :, None] * b[None]).sum(axis=1, dtype=dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("widest", [64, 0], ids=["fused", "layer by layer"])
 def test_results_are_the_same_bytes_for_any_memory_and_scratch_space(make_mlp, monkeypatch, widest) -> None:
     monkeypatch.setattr("numpy.matmul", product_by_columns)  # of the interpreter
@@ -445,6 +450,7 @@ def test_unknown_precision_is_refused(make_mlp) -> None:
         one_layer(make_mlp).radii("triton", precision="fp16")
 
 
+@pytest.mark.slow
 def test_scouts_change_where_rays_are_looked_for_and_not_what_is_found(make_mlp, blobs, monkeypatch) -> None:
     """A scout of 15 of 240 rows: brackets hold the same crossings, and landscapes see their own levels only."""
     data = tuple(torch.cat([part] * 3)[:240] for part in blobs)

@@ -79,6 +79,7 @@ def test_chains_that_miss_the_center_are_held_against_its_rays():
     assert agreeing.diagnostics.verdict is bv.Verdict.TRUSTWORTHY
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["hit-and-run", "annealed"])
 def test_chains_that_stay_in_the_arms_of_a_cross_are_not_trusted(method: str):
     case = cross(4, 1e-5)

@@ -11,6 +11,7 @@ from basinvol.ground_truth import half_space, hidden_balls, power_law
 from basinvol.trust.measures import Measure
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dim", "distance"), [(2, 0.2), (10, 1.0), (50, 0.5), (200, 2.0), (1000, 1.0)])
 def test_half_spaces_under_a_gaussian_are_trustworthy(dim: int, distance: float):
     case = half_space(dim, distance, sigmas=(1.0,))
@@ -37,6 +38,7 @@ def test_the_largest_weight_is_that_of_a_ray_that_never_leaves():
     assert Measure().log_largest(7) == math.inf
 
 
+@pytest.mark.slow
 def test_a_hidden_ball_is_found_under_a_bounded_measure_too():
     case = hidden_balls(30, sigmas=(0.25,), axis=33)
     est = bv.estimate_volume(
