@@ -16,6 +16,8 @@ namespace BASINVOL_ISA {
 namespace {
 
 constexpr int kPanel = kLanes * kVectors;
+constexpr int kCacheFloats = 4096;   // 16 KiB, half of the smallest L1
+constexpr int kTilesTogether = 160;  // those of one pass
 
 // Values of which `count` are there; zeros otherwise.
 inline Float load_part(const float* from, int count) {
@@ -137,22 +139,25 @@ template <int vectors>
     for (int v = 0; v < vectors; ++v) store(gradient + v * kLanes, load<Float>(gradient + v * kLanes) + sum[i][v]);
 }
 
-// One tile by a panel of outputs: its six rows of b stay in registers, and each column adds one sum of six products to
-// memory, so that long sums are sums of short ones.
+// Some columns of a tile by a panel of outputs, from the `next` one on until `end`; returns where it stopped. The six
+// rows of b stay in registers, and each column adds one sum of six products to memory, so that long sums are sums of
+// short ones.
 template <int vectors>
-[[gnu::always_inline]] inline void tile_transposed_panel(const Tile& tile, const float* b, int width, float* gradient) {
+[[gnu::always_inline]] inline int tile_transposed_panel(const Tile& tile, int next, int end, const float* b, int width,
+                                                        float* gradient) {
   Float row[kTileRows][vectors];
   for (int i = 0; i < kTileRows; ++i)
     for (int v = 0; v < vectors; ++v) row[i][v] = load<Float>(b + static_cast<std::int64_t>(i) * width + v * kLanes);
-  const float* a = tile.values;
-  for (int k = 0; k < tile.num_columns; ++k, a += kTileRows) {
-    float* out = gradient + static_cast<std::int64_t>(tile.columns[k]) * (vectors * kLanes);
+  const float* a = tile.values + static_cast<std::int64_t>(next) * kTileRows;
+  for (; next < tile.num_columns && tile.columns[next] < end; ++next, a += kTileRows) {
+    float* out = gradient + static_cast<std::int64_t>(tile.columns[next]) * (vectors * kLanes);
     Float sum[vectors];
     for (int v = 0; v < vectors; ++v) sum[v] = a[0] * row[0][v];
     for (int i = 1; i < kTileRows; ++i)
       for (int v = 0; v < vectors; ++v) sum[v] += a[i] * row[i][v];
     for (int v = 0; v < vectors; ++v) store(out + v * kLanes, load<Float>(out + v * kLanes) + sum[v]);
   }
+  return next;
 }
 
 template <int vectors>
@@ -169,8 +174,17 @@ void tiles_transposed_panel(const Tile* tiles, int num_tiles, const float* backg
       const Float start = background != nullptr ? background[k] * load<Float>(row_sums + v * kLanes) : Float{};
       store(gradient + (static_cast<std::int64_t>(k) * vectors + v) * kLanes, start);
     }
-  for (int t = 0; t < num_tiles; ++t)
-    tile_transposed_panel<vectors>(tiles[t], b + static_cast<std::int64_t>(t) * kTileRows * width, width, gradient);
+  // A few columns at a time, whose gradients stay in L1 while all tiles add to them.
+  constexpr int columns = kCacheFloats / (vectors * kLanes);
+  for (int first = 0; first < num_tiles; first += kTilesTogether) {
+    const int count = std::min(kTilesTogether, num_tiles - first);
+    int next[kTilesTogether] = {};
+    for (int k = 0; k < inputs; k += columns)
+      for (int t = 0; t < count; ++t)
+        next[t] = tile_transposed_panel<vectors>(tiles[first + t], next[t], k + columns,
+                                                 b + static_cast<std::int64_t>(first + t) * kTileRows * width, width,
+                                                 gradient);
+  }
 }
 
 // Calls function<vectors>(first column) for every panel of `width` columns.
