@@ -71,25 +71,44 @@ def by_autograd(model, loss, data, space, points: Tensor, dtype: torch.dtype) ->
     return torch.stack(losses), torch.stack(gradients)
 
 
-def assert_as_exact_as_torch(model, loss, data, space, points: Tensor, found: tuple[Tensor, Tensor]) -> None:
-    """Errors against float64 are at most twice those of torch in float32, in the mean square over all points."""
+def squared_errors(model, loss, data, space, points: Tensor, found: tuple[Tensor, Tensor]) -> Tensor:
+    """Squared errors of each point's loss and gradient against float64: those found, and torch's in float32. [K, 2, 2]"""
     exact = by_autograd(model, loss, data, space, points, torch.float64)
     rough = by_autograd(model, loss, data, space, points, torch.float32)
+    columns = []
     for ours, theirs, truth in zip(found, rough, exact, strict=True):
         assert ours.dtype == torch.float64
         assert ours.shape == truth.shape
-        error, allowed = ((part - truth).square().mean().sqrt() for part in (ours, theirs))
-        assert float(error) <= 2.0 * float(allowed)
+        errors = [(part - truth).square().reshape(len(points), -1).mean(dim=1) for part in (ours, theirs)]
+        columns.append(torch.stack(errors, dim=1))
+    return torch.stack(columns, dim=1)
+
+
+def assert_as_exact_as_torch(errors: Tensor) -> None:
+    """Errors against float64 are at most twice those of torch in float32. [K, 2, 2]
+
+    Losses are compared in the mean square. Gradients are compared at the median point: where the input of a ReLU is
+    zero up to rounding, the gradient jumps, and a point at which one of the two rounds it to the other sign is off by
+    that jump.
+    """
+    losses = errors[:, 0].mean(dim=0).sqrt()
+    gradients = errors[:, 1].quantile(0.5, dim=0).sqrt()
+    for what, (found, allowed) in (("losses", losses), ("gradients", gradients)):
+        assert float(found) <= 2.0 * float(allowed), what
 
 
 @pytest.mark.parametrize("background", [False, True], ids=["dense", "background"])
 @pytest.mark.parametrize(("widths", "activation", "bias", "loss", "count"), SHAPES, ids=IDS)
 def test_errors_are_at_most_twice_those_of_torch(make_mlp, widths, activation, bias, loss, count, background):
-    model = make_mlp(widths, activation, bias)
-    data, space = examples_for(model, loss, count, background), bv.ParameterSpace.of(model)
-    points = points_around(space, 12)
-    found = native_points(bv.Landscape(model, LOSSES[loss], data), space).with_gradients(points)
-    assert_as_exact_as_torch(model, loss, data, space, points, found)
+    errors = []
+    # Several networks: the errors of one on few examples depend on how its few outputs happen to be rounded.
+    for seed in range(6):
+        model = make_mlp(widths, activation, bias, seed)
+        data, space = examples_for(model, loss, count, background), bv.ParameterSpace.of(model)
+        points = points_around(space, 4)
+        found = native_points(bv.Landscape(model, LOSSES[loss], data), space).with_gradients(points)
+        errors.append(squared_errors(model, loss, data, space, points, found))
+    assert_as_exact_as_torch(torch.cat(errors))
 
 
 @pytest.mark.parametrize("instruction_set", _native.instruction_sets())
@@ -107,7 +126,7 @@ def test_every_instruction_set_meets_the_rule(make_mlp, instruction_set):
     gradients = torch.zeros(12, space.dim, dtype=torch.float64)
     engine.evaluate(points.numpy(), 0, losses.numpy(), gradients.numpy())
     assert engine.instruction_set() == instruction_set
-    assert_as_exact_as_torch(model, "cross_entropy", data, space, points, (losses, gradients))
+    assert_as_exact_as_torch(squared_errors(model, "cross_entropy", data, space, points, (losses, gradients)))
 
 
 @pytest.mark.parametrize(
@@ -125,7 +144,7 @@ def test_parameters_that_are_left_out_stay_at_the_center(trained, blobs, kept):
     space = bv.ParameterSpace.of(trained, **kept)
     points = points_around(space, 12)
     found = native_points(bv.Landscape(trained, F.cross_entropy, blobs), space).with_gradients(points)
-    assert_as_exact_as_torch(trained, "cross_entropy", blobs, space, points, found)
+    assert_as_exact_as_torch(squared_errors(trained, "cross_entropy", blobs, space, points, found))
 
 
 class TiedNetwork(nn.Module):
@@ -146,7 +165,7 @@ def test_gradients_of_tied_weights_are_added(loss):
     data, space = examples_for(model, loss, 150), bv.ParameterSpace.of(model)
     points = points_around(space, 12)
     found = native_points(bv.Landscape(model, LOSSES[loss], data), space).with_gradients(points)
-    assert_as_exact_as_torch(model, loss, data, space, points, found)
+    assert_as_exact_as_torch(squared_errors(model, loss, data, space, points, found))
 
 
 @pytest.mark.parametrize("level", [0, 1, 2])
@@ -158,7 +177,7 @@ def test_a_level_is_the_mean_over_its_examples(make_mlp, level):
     found = engine.with_gradients(points, level)
     assert torch.equal(engine.losses(points, level), found[0])
     prefix = data[0][: levels[level]], data[1][: levels[level]]
-    assert_as_exact_as_torch(model, "cross_entropy", prefix, space, points, found)
+    assert_as_exact_as_torch(squared_errors(model, "cross_entropy", prefix, space, points, found))
 
 
 def test_results_are_the_same_bytes_for_any_threads_and_number_of_points(make_mlp):
