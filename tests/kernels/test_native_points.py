@@ -72,7 +72,7 @@ def by_autograd(model, loss, data, space, points: Tensor, dtype: torch.dtype) ->
 
 
 def squared_errors(model, loss, data, space, points: Tensor, found: tuple[Tensor, Tensor]) -> Tensor:
-    """Squared errors of each point's loss and gradient against float64: those found, and torch's in float32. [K, 2, 2]"""
+    """Squared errors of each point's loss and gradient against float64: found, and torch's in float32. [K, 2, 2]"""
     exact = by_autograd(model, loss, data, space, points, torch.float64)
     rough = by_autograd(model, loss, data, space, points, torch.float32)
     columns = []
