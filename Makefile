@@ -23,6 +23,7 @@ test-slow: $(VENV)/installed-test
 bench: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.modules
+	$(BIN)/python -m benchmarks.gradients
 	$(BIN)/python -m pytest benchmarks --benchmark-columns=min,median,stddev,rounds --benchmark-sort=name
 
 lint: $(VENV)/installed-lint
@@ -36,6 +37,7 @@ sanitize: $(VENV)/installed-lint
 	$(BIN)/cmake -S tests/cpp -B build/sanitize -DBASINVOL_WERROR=$(WERROR)
 	$(BIN)/cmake --build build/sanitize --parallel
 	build/sanitize/check_engine
+	build/sanitize/check_points
 	build/sanitize/check_program
 	build/sanitize/check_cuda
 	build/sanitize/check_rounding

@@ -7,8 +7,10 @@ function(basinvol_add_engine target)
     ${directory}/cpu/dispatch.cpp
     ${directory}/cpu/engine.cpp
     ${directory}/cpu/executor.cpp
+    ${directory}/cpu/gradient_pass.cpp
     ${directory}/cpu/losses.cpp
     ${directory}/cpu/packed_mlp.cpp
+    ${directory}/cpu/point_losses.cpp
     ${directory}/cpu/program_attention.cpp
     ${directory}/cpu/program_engine.cpp
     ${directory}/cpu/program_losses.cpp
@@ -28,7 +30,7 @@ function(basinvol_add_engine target)
     target_compile_definitions(${target} PRIVATE BASINVOL_X86_LEVELS)
   endif()
   foreach(isa IN LISTS isas)
-    foreach(source kernels normals tensor_kernels)
+    foreach(source gradient_kernels kernels normals tensor_kernels)
       set(library ${target}_${source}_${isa})
       add_library(${library} OBJECT ${directory}/cpu/${source}.cpp)
       set_target_properties(${library} PROPERTIES POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden)
@@ -40,6 +42,7 @@ function(basinvol_add_engine target)
     # The generator gives the same bits everywhere; the products may use FMA.
     # GCC 12 warns of its own header for AVX-512 products (GCC bug 105593).
     target_compile_options(${target}_normals_${isa} PRIVATE -ffp-contract=off -Wno-maybe-uninitialized)
+    target_compile_options(${target}_gradient_kernels_${isa} PRIVATE -ffp-contract=fast)
     target_compile_options(${target}_kernels_${isa} PRIVATE -ffp-contract=fast)
     target_compile_options(${target}_tensor_kernels_${isa} PRIVATE -ffp-contract=fast)
   endforeach()

@@ -4,13 +4,13 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "bindings/convert.h"
+#include "bindings/mlp_arrays.h"
 #include "boundary.h"
 
 namespace basinvol {
@@ -58,30 +58,16 @@ class BoundEngine : public BoundRays<Engine> {
   BoundEngine(const py::list& layers, const std::string& loss, Values<float> inputs, Values<std::int64_t> labels,
               Values<float> targets, std::vector<std::int64_t> levels, Values<float> scale,
               std::vector<std::int64_t> sizes, const Resources& resources)
-      : inputs_(std::move(inputs)), labels_(std::move(labels)), targets_(std::move(targets)), scale_(std::move(scale)) {
-    ReadLayers read = read_layers(layers);
-    parameters_ = std::move(read.arrays);
-    if (!std::is_same<Resources, CudaResources>::value) refuse_device_arrays();
-    const Examples examples{inputs_.data(), labels_.data(), targets_.data()};
-    const ParameterVector parameters{scale_.data(), std::move(sizes), scale_.size()};
+      : arrays_(layers, std::move(inputs), std::move(labels), std::move(targets), std::move(scale)) {
+    if (!std::is_same<Resources, CudaResources>::value) arrays_.refuse_device();
     const Loss kind = loss_named(loss);
     py::gil_scoped_release release;
-    this->engine_ =
-        std::make_unique<Engine>(std::move(read.layers), kind, examples, std::move(levels), parameters, resources);
+    this->engine_ = std::make_unique<Engine>(arrays_.layers(), kind, arrays_.examples(), std::move(levels),
+                                             arrays_.parameters(std::move(sizes)), resources);
   }
 
  private:
-  void refuse_device_arrays() const {
-    bool is_on_device =
-        inputs_.is_on_device() || labels_.is_on_device() || targets_.is_on_device() || scale_.is_on_device();
-    for (const Values<float>& values : parameters_) is_on_device |= values.is_on_device();
-    if (is_on_device) throw std::invalid_argument("this engine reads arrays in host memory, got one on a device");
-  }
-
-  Values<float> inputs_;
-  Values<std::int64_t> labels_;
-  Values<float> targets_, scale_;
-  std::vector<Values<float>> parameters_;  // of the layers
+  MlpArrays arrays_;
 };
 
 }  // namespace bindings

@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "bindings/bound_engine.h"
+#include "bindings/bound_points.h"
 #include "bindings/bound_program.h"
 #include "bindings/bound_search.h"
 #include "bindings/convert.h"
@@ -77,6 +78,16 @@ PYBIND11_MODULE(_native, m) {
       .def("instruction_set", [](const BoundCpu& rays) { return rays.engine().instruction_set(); })
       .def("stored_share", [](const BoundCpu& rays) { return rays.engine().stored_share(); })
       .def("operations", [](const BoundCpu& rays) { return rays.engine().operations(); });
+
+  py::class_<BoundPoints>(m, "MlpPoints", "The loss of a perceptron and its gradient at many points.")
+      .def(py::init<const py::list&, const std::string&, Values<float>, Values<std::int64_t>, Values<float>,
+                    std::vector<std::int64_t>, Values<float>, std::vector<std::int64_t>, Array<float>,
+                    const CpuResources&>(),
+           "layers"_a, "loss"_a, "inputs"_a, "labels"_a, "targets"_a, "levels"_a, "scale"_a, "sizes"_a, "center"_a,
+           "resources"_a)
+      .def("evaluate", &BoundPoints::evaluate, "points"_a, "level"_a, "losses"_a.noconvert(), "gradients"_a.noconvert())
+      .def("instruction_set", [](const BoundPoints& points) { return points.engine().instruction_set(); })
+      .def("operations", [](const BoundPoints& points) { return points.engine().operations(); });
 
   bind_rays<BoundProgram>(m, "ProgramRays")
       .def(py::init<const py::dict&, std::vector<std::int64_t>, Values<float>, std::vector<std::int64_t>,

@@ -1,5 +1,6 @@
 #include <stdexcept>
 
+#include "cpu/gradient_kernels.h"
 #include "cpu/kernels.h"
 #include "cpu/tensor_kernels.h"
 
@@ -9,15 +10,18 @@ namespace cpu {
 namespace baseline {
 const Kernels& table();
 const TensorKernels& tensor_table();
+const GradientKernels& gradient_table();
 }  // namespace baseline
 #ifdef BASINVOL_X86_LEVELS
 namespace v3 {
 const Kernels& table();
 const TensorKernels& tensor_table();
+const GradientKernels& gradient_table();
 }  // namespace v3
 namespace v4 {
 const Kernels& table();
 const TensorKernels& tensor_table();
+const GradientKernels& gradient_table();
 }  // namespace v4
 #endif
 
@@ -53,6 +57,15 @@ const TensorKernels& tensor_kernels_named(const char* name) {
 #endif
   return std::string(name) == "baseline" ? baseline::tensor_table()
                                          : throw std::invalid_argument("no tensor kernels of this name");
+}
+
+const GradientKernels& gradient_kernels_of(const Kernels& kernels) {
+#ifdef BASINVOL_X86_LEVELS
+  if (std::string(kernels.name) == "v4") return v4::gradient_table();
+  if (std::string(kernels.name) == "v3") return v3::gradient_table();
+#endif
+  return std::string(kernels.name) == "baseline" ? baseline::gradient_table()
+                                                 : throw std::invalid_argument("no gradient kernels of this name");
 }
 
 }  // namespace cpu

@@ -14,7 +14,7 @@ namespace cpu {
 Engine::Engine(std::vector<Layer> layers, Loss loss, Examples examples, std::vector<std::int64_t> levels,
                ParameterVector parameters, const CpuResources& resources)
     : kernels_(kernels_named(resources.instruction_set)),
-      mlp_(std::move(layers), kernels_.panel),
+      mlp_(std::move(layers), kernels_),
       loss_(loss),
       examples_(examples),
       levels_(std::move(levels)),
@@ -26,7 +26,7 @@ Engine::Engine(std::vector<Layer> layers, Loss loss, Examples examples, std::vec
   kept_slots_ = std::min(rows_.num_slots(), resources.memory_budget / bytes_per_slot);
   hardest_first_.resize(rows_.blocks().size());
   std::iota(hardest_first_.begin(), hardest_first_.end(), 0);
-  gather_examples();
+  targets_.gather(rows_, examples_, loss_, mlp_.outputs());
   compute_base();
 
   Ray center;
@@ -56,7 +56,7 @@ void Engine::learn_order(const Rays& rays, const std::vector<double>& radii) {
   });
   const std::vector<double> hardness = hardness_of(found, static_cast<std::size_t>(count));
   rows_.arrange(hardness);
-  gather_examples();
+  targets_.gather(rows_, examples_, loss_, mlp_.outputs());
   compute_base();
   std::vector<double> mean(rows_.blocks().size());
   for (std::size_t b = 0; b < mean.size(); ++b) {

@@ -9,6 +9,7 @@
 #include "cpu/buffer.h"
 #include "cpu/packed_mlp.h"
 #include "cpu/rows.h"
+#include "cpu/slot_targets.h"
 
 namespace basinvol {
 namespace cpu {
@@ -44,7 +45,6 @@ class Engine {
   std::size_t num_levels() const { return levels_.size(); }
   void count(std::int64_t operations) const { operations_ += operations; }
 
-  void gather_examples();
   void compute_base();
   void begin(Ray& ray, const Rays& rays, std::size_t i) const;
   void set_radius(Ray& ray, double radius) const;
@@ -68,11 +68,10 @@ class Engine {
   Rows rows_;
   std::vector<int> hardest_first_;  // blocks, in the order in which proofs take them
 
-  Buffer start_;                      // background x first weight [first width]
-  std::int64_t kept_slots_ = 0;       // rows whose first-layer products are kept
-  Buffer base_;                       // inputs x first weight [kept_slots_, first width]
-  std::vector<std::int64_t> labels_;  // by slot
-  Buffer targets_;                    // by slot
+  Buffer start_;                 // background x first weight [first width]
+  std::int64_t kept_slots_ = 0;  // rows whose first-layer products are kept
+  Buffer base_;                  // inputs x first weight [kept_slots_, first width]
+  SlotTargets targets_;
   std::vector<double> center_losses_;
   mutable std::atomic<std::int64_t> operations_{0};
 };

@@ -1,9 +1,11 @@
 // Matrix products with the loss in the same pass. Compiled with contraction (FMA where there is one).
 #include "cpu/kernels.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "cpu/simd.h"
+#include "cpu/transpose.h"
 #include "cpu/vector_math.h"
 
 namespace basinvol {
@@ -142,6 +144,31 @@ void perturb(const float* center, const float* move, float radius, std::int64_t 
   for (std::int64_t i = 0; i < count; ++i) out[i] = center[i] + radius * move[i];
 }
 
+// Blocks of lanes x lanes are turned over in registers.
+void pack(const float* weight, int outputs, int inputs, float* packed) {
+  const int width = padded(outputs);
+  for (int first = 0; first < width; first += kPanel) {
+    const int panel = std::min(kPanel, width - first);
+    float* const out = packed + static_cast<std::int64_t>(first) * inputs;
+    for (int j = 0; j < panel; j += kLanes) {
+      const float* rows = weight + static_cast<std::int64_t>(first + j) * inputs;
+      const int num_rows = std::clamp(outputs - first - j, 0, kLanes);
+      for (int k = 0; k < inputs; k += kLanes) {
+        const int count = std::min(kLanes, inputs - k);
+        float part[kLanes][kLanes] = {};
+        Float block[kLanes] = {};
+        for (int i = 0; i < num_rows; ++i) {
+          const float* from = rows + static_cast<std::int64_t>(i) * inputs + k;
+          if (count < kLanes) from = std::copy_n(from, count, part[i]) - count;
+          block[i] = load<Float>(from);
+        }
+        transpose(block);
+        for (int i = 0; i < count; ++i) store(out + static_cast<std::int64_t>(k + i) * panel + j, block[i]);
+      }
+    }
+  }
+}
+
 // exp(x) for x <= 0, relative error 1e-7; 0 below -87. NaN stays NaN.
 inline Float exp_of(Float x) {
   const Int vanishes = x < -87.0f;
@@ -264,6 +291,7 @@ const Kernels& table() {
                                   normals,
                                   normalize,
                                   perturb,
+                                  pack,
                                   multiply_tiles,
                                   layer,
                                   first_layer,

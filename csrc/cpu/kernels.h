@@ -55,6 +55,9 @@ struct Kernels {
   // out = center + radius x move.
   void (*perturb)(const float* center, const float* move, float radius, std::int64_t count, float* out);
 
+  // Packs a weight [outputs, inputs], row-major as in torch; zeros beyond the last output.
+  void (*pack)(const float* weight, int outputs, int inputs, float* packed);
+
   // c [6 x num_tiles, width] = start + tiles x packed; `start` [width] is a row, or nullptr for zeros.
   void (*multiply_tiles)(const Tile* tiles, int num_tiles, const float* packed, int inputs, int width,
                          const float* start, float* c);

@@ -18,34 +18,11 @@ int num_tiles(const Block& block) { return (block.rows + kTileRows - 1) / kTileR
 
 }  // namespace
 
-void Engine::gather_examples() {
-  const int outputs = mlp_.outputs();
-  if (loss_ == Loss::cross_entropy)
-    labels_.assign(rows_.num_slots(), 0);
-  else
-    targets_.reserve(static_cast<std::size_t>(rows_.num_slots()) * outputs);
-  for (std::int64_t slot = 0; slot < rows_.num_slots(); ++slot) {
-    const std::int64_t row = rows_.row(slot);
-    if (row < 0) continue;
-    if (loss_ == Loss::cross_entropy)
-      labels_[slot] = examples_.labels[row];
-    else
-      std::copy_n(examples_.targets + row * outputs, outputs, targets_.data() + slot * outputs);
-  }
-}
-
 void Engine::compute_base() {
   const int inputs = mlp_.inputs();
   start_.reserve(mlp_.first_width());
   std::fill_n(start_.data(), mlp_.first_width(), 0.0f);
-  if (!rows_.background().empty()) {
-    std::vector<float> rows(static_cast<std::size_t>(kTileRows) * inputs);
-    for (int i = 0; i < kTileRows; ++i) std::copy_n(rows_.background().data(), inputs, rows.data() + i * inputs);
-    Buffer out(static_cast<std::size_t>(kTileRows) * mlp_.first_width());
-    kernels_.layer(rows.data(), inputs, kTileRows, inputs, mlp_.first(), mlp_.first_width(), start_.data(),
-                   Activation::identity, out.data(), {});
-    std::copy_n(out.data(), mlp_.first_width(), start_.data());
-  }
+  if (!rows_.background().empty()) mlp_.multiply_row(rows_.background().data(), mlp_.first(), start_.data());
   base_.reserve(static_cast<std::size_t>(kept_slots_) * mlp_.first_width());
   const std::int64_t num_tiles = kept_slots_ / kTileRows;
 #pragma omp parallel for schedule(static) num_threads(num_threads_)
@@ -155,11 +132,7 @@ double Engine::block_loss(Ray& ray, int b, double* per_row) const {
     ray.operations += std::int64_t{2} * rows * layer.inputs * padded(layer.outputs);
     std::swap(ray.current, ray.next);
   }
-  const int outputs = mlp_.outputs();
-  return kernels_.losses(loss_,
-                         {ray.current.data(), block.rows, padded(outputs), outputs, labels_.data() + block.slot,
-                          targets_.data() + block.slot * outputs},
-                         per_row);
+  return kernels_.losses(loss_, targets_.beside(ray.current.data(), block), per_row);
 }
 
 // Mean losses of the first `num_levels` levels. Rows are added in the order of the data, however they are arranged.

@@ -6,7 +6,8 @@
 namespace basinvol {
 namespace cpu {
 
-PackedMlp::PackedMlp(std::vector<Layer> layers, int panel) : layers_(std::move(layers)), panel_(panel) {
+PackedMlp::PackedMlp(std::vector<Layer> layers, const Kernels& kernels)
+    : layers_(std::move(layers)), kernels_(kernels) {
   for (std::size_t l = 0; l < layers_.size(); ++l) {
     const std::size_t width = padded(layers_[l].outputs);
     width_ = std::max(width_, static_cast<int>(width));
@@ -27,6 +28,13 @@ void PackedMlp::pack(const float* flat, float* first, float* rest) const {
   pack_parts(in_flat, first, rest);
 }
 
+void PackedMlp::pack_point(const float* flat, float* first, float* rest) const {
+  const auto at_point = [flat](const Parameter& parameter) {
+    return parameter.values == nullptr || parameter.offset < 0 ? parameter.values : flat + parameter.offset;
+  };
+  pack_parts(at_point, first, rest);
+}
+
 template <typename ValuesOf>
 void PackedMlp::pack_parts(ValuesOf values_of, float* first, float* rest) const {
   pack_weight(values_of(layers_.front().weight), layers_.front(), first);
@@ -38,25 +46,21 @@ void PackedMlp::pack_parts(ValuesOf values_of, float* first, float* rest) const 
   }
 }
 
-// Values [outputs, inputs] as panels: [inputs][panel width], zeros beyond the last output.
 void PackedMlp::pack_weight(const float* values, const Layer& layer, float* packed) const {
-  const int width = padded(layer.outputs), inputs = layer.inputs;
-  if (values == nullptr) {
-    std::fill_n(packed, static_cast<std::size_t>(width) * inputs, 0.0f);
-    return;
-  }
-  for (int first = 0; first < width; first += panel_) {
-    const int panel = std::min(panel_, width - first);
-    float* out = packed + static_cast<std::size_t>(first) * inputs;
-    for (int k0 = 0; k0 < inputs; k0 += 16) {  // 16 inputs x a panel of outputs stay in L1 while they are transposed
-      const int k1 = std::min(k0 + 16, inputs);
-      for (int j = 0; j < panel; ++j) {
-        const float* row = values + static_cast<std::size_t>(first + j) * inputs;
-        const bool is_real = first + j < layer.outputs;
-        for (int k = k0; k < k1; ++k) out[static_cast<std::size_t>(k) * panel + j] = is_real ? row[k] : 0.0f;
-      }
-    }
-  }
+  if (values != nullptr)
+    kernels_.pack(values, layer.outputs, layer.inputs, packed);
+  else
+    std::fill_n(packed, static_cast<std::size_t>(padded(layer.outputs)) * layer.inputs, 0.0f);
+}
+
+void PackedMlp::multiply_row(const float* row, const float* first, float* out) const {
+  std::vector<float> tile(static_cast<std::size_t>(kTileRows) * inputs());
+  for (int i = 0; i < kTileRows; ++i) std::copy_n(row, inputs(), tile.data() + static_cast<std::size_t>(i) * inputs());
+  const std::vector<float> zeros(first_width(), 0.0f);
+  Buffer products(static_cast<std::size_t>(kTileRows) * first_width());
+  kernels_.layer(tile.data(), inputs(), kTileRows, inputs(), first, first_width(), zeros.data(), Activation::identity,
+                 products.data(), {});
+  std::copy_n(products.data(), first_width(), out);
 }
 
 }  // namespace cpu

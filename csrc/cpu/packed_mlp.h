@@ -16,7 +16,7 @@ namespace cpu {
 // center + radius x move is one pass.
 class PackedMlp {
  public:
-  PackedMlp(std::vector<Layer> layers, int panel);
+  PackedMlp(std::vector<Layer> layers, const Kernels& kernels);
 
   const std::vector<Layer>& layers() const { return layers_; }
   int width() const { return width_; }  // of the widest layer, padded
@@ -33,13 +33,19 @@ class PackedMlp {
   // A flat vector of parameters, packed; zeros where a parameter is not in it.
   void pack(const float* flat, float* first, float* rest) const;
 
+  // The same with the center's values where a parameter is not in it.
+  void pack_point(const float* flat, float* first, float* rest) const;
+
+  // out [first_width()] = row [inputs()] x a packed first weight.
+  void multiply_row(const float* row, const float* first, float* out) const;
+
  private:
   template <typename ValuesOf>
   void pack_parts(ValuesOf values_of, float* first, float* rest) const;
   void pack_weight(const float* values, const Layer& layer, float* packed) const;
 
   std::vector<Layer> layers_;
-  int panel_;
+  const Kernels& kernels_;
   int width_ = 0;
   std::vector<std::size_t> weight_at_, bias_at_;
   std::size_t rest_size_ = 0;

@@ -66,7 +66,8 @@ struct Problem {
   }
 
   // Mean loss on the first `count` rows at center + radius x move, in float64.
-  double loss_at(const std::vector<float>& move, double radius, std::int64_t count) const {
+  template <typename Number>
+  double loss_at(const std::vector<Number>& move, double radius, std::int64_t count) const {
     double sum = 0.0;
     for (std::int64_t row = 0; row < count; ++row) {
       std::vector<double> x(inputs.begin() + row * widths.front(), inputs.begin() + (row + 1) * widths.front());

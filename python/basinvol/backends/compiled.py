@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..model.landscape import Landscape
+from ..model.parameters import ParameterSpace
 from ..search import SearchSettings
 from ..search.radii import Guess, Radii
 from ..search.targets import Targets
@@ -116,41 +118,61 @@ class CompiledMlpEngine(CompiledEngine):
     """
 
     def __init__(self, problem: RayProblem, engine: Any, resources: Any) -> None:
-        mlp, loss = _read(problem)
-        space = problem.directions.space
-        inputs, targets = problem.landscape.tensors
-        offsets: dict[str | None, int] = dict(zip(space.names, space.offsets, strict=True))
-        is_labels = loss == "cross_entropy"
-        # The extension takes arrays of both kinds, of which the loss reads one.
-        no_labels, no_targets = torch.empty(0, dtype=torch.int64), torch.empty((0, 0), dtype=torch.float32)
+        arguments = mlp_arguments(problem.landscape, problem.directions.space, problem.scale.vector(), self._given)
 
         def make(levels: tuple[int, ...]) -> Any:
-            return engine(
-                layers=[
-                    {
-                        "weight": self._given(layer.weight),
-                        "weight_offset": offsets.get(layer.weight_name, NOT_PERTURBED),
-                        "bias": None if layer.bias is None else self._given(layer.bias),
-                        "bias_offset": offsets.get(layer.bias_name, NOT_PERTURBED),
-                        "activation": layer.activation,
-                    }
-                    for layer in mlp.layers
-                ],
-                loss=loss,
-                inputs=self._given(inputs.flatten(1)),
-                labels=self._given(targets if is_labels else no_labels),
-                targets=self._given(no_targets if is_labels else targets),
-                levels=list(levels),
-                scale=self._given(problem.scale.vector().float()),
-                sizes=list(space.sizes),
-                resources=resources,
-            )
+            return engine(**arguments, levels=list(levels), resources=resources)
 
         super().__init__(problem, make)
 
     def _given(self, tensor: Tensor) -> Any:
         """A tensor in the form in which the extension takes it: an array in host memory."""
-        return tensor.detach().cpu().contiguous().numpy()
+        return host_array(tensor)
+
+
+def host_array(tensor: Tensor) -> NDArray[Any]:
+    """A tensor as a contiguous array in host memory."""
+    return tensor.detach().cpu().contiguous().numpy()
+
+
+def mlp_arguments(
+    landscape: Landscape, space: ParameterSpace, scale: Tensor, given: Callable[[Tensor], Any] = host_array
+) -> dict[str, Any]:
+    """A perceptron with its data, as the arguments that all engines of perceptrons in the extension have.
+
+    Args:
+        landscape: the perceptron, its loss and its data.
+        space: which parameters are perturbed.
+        scale: the positive factor of each parameter. [P]
+        given: gives a tensor the form in which the extension takes it.
+
+    Raises:
+        Unsupported: it is no perceptron with one of the losses that the extension computes.
+    """
+    mlp, loss = _read(landscape)
+    inputs, targets = landscape.tensors
+    offsets: dict[str | None, int] = dict(zip(space.names, space.offsets, strict=True))
+    is_labels = loss == "cross_entropy"
+    # The extension takes arrays of both kinds, of which the loss reads one.
+    no_labels, no_targets = torch.empty(0, dtype=torch.int64), torch.empty((0, 0), dtype=torch.float32)
+    return {
+        "layers": [
+            {
+                "weight": given(layer.weight),
+                "weight_offset": offsets.get(layer.weight_name, NOT_PERTURBED),
+                "bias": None if layer.bias is None else given(layer.bias),
+                "bias_offset": offsets.get(layer.bias_name, NOT_PERTURBED),
+                "activation": layer.activation,
+            }
+            for layer in mlp.layers
+        ],
+        "loss": loss,
+        "inputs": given(inputs.flatten(1)),
+        "labels": given(targets if is_labels else no_labels),
+        "targets": given(no_targets if is_labels else targets),
+        "scale": given(scale.float()),
+        "sizes": list(space.sizes),
+    }
 
 
 def native_targets(targets: Targets) -> Any:
@@ -172,12 +194,12 @@ def native_settings(settings: SearchSettings) -> Any:
 def unsupported_mlp(problem: RayProblem) -> str | None:
     """The reason why a problem is not a float32 perceptron with one of three losses, or None."""
     try:
-        _read(problem)
+        _read(problem.landscape)
     except Unsupported as refusal:
         return str(refusal)
     return None
 
 
-def _read(problem: RayProblem) -> tuple[Mlp, str]:
-    mlp = read_mlp(problem.landscape.model, problem.landscape.inputs)
-    return mlp, read_loss(problem.landscape.loss_fn, problem.landscape.targets, mlp)
+def _read(landscape: Landscape) -> tuple[Mlp, str]:
+    mlp = read_mlp(landscape.model, landscape.inputs)
+    return mlp, read_loss(landscape.loss_fn, landscape.targets, mlp)

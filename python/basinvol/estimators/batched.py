@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -9,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value, vmap
 
+from ..backends.mlp import Unsupported
+from ..backends.points import NativePoints
 from ..model.landscape import GRADIENT_COST, Landscape
 from ..model.parameters import ParameterSpace
 
@@ -20,17 +23,29 @@ _MOST_ROWS = 65_536  # examples x points in one pass, which bounds the activatio
 class BatchedLoss:
     """The mean loss on the largest level at center + S x, for many points x at once.
 
-    The points are evaluated together by torch.func.vmap; models that vmap refuses are evaluated one point at a time.
-    The landscape counts every evaluation, a gradient as three.
+    Perceptrons on the CPU are evaluated by the compiled extension. The points of other models are evaluated together by
+    torch.func.vmap; models that vmap refuses are evaluated one point at a time. The landscape counts every evaluation,
+    a gradient as three.
 
     Args:
         landscape: the loss.
         space: which parameters are perturbed.
         center: the trained parameters. [P]
         scale: the positive factor of each parameter, the diagonal of S. [P]
+        num_threads: threads of the extension; default torch's number.
     """
 
-    def __init__(self, landscape: Landscape, space: ParameterSpace, center: Tensor, scale: Tensor) -> None:
+    def __init__(
+        self,
+        landscape: Landscape,
+        space: ParameterSpace,
+        center: Tensor,
+        scale: Tensor,
+        num_threads: int | None = None,
+    ) -> None:
+        self._native: NativePoints | None = None
+        with contextlib.suppress(Unsupported):
+            self._native = NativePoints(landscape, space, center, scale, num_threads)
         self._landscape, self._space = landscape, space
         self._center, self._scale = center.double(), scale.double().to(center.device)
         self._dtype = center.dtype
@@ -38,6 +53,9 @@ class BatchedLoss:
 
     def with_gradients(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Losses [K] and gradients [K, P] at points [K, P], all float64 on the CPU."""
+        if self._native is not None:
+            self._landscape.count(GRADIENT_COST * len(points))
+            return self._native.with_gradients(points)
         vectors = self._vectors(points)
         batched = self._unless_refused(lambda: self._batched_gradients(vectors))
         if batched is not None:
@@ -51,6 +69,9 @@ class BatchedLoss:
 
     def losses(self, points: Tensor) -> Tensor:
         """Losses [K] at points [K, P], float64 on the CPU."""
+        if self._native is not None:
+            self._landscape.count(len(points))
+            return self._native.losses(points)
         vectors = self._vectors(points)
         batched = self._unless_refused(lambda: self._batched_losses(vectors))
         if batched is not None:
