@@ -15,10 +15,10 @@ from .loss_math import finite
 
 MASKS = ("none", "chosen", "added")
 # Chosen, like the tiles of `linear`, so that every variant compiles without spills; not timed on a device.
-_ROWS, _COLUMNS, _WARPS, _STAGES = 64, 32, 8, 2
+_ROWS, _COLUMNS, _FEATURES, _WARPS, _STAGES = 64, 32, 32, 8, 2
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["factor"])
 def _attention_kernel(
     out,
     out_direction,
@@ -51,7 +51,7 @@ def _attention_kernel(
     mask_row,
     mask_column,
     heads,
-    rows,
+    matrix_rows,
     columns,
     features,
     outputs,
@@ -66,7 +66,7 @@ def _attention_kernel(
 ):
     direction = tl.program_id(1).to(tl.int64)
     tiles = tl.cdiv(outputs, BV)
-    each = tl.cdiv(rows, BM) * tiles
+    each = tl.cdiv(matrix_rows, BM) * tiles
     matrix, tile = tl.program_id(0) // each, tl.program_id(0) % each
     example, head = matrix // heads, matrix % heads
     first_row = tile // tiles * BM
@@ -86,7 +86,7 @@ def _attention_kernel(
         scores = tl.zeros((BM, BN), dtype=tl.float32)
         for feature in range(0, features, BK):
             k_row, k_column = feature + tl.arange(0, BK)[None, :], feature + tl.arange(0, BK)[:, None]
-            q = tl.load(queries + k_row * queries_column, mask=(row < rows) & (k_row < features), other=0.0)
+            q = tl.load(queries + k_row * queries_column, mask=(row < matrix_rows) & (k_row < features), other=0.0)
             at = column * keys_row + k_column * keys_column
             k = tl.load(keys + at, mask=(column < columns) & (k_column < features), other=0.0)
             scores = tl.dot(q * factor, k, scores, input_precision=PRECISION)
@@ -94,7 +94,7 @@ def _attention_kernel(
         if IS_CAUSAL:
             is_seen = is_seen & (column <= row)
         if MASK != "none":
-            inside = (row < rows) & (column < columns)
+            inside = (row < matrix_rows) & (column < columns)
             given = tl.load(mask + row * mask_row + column * mask_column, mask=inside, other=0.0)
             if MASK == "added":
                 scores += given
@@ -114,7 +114,7 @@ def _attention_kernel(
         largest = above
     total = tl.div_rn(total, weight[:, None] + tl.zeros((BM, BV), dtype=tl.float32))  # NaN where nothing is seen
     out = first_of(out, direction, out_direction, example, out_example, head, out_batch)
-    tl.store(out + row * out_row + unit * out_column, total, mask=(row < rows) & (unit < outputs))
+    tl.store(out + row * out_row + unit * out_column, total, mask=(row < matrix_rows) & (unit < outputs))
 
 
 def attention(
@@ -153,7 +153,7 @@ def attention(
     matrices = heads * examples
     if matrices == 0 or directions == 0:
         return
-    high, wide, deep = min(_ROWS, side_of(rows)), side_of(outputs), min(32, side_of(features))
+    high, wide, deep = min(_ROWS, side_of(rows)), side_of(outputs), min(_FEATURES, side_of(features))
     grid = (matrices * triton.cdiv(rows, high) * triton.cdiv(outputs, wide), directions)
     arguments = [
         argument

@@ -59,7 +59,7 @@ def _batched_kernel(
     y_row,
     y_column,
     batch,
-    rows,
+    matrix_rows,
     depth,
     outputs,
     PRECISION: tl.constexpr,
@@ -69,7 +69,7 @@ def _batched_kernel(
 ):
     direction = tl.program_id(1).to(tl.int64)
     tiles = tl.cdiv(outputs, BN)
-    each = tl.cdiv(rows, BM) * tiles
+    each = tl.cdiv(matrix_rows, BM) * tiles
     matrix, tile = tl.program_id(0) // each, tl.program_id(0) % each
     example, at = matrix // batch, matrix % batch
     row = tile // tiles * BM + tl.arange(0, BM)[:, None]
@@ -79,11 +79,11 @@ def _batched_kernel(
     total = tl.zeros((BM, BN), dtype=tl.float32)
     for begin in range(0, depth, BK):
         k_row, k_column = begin + tl.arange(0, BK)[None, :], begin + tl.arange(0, BK)[:, None]
-        left = tl.load(x + k_row * x_column, mask=(row < rows) & (k_row < depth), other=0.0)
+        left = tl.load(x + k_row * x_column, mask=(row < matrix_rows) & (k_row < depth), other=0.0)
         right = tl.load(y + k_column * y_row, mask=(k_column < depth) & (unit < outputs), other=0.0)
         total = tl.dot(left, right, total, input_precision=PRECISION)
     out = first_of(out, direction, out_direction, example, out_example, at, out_batch) + row * out_row
-    tl.store(out + unit * out_column, total, mask=(row < rows) & (unit < outputs))
+    tl.store(out + unit * out_column, total, mask=(row < matrix_rows) & (unit < outputs))
 
 
 def batched(

@@ -70,14 +70,15 @@ class Window:
 
 
 WINDOW = (  # arguments of kernels, none of which is worth a kernel of its own
-    *("height", "width", "kernel_width", "stride_y", "stride_x", "pad_y", "pad_x", "step_y", "step_x"),
+    *("image_height", "image_width", "kernel_width", "stride_y", "stride_x", "pad_y", "pad_x", "step_y", "step_x"),
     *("pixels", "out_width"),
 )
 
 
 def window_arguments(window: Window) -> tuple[int, ...]:
     """Return the values of the arguments `WINDOW`."""
-    return tuple(getattr(window, name) for name in WINDOW)
+    names = ("height", "width", *WINDOW[2:])
+    return tuple(getattr(window, name) for name in names)
 
 
 @triton.jit(do_not_specialize=["rows", "first", "second", *WINDOW])
@@ -102,8 +103,8 @@ def _convolution_kernel(
     depth,
     outputs,
     groups,
-    height,
-    width,
+    image_height,
+    image_width,
     kernel_width,
     stride_y,
     stride_x,
@@ -147,7 +148,7 @@ def _convolution_kernel(
         else:
             tap, channel = k_row // channels, k_row % channels
         y, column = tap // kernel_width * step_y, tap % kernel_width * step_x
-        inside = (top + y >= 0) & (top + y < height) & (left + column >= 0) & (left + column < width)
+        inside = (top + y >= 0) & (top + y < image_height) & (left + column >= 0) & (left + column < image_width)
         at = patch + (y * row_stride + column * column_stride + channel)
         values = tl.load(x + at, mask=inside & (k_row < depth), other=0.0)
         right = tl.load(weight + at_unit + k_column, mask=k_column < depth, other=0.0)

@@ -53,7 +53,7 @@ class Windows:
         )
 
 
-@triton.jit(do_not_specialize=["elements", "height", "width", "most_rows", "most_columns"])
+@triton.jit(do_not_specialize=["elements", "out_height", "out_width", "most_rows", "most_columns"])
 def _pool_kernel(
     out,
     out_direction,
@@ -67,8 +67,8 @@ def _pool_kernel(
     factors,
     elements,
     channels,
-    height,
-    width,
+    out_height,
+    out_width,
     most_rows,
     most_columns,
     IS_MAX: tl.constexpr,
@@ -78,8 +78,8 @@ def _pool_kernel(
     element = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = element < elements
     pixel, channel = element // channels, element % channels
-    example, pixel = pixel // (height * width), pixel % (height * width)
-    along_y, along_x = bounds + 2 * (pixel // width), bounds + 2 * (height + pixel % width)
+    example, pixel = pixel // (out_height * out_width), pixel % (out_height * out_width)
+    along_y, along_x = bounds + 2 * (pixel // out_width), bounds + 2 * (out_height + pixel % out_width)
     y, last_y = tl.load(along_y, mask=inside, other=0), tl.load(along_y + 1, mask=inside, other=0)
     x0, last_x = tl.load(along_x, mask=inside, other=0), tl.load(along_x + 1, mask=inside, other=0)
     x += direction * x_direction + (example * x_example + y * row_stride + x0 * column_stride + channel)

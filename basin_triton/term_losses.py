@@ -48,7 +48,7 @@ def _class_losses_kernel(
     labels_example,
     labels_stride,
     class_weight,
-    terms,
+    num_terms,
     classes,
     examples,
     first,
@@ -65,9 +65,9 @@ def _class_losses_kernel(
     x += direction * x_direction
     labels += direction * labels_direction
     total = tl.zeros((BE * BT,), dtype=tl.float64)
-    for start in range(0, terms, BT):
+    for start in range(0, num_terms, BT):
         term = start + lane % BT
-        inside = (example < examples) & (term < terms)
+        inside = (example < examples) & (term < num_terms)
         label = tl.load(labels + (example * labels_example + term * labels_stride), mask=inside, other=first)
         counts = inside & (label != first)
         at = tl.where(counts, label, 0.0).to(tl.int32)
@@ -110,7 +110,7 @@ def _element_losses_kernel(
     labels_direction,
     labels_example,
     labels_stride,
-    terms,
+    num_terms,
     examples,
     first,
     second,
@@ -124,9 +124,9 @@ def _element_losses_kernel(
     x += direction * x_direction
     labels += direction * labels_direction
     total = tl.zeros((BE * BT,), dtype=tl.float64)
-    for start in range(0, terms, BT):
+    for start in range(0, num_terms, BT):
         term = start + lane % BT
-        inside = (example < examples) & (term < terms)
+        inside = (example < examples) & (term < num_terms)
         value = tl.load(x + (example * x_example + term * x_stride), mask=inside, other=0.0)
         target = tl.load(labels + (example * labels_example + term * labels_stride), mask=inside, other=0.0)
         if LOSS == "bce_with_logits":

@@ -75,7 +75,8 @@ def _elementwise(i: Instruction, device: torch.device) -> Prepared:
 def _by_rows(i: Instruction, device: torch.device) -> Prepared:
     x, *others = i.inputs
     assert x is not None
-    loop = Loop.over([i.output.extents[:-1], x.extents[:-1]], device)
+    rows = i.output.extents if i.op == "reduce" else i.output.extents[:-1]
+    loop = Loop.over([rows, x.extents[:-1]], device)
     kind = {
         "normalize": ("rms_norm", "layer_norm"),
         "softmax": ("softmax", "log_softmax"),
