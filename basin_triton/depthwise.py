@@ -59,7 +59,9 @@ def _depthwise_kernel(
         total = tl.load(bias + direction * bias_direction + channel, mask=is_output, other=0.0)
     for tap in range(taps):
         y, column = tap // kernel_width * step_y, tap % kernel_width * step_x
-        inside = (top + y >= 0) & (top + y < image_height) & (left + column >= 0) & (left + column < image_width) & is_output
+        inside = (
+            (top + y >= 0) & (top + y < image_height) & (left + column >= 0) & (left + column < image_width) & is_output
+        )
         value = tl.load(x + (y * row_stride + column * column_stride), mask=inside, other=0.0)
         total += value * tl.load(weight + tap * channels, mask=is_output, other=0.0)
     tl.store(out + direction * out_direction + (row * out_stride + channel), total, mask=is_output)

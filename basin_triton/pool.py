@@ -88,7 +88,9 @@ def _pool_kernel(
         row = found if IS_MAX else found * 0.0
         for j in range(most_columns):
             is_seen = inside & (y + i < last_y) & (x0 + j < last_x)
-            value = tl.load(x + (i * row_stride + j * column_stride), mask=is_seen, other=float("-inf") if IS_MAX else 0.0)
+            value = tl.load(
+                x + (i * row_stride + j * column_stride), mask=is_seen, other=float("-inf") if IS_MAX else 0.0
+            )
             if IS_MAX:
                 row = tl.where((value > row) | (value != value), value, row)
             else:

@@ -74,14 +74,14 @@ from triton.compiler import ASTSource
     )
 )
 ACTIVATIONS = importlib.import_module("basin_triton.activations").ACTIVATIONS
-FUNCTIONS, BINARY = (getattr(importlib.import_module("basin_triton.functions"), name) for name in ("FUNCTIONS", "BINARY"))
+functions = importlib.import_module("basin_triton.functions")
 tile_of = importlib.import_module("basin_triton.tiles").tile_of
 
 # Types of the arguments by name; what is not here is a size or a stride.
 _FLOATS = (
     "center scale normals inputs parameters weight bias base shift first_bias per_row inverse largest_center "
-    "largest_scale inputs_inverse weight_inverse last_inverse last_bias x y added indices queries keys values mask labels "
-    "class_weight factors"
+    "largest_scale inputs_inverse weight_inverse last_inverse last_bias x y added indices queries keys values mask "
+    "labels class_weight factors"
 )  # float32
 _DOUBLES = (
     "inverse_norm radius partial terms losses lower upper value_lower value_upper slope width unit cutoff guess_radius "
@@ -211,7 +211,7 @@ def _program_variants() -> Iterator[Variant]:
 
 def _strided_variants() -> Iterator[Variant]:
     types, fused = {"out": "*fp32"}, {"enable_fp_fusion": True}
-    kinds = [(kind, kind in BINARY, 2) for kind in (*FUNCTIONS, *BINARY)]
+    kinds = [(kind, kind in functions.BINARY, 2) for kind in (*functions.FUNCTIONS, *functions.BINARY)]
     kinds += [("identity", False, rank) for rank in (0, 1, 5)] + [("add", True, rank) for rank in (0, 1, 5)]
     for kind, is_binary, rank in kinds:
         constants = {"KIND": kind, "IS_BINARY": is_binary, "RANK": rank, "BLOCK": elementwise._BLOCK}

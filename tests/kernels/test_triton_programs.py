@@ -157,7 +157,9 @@ def test_radii_are_those_of_the_programs_of_the_cpu(name: str) -> None:
     torch.testing.assert_close(found.radius, expected.radius, rtol=1e-5, atol=0.0)
     landscape, directions = landscape_of(name, "cpu", levels), ours.engine._problem.directions
     for radius, value, sign in ((found.lower, found.value_lower, 1.0), (found.upper, found.value_upper, -1.0)):
-        exact, rough = (losses_at(landscape, directions, radius[-1, 0], kind) for kind in (torch.float64, torch.float32))
+        exact, rough = (
+            losses_at(landscape, directions, radius[-1, 0], kind) for kind in (torch.float64, torch.float32)
+        )
         noise = 2.0 * float((rough - exact).abs().max()) + 2.0**-22 * found.cutoffs[0]
         assert float((value[-1, 0] - exact).abs().max()) <= noise
         assert bool((sign * (exact - found.cutoffs[0]) <= noise).all()), "a certificate that float64 does not confirm"
@@ -165,7 +167,9 @@ def test_radii_are_those_of_the_programs_of_the_cpu(name: str) -> None:
 
 def test_directions_are_those_of_the_generator() -> None:
     found, expected = (
-        bv.find_radii(landscape, bv.Directions(bv.ParameterSpace.of(landscape.model), 1), [2.0], backend=backend, rtol=0.01)
+        bv.find_radii(
+            landscape, bv.Directions(bv.ParameterSpace.of(landscape.model), 1), [2.0], backend=backend, rtol=0.01
+        )
         for landscape, backend in (
             (landscape_of("squared errors"), "triton"),
             (landscape_of("squared errors", "cpu"), "native"),

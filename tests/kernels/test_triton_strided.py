@@ -158,8 +158,9 @@ def test_rows_are_reduced_as_by_torch(kind: str, columns: int) -> None:
     x = some(2, 2, columns) + 0.5
     weight, bias = torch.rand(_DIRECTIONS, columns), torch.randn(_DIRECTIONS, columns)
     functions = {
-        "layer_norm": lambda x, w, b: F.layer_norm(x, (columns,), eps=1e-3) * w[:, None, None, None]
-        + b[:, None, None, None],
+        "layer_norm": lambda x, w, b: (
+            F.layer_norm(x, (columns,), eps=1e-3) * w[:, None, None, None] + b[:, None, None, None]
+        ),
         "rms_norm": lambda x, w, b: F.rms_norm(x, (columns,), eps=1e-3) * w[:, None, None, None],
         "softmax": lambda x, w, b: F.softmax(x, dim=-1),
         "log_softmax": lambda x, w, b: F.log_softmax(x, dim=-1),
@@ -262,9 +263,7 @@ def test_convolutions_are_as_exact_as_torchs(channels: int, outputs: int, groups
 
     def by_torch(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         images = x.permute(0, 1, 4, 2, 3)
-        parts = [
-            F.relu(F.conv2d(*part, groups=groups, **options)) for part in zip(images, weight, bias, strict=True)
-        ]
+        parts = [F.relu(F.conv2d(*part, groups=groups, **options)) for part in zip(images, weight, bias, strict=True)]
         return torch.stack(parts).permute(0, 1, 3, 4, 2)
 
     shape = by_torch(x, weight, bias).shape[2:]

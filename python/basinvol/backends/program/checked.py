@@ -56,9 +56,7 @@ def lowered_program(landscape: Landscape, space: ParameterSpace) -> Program:
         ) from error
 
 
-def compare(
-    program: Program, landscape: Landscape, copy: WorkingCopy, prepare: Callable[[Program], RowLosses]
-) -> None:
+def compare(program: Program, landscape: Landscape, copy: WorkingCopy, prepare: Callable[[Program], RowLosses]) -> None:
     """Expects of a program the model's own losses, at the center and away from it.
 
     Args:

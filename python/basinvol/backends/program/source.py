@@ -17,10 +17,25 @@ from ...model.landscape import Landscape
 class Source(Protocol):
     """The members of a landscape that lowering reads."""
 
-    model: nn.Module
-    loss_fn: Callable[..., Any]
-    inputs: Inputs
-    targets: Inputs
+    @property
+    def model(self) -> nn.Module:
+        """The model."""
+        ...
+
+    @property
+    def loss_fn(self) -> Callable[..., Any]:
+        """The loss."""
+        ...
+
+    @property
+    def inputs(self) -> Inputs:
+        """The examples. [N, ...]"""
+        ...
+
+    @property
+    def targets(self) -> Inputs:
+        """Their targets. [N, ...]"""
+        ...
 
     @property
     def center(self) -> Mapping[str, Tensor]:
@@ -33,7 +48,7 @@ class Source(Protocol):
         ...
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Copy:
     """The members of a landscape, on another device."""
 

@@ -214,7 +214,7 @@ class DeviceEngine:
 
 
 class _Taken:
-    """The rays of a search that are evaluated, with what a network keeps of them; rays that a proof settled have none."""
+    """The rays of a search that are evaluated, with what a network keeps of them; settled rays have none."""
 
     def __init__(self, network: Network, rays: DeviceDirections, taken: Tensor) -> None:
         self._block = network.rays(rays.take(taken))

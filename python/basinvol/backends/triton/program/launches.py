@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -29,7 +29,10 @@ from ...program.values import Space
 class Site(Protocol):
     """Memory for some examples of some directions."""
 
-    precision: str
+    @property
+    def precision(self) -> str:
+        """The precision of products."""
+        ...
 
     def examples(self, stage: Space) -> int:
         """How many examples an instruction of this stage works on."""
@@ -65,9 +68,7 @@ def _elementwise(i: Instruction, device: torch.device) -> Prepared:
     def place(site: Site) -> Launch:
         other = None if y is None else site.strided(y)
         values = site.strided(i.output), site.strided(x), other
-        return partial(
-            elementwise, kind, *values, loop, examples=site.examples(i.stage), first=first, second=second
-        )
+        return partial(elementwise, kind, *values, loop, examples=site.examples(i.stage), first=first, second=second)
 
     return place
 
@@ -216,9 +217,18 @@ def _batched(i: Instruction, device: torch.device) -> Prepared:
     (batch, _), (rows, _), (depth, _) = x.extents
 
     def place(site: Site) -> Launch:
-        matrices = [_matrices(operand, site) for operand in (i.output, x, y)]
-        sizes = batch, rows, depth, y.extents[2][0]
-        return partial(batched, *matrices, *sizes, examples=site.examples(i.stage), precision=site.precision)
+        return partial(
+            batched,
+            _matrices(i.output, site),
+            _matrices(x, site),
+            _matrices(y, site),
+            batch=batch,
+            rows=rows,
+            depth=depth,
+            outputs=y.extents[2][0],
+            examples=site.examples(i.stage),
+            precision=site.precision,
+        )
 
     return place
 
@@ -229,13 +239,18 @@ def _attention(i: Instruction, device: torch.device) -> Prepared:
     is_causal, is_added = (bool(flag) for flag in i.sizes)
 
     def place(site: Site) -> Launch:
-        matrices = [_matrices(operand, site) for operand in (i.output, queries, keys, values)]
-        sizes = heads, rows, keys.extents[1][0], features, values.extents[2][0]
         return partial(
             attention,
-            *matrices,
-            _matrices(mask[0], site) if mask else None,
-            *sizes,
+            _matrices(i.output, site),
+            _matrices(queries, site),
+            _matrices(keys, site),
+            _matrices(values, site),
+            mask=_matrices(mask[0], site) if mask else None,
+            heads=heads,
+            rows=rows,
+            columns=keys.extents[1][0],
+            features=features,
+            outputs=values.extents[2][0],
             examples=site.examples(i.stage),
             factor=i.numbers[0],
             is_causal=is_causal,
@@ -309,5 +324,5 @@ def _image(operand: Operand, site: Site) -> Image:
 
 
 def _matrices(operand: Operand, site: Site) -> Matrices:
-    strides: Any = [stride for _, stride in operand.extents]
-    return Matrices(site.strided(operand), *strides)
+    (_, batch), (_, row), (_, column) = operand.extents
+    return Matrices(site.strided(operand), batch, row, column)

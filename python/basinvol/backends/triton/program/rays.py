@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class _Band(NamedTuple):
-    """Rows `first` to `last` - 1, which the first `count` directions want."""
+    """Rows `first` to `last` - 1, which the first `directions` want."""
 
     first: int
     last: int
-    count: int
+    directions: int
 
 
 class ProgramRays:
@@ -47,8 +47,7 @@ class ProgramRays:
         levels = wanted.tolist()
         starts = (0, *program.levels)
         bands = [
-            _Band(starts[band], starts[band + 1], sum(wants >= band for wants in levels))
-            for band in range(highest + 1)
+            _Band(starts[band], starts[band + 1], sum(wants >= band for wants in levels)) for band in range(highest + 1)
         ]
         by_row = self._by_row(active[order], radius, bands)
         every = torch.arange(count, dtype=torch.int32, device=by_row.device)
@@ -83,8 +82,8 @@ class ProgramRays:
         for start in range(0, len(slots), program.most_rays):
             group = slots[start : start + program.most_rays]
             program.place(self._directions, group, radius)
-            for first, last, count in bands:
-                here = min(count - start, len(group))
+            for first, last, wants in bands:
+                here = min(wants - start, len(group))
                 if here <= 0:
                     break
                 step = program.rows_at_once(here)
