@@ -15,7 +15,7 @@ from .loss_math import finite
 
 MASKS = ("none", "chosen", "added")
 # Chosen, like the tiles of `linear`, so that every variant compiles without spills; not timed on a device.
-_ROWS, _COLUMNS, _FEATURES, _WARPS, _STAGES = 64, 32, 32, 8, 2
+_ROWS, _COLUMNS, _FEATURES, _WARPS, _STAGES = 32, 32, 32, 8, 1
 
 
 @triton.jit(do_not_specialize=["factor"])

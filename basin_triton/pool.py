@@ -85,7 +85,7 @@ def _pool_kernel(
     x += direction * x_direction + (example * x_example + y * row_stride + x0 * column_stride + channel)
     found = tl.full((BLOCK,), float("-inf") if IS_MAX else 0.0, dtype=tl.float32)
     for i in range(most_rows):
-        row = found if IS_MAX else found * 0.0
+        row = found if IS_MAX else tl.zeros((BLOCK,), dtype=tl.float32)
         for j in range(most_columns):
             is_seen = inside & (y + i < last_y) & (x0 + j < last_x)
             value = tl.load(

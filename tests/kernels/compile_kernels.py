@@ -272,7 +272,7 @@ def _matrix_variants() -> Iterator[Variant]:
                 "IS_CAUSAL": is_causal,
                 "MASK": mask,
                 "PRECISION": name,
-                "BM": side,
+                "BM": min(side, attention._ROWS),
                 "BN": attention._COLUMNS,
                 "BK": min(side, attention._FEATURES),
                 "BV": side,

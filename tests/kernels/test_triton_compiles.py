@@ -103,7 +103,21 @@ def test_sizes_that_vary_within_a_search_do_not_specialize_a_kernel() -> None:
     # The same of values of programs. What lies between two directions is a multiple of sixteen, however many examples.
     fixed |= {"count", "columns", "channels", "groups", "batch", "heads", "matrix_rows", "features", "classes"}
     fixed |= {"num_terms", "entry_stride", "column_stride", "row_stride", "x_stride", "labels_stride", "added_stride"}
-    values = ("out", "x", "y", "added", "weight", "bias", "table", "indices", "queries", "keys", "values", "mask", "labels")
+    values = (
+        "out",
+        "x",
+        "y",
+        "added",
+        "weight",
+        "bias",
+        "table",
+        "indices",
+        "queries",
+        "keys",
+        "values",
+        "mask",
+        "labels",
+    )
     parts = ("direction", "example", "batch", "row", "column")
     fixed |= {f"{value}_{part}" for value, part in itertools.product(values, parts)}
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}

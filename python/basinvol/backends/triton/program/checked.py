@@ -37,6 +37,9 @@ def refusal(problem: RayProblem, precision: str) -> str | None:
             compare(program, landscape, problem.working_copy, _on_device(problem, precision))
     except Refused as different:
         return str(different)
+    except Exception as error:  # noqa: BLE001  (no compiler on this machine, a device that is too old or full)
+        reason = (str(error).strip().splitlines() or [""])[0][:200]
+        return f"its kernels do not run on {landscape.device} ({type(error).__name__}: {reason})"
     return None
 
 
