@@ -53,8 +53,8 @@ def _by_rows(b: Builder, call: Call, epsilon: float, is_centered: bool, bias: Va
     x = _side_by_side(b, x, rank)
     out = b.new(x.space if weight is None else b.stage(x, weight), x.dims)
     dense = [None if v is None else Operand.of(_side_by_side(b, v, len(v.dims))) for v in (weight, bias)]
-    given, to = _rows(x, out, rank)
-    b.emit("normalize", [given, *dense], to, [int(is_centered)], [epsilon])
+    read, written = _rows(x, out, rank)
+    b.emit("normalize", [read, *dense], written, [int(is_centered)], [epsilon])
     return out
 
 
@@ -64,8 +64,8 @@ def _group_norm(b: Builder, call: Call) -> Value:
     inner = math.prod(x.shape[1:]) // groups
     parts = _side_by_side(b, b.viewed(x, [x.shape[0], groups, inner]), 1)
     out = b.new(x.space, parts.dims)
-    given, to = _rows(parts, out, 1)
-    b.emit("normalize", [given, None, None], to, [1], [call["eps"]])
+    read, written = _rows(parts, out, 1)
+    b.emit("normalize", [read, None, None], written, [1], [call["eps"]])
     result = b.viewed(out, x.shape)
     shape = [1, -1, *[1] * (len(x.dims) - 2)]
     for kind, name in (("multiply", "weight"), ("add", "bias")):
