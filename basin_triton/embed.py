@@ -86,4 +86,5 @@ def embed(
         columns,
         RANK=loop.rank,
         BLOCK=_BLOCK,
+        enable_fp_fusion=True,
     )

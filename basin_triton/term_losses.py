@@ -211,9 +211,12 @@ def term_losses(
             BE=together,
             BT=at_once,
             BC=_CLASSES,
+            enable_fp_fusion=True,
         )
     else:
-        _element_losses_kernel[grid](*arguments, terms, examples, first, second, LOSS=loss, BE=together, BT=at_once)
+        _element_losses_kernel[grid](
+            *arguments, terms, examples, first, second, LOSS=loss, BE=together, BT=at_once, enable_fp_fusion=True
+        )
 
 
 def shape_of(loss: str, terms: int) -> tuple[int, int]:

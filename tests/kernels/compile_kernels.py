@@ -233,7 +233,7 @@ def _strided_variants() -> Iterator[Variant]:
         constants = {"HAS_BIAS": is_max, "BLOCK": depthwise._BLOCK}
         yield Variant(f"depthwise bias={is_max}", depthwise._depthwise_kernel, constants, types, fused)
     constants = {"RANK": 1, "BLOCK": embed._BLOCK}
-    yield Variant("embed", embed._embed_kernel, constants, {**types, "table": "*fp32"})
+    yield Variant("embed", embed._embed_kernel, constants, {**types, "table": "*fp32"}, fused)
 
 
 def _product_variants() -> Iterator[Variant]:
@@ -283,16 +283,18 @@ def _matrix_variants() -> Iterator[Variant]:
 
 
 def _term_variants() -> Iterator[Variant]:
-    types = {"out": "*fp64"}
+    types, fused = {"out": "*fp64"}, {"enable_fp_fusion": True}
     for terms, flag in itertools.product((1, 8, 1000), (False, True)):
         together, at_once = term_losses.shape_of("cross_entropy", terms)
         constants = {"HAS_WEIGHT": flag, "IS_SMOOTHED": flag, "BE": together, "BT": at_once, "BC": term_losses._CLASSES}
         name = f"class_losses {terms} terms weighted={flag}"
-        yield Variant(name, term_losses._class_losses_kernel, constants, types)
+        yield Variant(name, term_losses._class_losses_kernel, constants, types, fused)
     for terms, loss in itertools.product((1, 8, 1000), term_losses.LOSSES[1:]):
         together, at_once = term_losses.shape_of(loss, terms)
         constants = {"LOSS": loss, "BE": together, "BT": at_once}
-        yield Variant(f"element_losses {terms} terms {loss}", term_losses._element_losses_kernel, constants, types)
+        yield Variant(
+            f"element_losses {terms} terms {loss}", term_losses._element_losses_kernel, constants, types, fused
+        )
 
 
 def _split_variants() -> Iterator[Variant]:

@@ -19,22 +19,22 @@ class Source(Protocol):
 
     @property
     def model(self) -> nn.Module:
-        """The model."""
+        """The module that is traced."""
         ...
 
     @property
     def loss_fn(self) -> Callable[..., Any]:
-        """The loss."""
+        """The function of outputs and targets."""
         ...
 
     @property
     def inputs(self) -> Inputs:
-        """The examples. [N, ...]"""
+        """The inputs of all examples. [N, ...]"""
         ...
 
     @property
     def targets(self) -> Inputs:
-        """Their targets. [N, ...]"""
+        """The targets of all examples. [N, ...]"""
         ...
 
     @property
@@ -44,7 +44,7 @@ class Source(Protocol):
 
     @property
     def num_examples(self) -> int:
-        """N."""
+        """The number of examples."""
         ...
 
 

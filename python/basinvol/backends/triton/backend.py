@@ -86,15 +86,16 @@ def _perceptron(problem: RayProblem) -> tuple[str, Callable[..., Any]]:
 
 def _program(problem: RayProblem, resources: Resources) -> tuple[str, Callable[..., Any]]:
     """The same of a program."""
-    from .program.network import DeviceProgram  # imports triton
+    from .program.device_program import DeviceProgram  # imports triton
+    from .program.network import ProgramNetwork
 
     program = problem.lowered
     if isinstance(program, Refused):
         raise program
     precision = problem.precision or PROGRAM_PRECISIONS[0]
 
-    def make(moved: RayProblem, levels: tuple[int, ...], scratch: int) -> DeviceProgram:
-        return DeviceProgram(moved, program, precision, resources.memory_budget, levels, scratch)
+    def make(moved: RayProblem, levels: tuple[int, ...], scratch: int) -> ProgramNetwork:
+        return ProgramNetwork(DeviceProgram(moved, program, precision, resources.memory_budget, levels, scratch))
 
     return precision, make
 

@@ -62,7 +62,7 @@ class Network(Protocol):
         ...
 
     def rays(self, directions: DeviceDirections, rows: Tensor | None = None) -> Rays:
-        """Some rays.
+        """Some rays of the network, on all rows or on some.
 
         Args:
             directions: the directions, S of them.

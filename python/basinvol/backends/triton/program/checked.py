@@ -13,8 +13,9 @@ from ...program.values import Refused
 from ..device import current
 from ..directions import DeviceDirections
 from ..memory import scratch_bytes
+from .device_program import DeviceProgram, too_large
 from .layout import Layout
-from .network import DeviceProgram, too_large
+from .rays import ProgramRays
 
 
 def refusal(problem: RayProblem, precision: str) -> str | None:
@@ -48,11 +49,11 @@ def _on_device(problem: RayProblem, precision: str) -> Callable[[Program], RowLo
     device = problem.landscape.device
 
     def prepare(program: Program) -> RowLosses:
-        network = DeviceProgram(
+        held = DeviceProgram(
             problem, program, precision, None, (len(program.weights),), min(_SCRATCH, scratch_bytes(device, None))
         )
-        directions = DeviceDirections.of(problem.directions, [0], network.all_pieces)
-        rays = network.rays(directions)
+        directions = DeviceDirections.of(problem.directions, [0], held.all_pieces)
+        rays = ProgramRays(held, directions)
         return lambda radius: rays.row_losses(torch.full((1,), radius, dtype=torch.float64, device=device))[0].cpu()
 
     return prepare

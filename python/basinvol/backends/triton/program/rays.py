@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,9 +11,7 @@ from torch import Tensor
 from basin_triton import reduce
 
 from ..directions import DeviceDirections
-
-if TYPE_CHECKING:
-    from .network import DeviceProgram
+from .device_program import DeviceProgram
 
 
 class _Band(NamedTuple):
