@@ -18,7 +18,7 @@ from .loss_math import cross_entropy, finite, log1p
 from .strided import Strided
 
 LOSSES = ("cross_entropy", "bce_with_logits", "mse", "l1", "huber")
-_CLASSES = 32  # classes of a tile
+_CLASSES = 16  # classes of a tile
 _TERMS, _ELEMENTS = 32, 512  # terms of a program, with and without classes
 
 
