@@ -17,14 +17,15 @@ def activate(x, KIND: tl.constexpr):
     if KIND == "relu":
         x = tl.where(x < 0.0, 0.0, x)
     elif KIND == "tanh":
-        x = _tanh(x)
+        x = tanh(x)
     elif KIND == "gelu":
         x = 0.5 * x * (1.0 + tl.erf(x * 0.70710678))  # 1 / sqrt(2)
     return x
 
 
 @triton.jit
-def _tanh(x):
+def tanh(x):
+    """Return the hyperbolic tangent."""
     # Near zero, one minus a quotient would cancel, so the polynomial of Cephes (tanhf) takes its place below 0.625.
     z = x * x
     p = ((((-5.70498872745e-3 * z + 2.06390887954e-2) * z - 5.37397155531e-2) * z) + 1.33314422036e-1) * z

@@ -15,6 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .linear import PRECISIONS, First, first_activations, first_arguments
+from .loss_math import cross_entropy, element_losses, finite
 
 LOSSES = ("cross_entropy", "bce_with_logits", "mse")
 BLOCK_ROWS = 64  # most rows of a block
@@ -61,41 +62,6 @@ class RowBlocks:
 
 
 @triton.jit
-def _log1p(x):
-    # The device library's log1p is not available everywhere. This one (Kahan) is exact to rounding, although 1 + x is
-    # rounded.
-    u = 1.0 + x
-    return tl.where(u == 1.0, x, tl.log(u) * (x / tl.where(u == 1.0, 1.0, u - 1.0)))
-
-
-@triton.jit
-def element_losses(logit, target, LOSS: tl.constexpr):
-    """Return the losses of single outputs, for a loss that is a sum over outputs: "mse" or "bce_with_logits"."""
-    if LOSS == "mse":
-        loss = (logit - target) * (logit - target)
-    else:
-        loss = tl.where(logit < 0.0, 0.0, logit) - logit * target + _log1p(tl.exp(-tl.abs(logit)))
-    return loss
-
-
-@triton.jit
-def _finite(largest):
-    # Where every logit is minus infinity, subtract 0: minus infinity less itself would be NaN.
-    return tl.where(largest == float("-inf"), 0.0, largest)
-
-
-@triton.jit
-def _cross_entropy(largest, at_label, others):
-    """Return the loss from the largest logit, that of the label, and the sum of exp(logit - largest) of all others.
-
-    Where the label has the largest logit, the loss is log(1 + others), which keeps its digits however small it is.
-    """
-    own = tl.exp(at_label - _finite(largest))
-    log_sum = tl.where(at_label == largest, _log1p(others), tl.log(others + own))
-    return log_sum + (largest - at_label)  # NaN where both are infinite, as torch's
-
-
-@triton.jit
 def losses_of_logits(logit, row, outputs, targets, LOSS: tl.constexpr, BC: tl.constexpr):
     """Return the loss of each row of a tile that holds all of its logits, [BM, BC]; see `loss_head` for targets."""
     c = tl.arange(0, BC)[None, :]
@@ -105,9 +71,9 @@ def losses_of_logits(logit, row, outputs, targets, LOSS: tl.constexpr, BC: tl.co
         at_label = tl.sum(tl.where(c == label, logit, 0.0), axis=1)
         logit = tl.where(in_class, logit, float("-inf"))
         largest = tl.max(logit, axis=1)
-        zero = _finite(largest)
+        zero = finite(largest)
         others = tl.sum(tl.where(c == label, 0.0, tl.exp(logit - zero[:, None])), axis=1)
-        loss = _cross_entropy(largest, at_label, others)
+        loss = cross_entropy(largest, at_label, others)
     else:
         target = tl.load(targets + row * outputs + tl.minimum(c, outputs - 1))
         loss = tl.sum(tl.where(in_class, element_losses(logit, target, LOSS), 0.0), axis=1)
@@ -211,7 +177,7 @@ def _loss_head_kernel(
             at_label += tl.sum(tl.where(in_class & (c == label), logit, 0.0), axis=1)
             logit = tl.where(in_class, logit, float("-inf"))
             above = tl.maximum(largest, tl.max(logit, axis=1))
-            zero = _finite(above)
+            zero = finite(above)
             others = tl.sum(tl.where(c == label, 0.0, tl.exp(logit - zero[:, None])), axis=1)
             scaled = scaled * tl.exp(largest - zero) + others
             largest = above
@@ -219,7 +185,7 @@ def _loss_head_kernel(
             target = tl.load(targets + row * outputs + c)
             scaled += tl.sum(tl.where(in_class, element_losses(logit, target, LOSS), 0.0), axis=1)
 
-    loss = _cross_entropy(largest, at_label, scaled) if LOSS == "cross_entropy" else scaled
+    loss = cross_entropy(largest, at_label, scaled) if LOSS == "cross_entropy" else scaled
     is_row = tl.arange(0, BM) < count
     if PER_ROW:
         tl.store(per_row + a * per_row_stride + at_first + tl.arange(0, BM), loss, mask=is_row)

@@ -91,7 +91,7 @@ contact() {
   run smoke 90
   step tests 200 python3 -m benchmarks.gpu.tests --out "$lines" --log "$log" --seconds 150
   run goals 240
-  run modules 120
+  run modules 150
 }
 
 sanitize() {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,31 +16,35 @@ from basinvol.model.full_precision import full_precision
 
 from ..modules import CUTOFF_ABOVE_CENTER, GRID_POINTS, BatchedPerturbed
 from ..networks import Gpt, LossFunction, Network, Recurrent, mnist_cnn_layers, next_character, resnet18, trained
-from .device import DEVICE, IS_REHEARSAL, make_room, seconds_of
+from .device import DEVICE, IS_REHEARSAL, make_room, seconds_of, usable
 from .lines import Lines
 
-_CHECKED = 4  # rays whose brackets are recomputed in float64
+_CHECKED = 2 if IS_REHEARSAL else 4  # rays whose brackets are recomputed in float64
 
 
 def modules(lines: Lines) -> None:
-    """A line for each network: seconds of a direction, and of the passes that a plain search makes of it."""
+    """A line for each network and engine: seconds of a direction, and of the passes of a plain search along it."""
     for name, make in NETWORKS.items():
-        with lines.measuring(name) as found:
-            make_room()
-            found |= _measure(make())
+        network = make()
+        for backend in ("torch", "triton") if name in PROGRAMS and "triton" in usable() else ("torch",):
+            with lines.measuring(f"{name}, {backend}") as found:
+                make_room()
+                found |= _measure(network, backend)
 
 
 @torch.no_grad()
-def _measure(network: Network) -> dict[str, Any]:
+def _measure(network: Network, backend: str) -> dict[str, Any]:
     landscape = bv.Landscape(network.model, network.loss_fn, (network.inputs, network.targets))
     space = bv.ParameterSpace.of(network.model)
     directions = bv.Directions(space, network.num_directions)
     cutoff = float(landscape.losses()[0]) + CUTOFF_ABOVE_CENTER
 
     def solver() -> bv.RaySolver:
-        return bv.RaySolver(landscape, directions, [cutoff])
+        return bv.RaySolver(landscape, directions, [cutoff], backend=backend)
 
+    begun = time.perf_counter()
     used = solver()
+    preparation = time.perf_counter() - begun
     radii = used.solve_all().at()
     move = space.unflatten(directions.materialize([0])[0].to(DEVICE) * space.scale(network.model))
     plain = BatchedPerturbed(network, landscape.batch_size)
@@ -52,6 +57,7 @@ def _measure(network: Network) -> dict[str, Any]:
         "title": network.title,
         "ok": _holds(network, directions, radii, cutoff),
         "engine": used.description,
+        "seconds_of_the_first_preparation": preparation,  # kernels are compiled, and programs compared with the model
         "num_params": space.dim,
         "num_directions": network.num_directions,
         "evaluations": evaluations,
@@ -109,7 +115,7 @@ def _case(
     loss_fn: LossFunction = F.cross_entropy,
 ) -> Network:
     if IS_REHEARSAL:
-        steps, rays = 20, 4
+        steps, rays = 20, 2
     return trained(title, model.to(DEVICE), loss_fn, inputs.to(DEVICE), targets.to(DEVICE), steps, rays)
 
 
@@ -140,6 +146,16 @@ def _gru() -> Network:
     return _case("GRU, 5,000 rows", Recurrent(), inputs, targets, 300, rays=64)
 
 
-NETWORKS: dict[str, Callable[[], Network]] = {"mnist-cnn": _cnn, "gpt": _gpt, "gru": _gru}
-if not IS_REHEARSAL:  # minutes in a rehearsal
-    NETWORKS["resnet18"] = _resnet
+def _small_cnn() -> Network:
+    """A network that Triton's interpreter can take."""
+    inputs, targets = _images(12)
+    layers = nn.Sequential(
+        *(nn.Conv2d(1, 4, 3, bias=False), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 10, bias=False))
+    )
+    return _case("small CNN", layers, F.avg_pool2d(inputs[:, None], 4), targets, 200, rays=2)
+
+
+NETWORKS: dict[str, Callable[[], Network]] = {"mnist-cnn": _cnn, "gpt": _gpt, "resnet18": _resnet, "gru": _gru}
+PROGRAMS = ("mnist-cnn", "gpt", "resnet18")  # which run on the engine triton too
+if IS_REHEARSAL:  # others take minutes
+    NETWORKS, PROGRAMS = {"small-cnn": _small_cnn, "gru": _gru}, ("small-cnn",)

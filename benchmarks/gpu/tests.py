@@ -28,6 +28,8 @@ FILES = {
     "test_triton_search.py": [],
     "test_triton_engine.py": [],
     "test_triton_fused.py": [],
+    "test_triton_strided.py": [],
+    "test_triton_programs.py": [],
     "test_cuda_backend.py": ["-m", "gpu"],
     "test_torch_on_device.py": [],
     "test_unit_vector.py": [],

@@ -26,7 +26,14 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 (
+    attention,
+    batched,
+    by_rows,
     compact,
+    convolution,
+    depthwise,
+    elementwise,
+    embed,
     fused_mlp,
     last_layers,
     linear,
@@ -34,13 +41,23 @@ from triton.compiler import ASTSource
     materialize,
     materialize_halves,
     normals,
+    pool,
+    product,
     reduce,
     search_step,
     shared_linear,
+    term_losses,
 ) = (
     importlib.import_module(f"basin_triton.{name}")
     for name in (
+        "attention",
+        "batched",
+        "by_rows",
         "compact",
+        "convolution",
+        "depthwise",
+        "elementwise",
+        "embed",
         "fused_mlp",
         "last_layers",
         "linear",
@@ -48,30 +65,37 @@ from triton.compiler import ASTSource
         "materialize",
         "materialize_halves",
         "normals",
+        "pool",
+        "product",
         "reduce",
         "search_step",
         "shared_linear",
+        "term_losses",
     )
 )
 ACTIVATIONS = importlib.import_module("basin_triton.activations").ACTIVATIONS
+functions = importlib.import_module("basin_triton.functions")
 tile_of = importlib.import_module("basin_triton.tiles").tile_of
 
 # Types of the arguments by name; what is not here is a size or a stride.
 _FLOATS = (
     "center scale normals inputs parameters weight bias base shift first_bias per_row inverse largest_center "
-    "largest_scale inputs_inverse weight_inverse last_inverse last_bias"
+    "largest_scale inputs_inverse weight_inverse last_inverse last_bias x y added indices queries keys values mask "
+    "labels class_weight factors"
 )  # float32
 _DOUBLES = (
     "inverse_norm radius partial terms losses lower upper value_lower value_upper slope width unit cutoff guess_radius "
     "guess_slope rtol radius_max grid"
 )
 _LONGS = "table directions level relative order steps stalls num_evaluations grid_index probe_level"
-_INTS = "active num_rows places block_first block_count num_blocks ends still_active summary"
+_INTS = "active num_rows places block_first block_count num_blocks ends still_active summary loop bounds"
+_NUMBERS = "first second number factor"
 TYPES = {
     **dict.fromkeys(_FLOATS.split(), "*fp32"),
     **dict.fromkeys(_DOUBLES.split(), "*fp64"),
     **dict.fromkeys(_LONGS.split(), "*i64"),
     **dict.fromkeys(_INTS.split(), "*i32"),
+    **dict.fromkeys(_NUMBERS.split(), "fp32"),
     "status": "*i8",
     "is_wanted": "*i1",
     "last": "*fp16",
@@ -171,6 +195,106 @@ def _variants() -> Iterator[Variant]:
     yield from _head_variants()
     yield from _fused_variants()
     yield from _split_variants()
+    yield from _program_variants()
+
+
+def _program_variants() -> Iterator[Variant]:
+    """The kernels of programs; sizes of values are those of a network, and are multiples of sixteen or are not."""
+    for variant in itertools.chain(_strided_variants(), _product_variants(), _matrix_variants(), _term_variants()):
+        names = variant.kernel.arg_names
+        pointers = {name for name in names if variant.types.get(name, TYPES.get(name, "")).startswith("*")}
+        fixed = {part.name for part in variant.kernel.params if part.do_not_specialize or part.is_constexpr}
+        sizes = tuple(name for name in names if name not in pointers | fixed)
+        yield replace(variant, name=f"{variant.name}, any sizes")
+        yield replace(variant, name=f"{variant.name}, sizes in sixteens", aligned=sizes)
+
+
+def _strided_variants() -> Iterator[Variant]:
+    types, fused = {"out": "*fp32"}, {"enable_fp_fusion": True}
+    kinds = [(kind, kind in functions.BINARY, 2) for kind in (*functions.FUNCTIONS, *functions.BINARY)]
+    kinds += [("identity", False, rank) for rank in (0, 1, 5)] + [("add", True, rank) for rank in (0, 1, 5)]
+    for kind, is_binary, rank in kinds:
+        constants = {"KIND": kind, "IS_BINARY": is_binary, "RANK": rank, "BLOCK": elementwise._BLOCK}
+        name = f"elementwise {kind} of rank {rank}"
+        yield Variant(name, elementwise._elementwise_kernel, constants, types, fused)
+    for kind, columns in itertools.product(by_rows.KINDS, (16, 128, 1024)):
+        constants = {
+            "KIND": kind,
+            "HAS_WEIGHT": kind in ("layer_norm", "rms_norm"),
+            "HAS_BIAS": kind == "layer_norm",
+            "RANK": 1 if columns < 1024 else 3,
+            "BM": by_rows._TILE // columns,
+            "BN": columns,
+        }
+        yield Variant(f"by_rows {kind} {columns} wide", by_rows._by_rows_kernel, constants, types, fused)
+    for is_max in (False, True):
+        constants = {"IS_MAX": is_max, "BLOCK": pool._BLOCK}
+        yield Variant(f"pool max={is_max}", pool._pool_kernel, constants, types, fused)
+        constants = {"HAS_BIAS": is_max, "BLOCK": depthwise._BLOCK}
+        yield Variant(f"depthwise bias={is_max}", depthwise._depthwise_kernel, constants, types, fused)
+    constants = {"RANK": 1, "BLOCK": embed._BLOCK}
+    yield Variant("embed", embed._embed_kernel, constants, {**types, "table": "*fp32"}, fused)
+
+
+def _product_variants() -> Iterator[Variant]:
+    """Those of products and convolutions, with the functions that take most registers after them."""
+    kinds = [("tf32x3", 64, function) for function in ("identity", "elu", "sin")]
+    kinds += [(precision, outputs, "gelu") for precision in ("fp32", "tf32x3") for outputs in (16, 64)]
+    for precision, outputs, function in kinds:
+        for is_convolution, whole in ((False, False), (True, False), (True, True)):
+            file = convolution if is_convolution else product
+            tile = file.tile_of(precision, outputs)
+            constants = {
+                "HAS_BIAS": True,
+                "HAS_ADDED": function == "gelu",
+                "FUNCTION": function,
+                "PRECISION": linear.PRECISIONS[precision],
+                "BM": tile.rows,
+                "BN": tile.outputs,
+                "BK": tile.depth,
+                **({"WHOLE": whole} if is_convolution else {}),
+            }
+            kernel = convolution._convolution_kernel if is_convolution else product._product_kernel
+            kind = f"{'convolution' if is_convolution else 'product'}{' whole' * whole}"
+            options = {"num_warps": tile.warps, "num_stages": tile.stages, "enable_fp_fusion": True}
+            yield Variant(f"{kind} {precision} {outputs} {function}", kernel, constants, {"out": "*fp32"}, options)
+
+
+def _matrix_variants() -> Iterator[Variant]:
+    types = {"out": "*fp32"}
+    for precision, side in itertools.product(("fp32", "tf32x3"), (16, 64)):
+        name = linear.PRECISIONS[precision]
+        constants = {"PRECISION": name, "BM": side, "BN": side, "BK": batched._BK}
+        options = {"num_warps": batched._WARPS, "num_stages": batched._STAGES, "enable_fp_fusion": True}
+        yield Variant(f"batched {precision} {side}", batched._batched_kernel, constants, types, options)
+        for mask, is_causal in itertools.product(attention.MASKS, (False, True)):
+            constants = {
+                "IS_CAUSAL": is_causal,
+                "MASK": mask,
+                "PRECISION": name,
+                "BM": min(side, attention._ROWS),
+                "BN": attention._COLUMNS,
+                "BK": min(side, attention._FEATURES),
+                "BV": side,
+            }
+            options = {"num_warps": attention._WARPS, "num_stages": attention._STAGES, "enable_fp_fusion": True}
+            kind = f"attention {precision} {side} mask={mask} causal={is_causal}"
+            yield Variant(kind, attention._attention_kernel, constants, types, options)
+
+
+def _term_variants() -> Iterator[Variant]:
+    types, fused = {"out": "*fp64"}, {"enable_fp_fusion": True}
+    for terms, flag in itertools.product((1, 8, 1000), (False, True)):
+        together, at_once = term_losses.shape_of("cross_entropy", terms)
+        constants = {"HAS_WEIGHT": flag, "IS_SMOOTHED": flag, "BE": together, "BT": at_once, "BC": term_losses._CLASSES}
+        name = f"class_losses {terms} terms weighted={flag}"
+        yield Variant(name, term_losses._class_losses_kernel, constants, types, fused)
+    for terms, loss in itertools.product((1, 8, 1000), term_losses.LOSSES[1:]):
+        together, at_once = term_losses.shape_of(loss, terms)
+        constants = {"LOSS": loss, "BE": together, "BT": at_once}
+        yield Variant(
+            f"element_losses {terms} terms {loss}", term_losses._element_losses_kernel, constants, types, fused
+        )
 
 
 def _split_variants() -> Iterator[Variant]:

@@ -95,6 +95,8 @@ OPERATIONS: dict[str, tuple[tuple[int, ...], Callable[[Tensor], Tensor]]] = {
         name: (SEQUENCE, function)
         for name, function in {
             "layer norm": lambda x: F.layer_norm(x, (6,), torch.linspace(0.5, 2, 6).to(x)),
+            "layer norm of turned rows": lambda x: F.layer_norm(x.view(-1, 4, 2, 3).transpose(1, 2), (3,)),
+            "softmax of turned rows": lambda x: F.softmax(x.view(-1, 4, 2, 3).transpose(1, 2), dim=-1),
             "layer norm of all": lambda x: F.layer_norm(x, (4, 6)),
             "rms norm": lambda x: F.rms_norm(x, (6,), torch.linspace(0.5, 2, 6).to(x)),
             "full attention": lambda x: F.scaled_dot_product_attention(x, 2.0 * x, x, scale=0.7),

@@ -15,7 +15,7 @@ from ..model.landscape import Landscape
 from ..model.scale import Scale
 from ..search import SearchSettings
 from ..search.radii import Guess, Radii
-from .program.checked import checked_program
+from .program.checked import compare, lowered_program, on_this_machine
 from .program.program import Program
 from .program.values import Refused
 from .working_copy import WorkingCopy, channels_last_weights
@@ -68,12 +68,24 @@ class RayProblem:
         return WorkingCopy(self.landscape, self.directions, self.scale, self._channels_last)
 
     @functools.cached_property
-    def program(self) -> Program | Refused:
-        """The network as a program for the compiled engine, or the reason why it is none."""
+    def lowered(self) -> Program | Refused:
+        """The network as a program, or the reason why it is none; not compared with the model yet."""
         try:
-            return checked_program(self.landscape, self.directions, self.scale, self.working_copy)
+            return lowered_program(self.landscape, self.directions.space)
         except Refused as refusal:
             return refusal
+
+    @functools.cached_property
+    def program(self) -> Program | Refused:
+        """The program for the compiled engine, which has the model's losses there, or the reason why there is none."""
+        if isinstance(self.lowered, Refused):
+            return self.lowered
+        try:
+            run = on_this_machine(self.directions, self.scale)
+            compare(self.lowered, self.landscape, self.working_copy, run)
+        except Refused as refusal:
+            return refusal
+        return self.lowered
 
     @functools.cached_property
     def _channels_last(self) -> frozenset[str]:

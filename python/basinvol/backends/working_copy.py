@@ -54,6 +54,11 @@ class WorkingCopy:
         return self._move.device
 
     @property
+    def dim(self) -> int:
+        """P, the number of parameters."""
+        return len(self._move)
+
+    @property
     def named(self) -> Mapping[str, Tensor]:
         """The perturbed parameters by name, in the same memory at every radius.
 

@@ -19,12 +19,12 @@ from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 
 from ...inputs.fields import Fields, Inputs
-from ...model.landscape import Landscape
 from ...model.parameters import ParameterSpace
 from .builder import Builder
 from .operations import RULES, VIEWS, Call
 from .operations.losses import LoweredLoss
 from .program import Instruction, Operand, Program, as_floats, place
+from .source import Source
 from .values import Buffer, Factor, NotAView, Refused, Space, Value, row_major
 
 # Examples of the traced batch: a number that a network has no reason to treat as anything else.
@@ -32,11 +32,11 @@ _TRACED = 3
 _IGNORED = ("_assert",)  # operations that return nothing
 
 
-def lower(landscape: Landscape, space: ParameterSpace) -> Program:
+def lower(landscape: Source, space: ParameterSpace) -> Program:
     """The program of a landscape's loss by example.
 
     Args:
-        landscape: the model, its loss and its data.
+        landscape: the model, its loss and its data, on the CPU.
         space: which parameters are perturbed.
 
     Raises:
@@ -78,7 +78,7 @@ def _arguments(inputs: Inputs, targets: Inputs) -> tuple[Any, Any]:
 class _Lowering:
     """One walk over the traced operations."""
 
-    def __init__(self, landscape: Landscape, space: ParameterSpace) -> None:
+    def __init__(self, landscape: Source, space: ParameterSpace) -> None:
         self._landscape, self._space = landscape, space
         self._builder = Builder()
         self._known: dict[fx.Node, Any] = {}  # a Value, a constant, or a tuple of them
@@ -224,7 +224,7 @@ class _Lowering:
         return Program(instructions, fields, parameters, constants, weights, is_nonnegative, rows, sizes)
 
 
-def _traced(landscape: Landscape) -> tuple[ExportedProgram, nn.Module]:
+def _traced(landscape: Source) -> tuple[ExportedProgram, nn.Module]:
     rows = torch.arange(_TRACED) % landscape.num_examples
     # Tracing runs the user's forward: on a copy that shares the parameters, with random numbers of its own.
     shared: dict[int, Any] = {id(p): p for p in landscape.model.parameters()}

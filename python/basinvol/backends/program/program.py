@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -75,6 +75,10 @@ class Program:
     block_rows: int
     sizes: dict[Space, int]
 
+    def first(self, count: int) -> Program:
+        """The same network on the first examples alone."""
+        return replace(self, fields=[part[:count] for part in self.fields], weights=self.weights[:count])
+
     def describe(self) -> dict[str, Any]:
         """The program as the extension takes it."""
         return {
@@ -102,9 +106,9 @@ def place(instructions: Sequence[Instruction], constants: int, parameters: int) 
     Returns:
         How many examples a block has, and the size of each space in floats.
     """
-    lives = _lives(instructions)
+    lives = lifetimes(instructions)
     block = [buffer for buffer in lives if buffer.space == Space.BLOCK]
-    each = max(1, _most_at_once({buffer: lives[buffer] for buffer in block}))
+    each = max(1, most_at_once({buffer: lives[buffer] for buffer in block}))
     rows = max(_LEAST_EXAMPLES, min(_MOST_EXAMPLES, _FLOATS_OF_A_BLOCK // each))
     if rows > ROWS_AT_ONCE:
         rows -= rows % ROWS_AT_ONCE
@@ -112,13 +116,21 @@ def place(instructions: Sequence[Instruction], constants: int, parameters: int) 
     for space, start in ((Space.CONSTANT, constants), (Space.PERTURBED, parameters), (Space.BLOCK, 0)):
         examples = rows if space == Space.BLOCK else 1
         mine = {buffer: life for buffer, life in lives.items() if buffer.space == space and not buffer.is_fixed}
-        sizes[space] = _put(mine, _aligned(start + PADDING), examples)
+        needed = {buffer: buffer.size * examples + buffer.slack for buffer in mine}
+        offsets, end = allocate(mine, needed, _aligned(start + PADDING))
+        for buffer, offset in offsets.items():
+            buffer.offset = offset
+        most = max((buffer.slack for buffer in mine), default=0)
+        sizes[space] = _aligned(end + most + 8 * PADDING)  # products read rows and columns beyond the last
     return rows, sizes
 
 
-def _lives(instructions: Sequence[Instruction]) -> dict[Buffer, tuple[int, int]]:
-    """When each buffer is first written and last read."""
-    lives: dict[Buffer, tuple[int, int]] = {}
+Lifetimes = dict[Buffer, tuple[int, int]]  # the first instruction that writes a buffer, and the last that reads it
+
+
+def lifetimes(instructions: Sequence[Instruction]) -> Lifetimes:
+    """When each buffer is first written and last read, as positions of instructions."""
+    lives: Lifetimes = {}
     for at, instruction in enumerate(instructions):
         for operand in (*instruction.inputs, instruction.output):
             if operand is None:
@@ -130,7 +142,7 @@ def _lives(instructions: Sequence[Instruction]) -> dict[Buffer, tuple[int, int]]
     return lives
 
 
-def _most_at_once(lives: dict[Buffer, tuple[int, int]]) -> int:
+def most_at_once(lives: Lifetimes) -> int:
     """The floats of one example that are needed at the same time, at most."""
     moments = sorted({first for first, _ in lives.values()})
     return max(
@@ -138,12 +150,21 @@ def _most_at_once(lives: dict[Buffer, tuple[int, int]]) -> int:
     )
 
 
-def _put(lives: dict[Buffer, tuple[int, int]], start: int, examples: int) -> int:
-    """Gives each buffer the lowest place that is free while it lives; returns the end of the last."""
+def allocate(lives: Lifetimes, sizes: Mapping[Buffer, int], start: int) -> tuple[dict[Buffer, int], int]:
+    """The lowest place for each buffer that is free while it lives.
+
+    Args:
+        lives: when they live.
+        sizes: the floats of each.
+        start: the first place.
+
+    Returns:
+        The offset of each, a multiple of PADDING, and the end of the last.
+    """
     placed: list[tuple[int, int, int, int]] = []  # begin, end, first, last
-    end = start
+    offsets, end = {}, start
     for buffer, (first, last) in sorted(lives.items(), key=lambda item: -item[0].size):
-        size = _aligned(buffer.size * examples + buffer.slack)
+        size = _aligned(sizes[buffer])
         at = start
         for begin, stop, other_first, other_last in sorted(placed):
             if other_last < first or last < other_first:
@@ -151,11 +172,10 @@ def _put(lives: dict[Buffer, tuple[int, int]], start: int, examples: int) -> int
             if at + size <= begin:
                 break
             at = max(at, stop)
-        buffer.offset = at
+        offsets[buffer] = at
         placed.append((at, at + size, first, last))
         end = max(end, at + size)
-    most = max((buffer.slack for buffer in lives), default=0)
-    return _aligned(end + most + 8 * PADDING)  # products read rows and columns beyond the last
+    return offsets, end
 
 
 def _aligned(size: int) -> int:

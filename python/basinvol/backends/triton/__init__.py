@@ -1,4 +1,4 @@
-"""Perceptrons on a CUDA device with the kernels of basin_triton."""
+"""Perceptrons and programs on a CUDA device with the kernels of basin_triton."""
 
 from .backend import TritonBackend
 

@@ -1,16 +1,23 @@
-"""Multilayer perceptrons on a CUDA device, with the kernels of basin_triton."""
+"""Multilayer perceptrons and programs on a CUDA device, with the kernels of basin_triton."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 
+from ..compiled import unsupported_mlp
 from ..in_memory import unsupported_size
-from ..mlp import Mlp, Unsupported, read_loss, read_mlp
+from ..mlp import read_loss, read_mlp
 from ..problem import Engine, RayProblem, Resources
+from ..program.values import Refused
 from ..split import devices_of, on_device, split
+
+PROGRAM_PRECISIONS = ("tf32x3", "fp32")  # of programs, the one that is used where none is asked for first
 
 
 class TritonBackend:
@@ -32,33 +39,65 @@ class TritonBackend:
         return "it needs a CUDA device, and torch finds none on this machine"
 
     def unsupported(self, problem: RayProblem) -> str | None:
-        """The reason why the data are too large or the problem no perceptron with one of three losses, or None."""
+        """The reason why the data are too large, or the problem is neither a perceptron nor a program, or None."""
         too_large = unsupported_size(problem.landscape)
         if too_large is not None:
             return too_large
         if problem.precision == "fp16x3" and not _has_halves(problem.landscape.device):
             return "fp16x3 needs a device of compute capability 9.0 or newer, and triton 3.4 or newer"
-        try:
-            read_loss(problem.landscape.loss_fn, problem.landscape.targets, self._read(problem))
-        except Unsupported as refusal:
-            return str(refusal)
-        return None
+        refusal = unsupported_mlp(problem)
+        if refusal is None:
+            return None
+        if problem.precision not in (None, *PROGRAM_PRECISIONS):
+            reason: str | None = f"it is multiplied in {' or '.join(PROGRAM_PRECISIONS)}, not in {problem.precision}"
+        else:
+            from .program.checked import refusal as refusal_of_program  # imports triton
+
+            reason = refusal_of_program(problem, problem.precision or PROGRAM_PRECISIONS[0])
+        return None if reason is None else f"{refusal}, and as a program {reason}"
 
     def prepare(self, problem: RayProblem, resources: Resources) -> Engine:
-        """Multiplies the inputs by the first layer and evaluates the center, on every device that is asked for."""
+        """Makes what is made once per network, and evaluates the center, on every device that is asked for."""
         from .engine import DeviceEngine  # imports triton
 
-        mlp = self._read(problem)
-        loss = read_loss(problem.landscape.loss_fn, problem.landscape.targets, mlp)
-        precision = problem.precision or _default_precision(problem.landscape.device)
-        engines = [
-            DeviceEngine(on_device(problem, device), mlp, loss, precision, resources.memory_budget)
-            for device in devices_of(problem.landscape.device, torch.cuda.device_count())
-        ]
+        precision, make = _perceptron(problem) if unsupported_mlp(problem) is None else _program(problem, resources)
+        engines = []
+        for device in devices_of(problem.landscape.device, torch.cuda.device_count()):
+            moved = on_device(problem, device)
+            engines.append(DeviceEngine(moved, partial(make, moved), precision, resources.memory_budget))
         return split(engines)
 
-    def _read(self, problem: RayProblem) -> Mlp:
-        return read_mlp(problem.landscape.model, problem.landscape.inputs)
+
+def _perceptron(problem: RayProblem) -> tuple[str, Callable[..., Any]]:
+    """The precision of a perceptron, and what makes it on a device from a problem, its levels and scratch bytes."""
+    from .mlp import DeviceMlp  # imports triton
+    from .perceptron import Perceptron
+
+    mlp = read_mlp(problem.landscape.model, problem.landscape.inputs)
+    loss = read_loss(problem.landscape.loss_fn, problem.landscape.targets, mlp)
+    precision = problem.precision or _default_precision(problem.landscape.device)
+    products = "tf32x3" if precision == "tf32" else precision  # of all that does not only propose
+
+    def make(moved: RayProblem, levels: tuple[int, ...], scratch: int) -> Perceptron:
+        return Perceptron(DeviceMlp(moved, mlp, loss, products, levels, scratch))
+
+    return precision, make
+
+
+def _program(problem: RayProblem, resources: Resources) -> tuple[str, Callable[..., Any]]:
+    """The same of a program."""
+    from .program.device_program import DeviceProgram  # imports triton
+    from .program.network import ProgramNetwork
+
+    program = problem.lowered
+    if isinstance(program, Refused):
+        raise program
+    precision = problem.precision or PROGRAM_PRECISIONS[0]
+
+    def make(moved: RayProblem, levels: tuple[int, ...], scratch: int) -> ProgramNetwork:
+        return ProgramNetwork(DeviceProgram(moved, program, precision, resources.memory_budget, levels, scratch))
+
+    return precision, make
 
 
 def _default_precision(device: torch.device) -> str:

@@ -32,15 +32,6 @@ from .directions import DeviceDirections
 from .mlp import DeviceMlp
 
 
-def center_losses(mlp: DeviceMlp) -> Tensor:
-    """The mean losses at the center, in the arithmetic of every other evaluation. [L] float64"""
-    radius = torch.zeros(1, dtype=torch.float64, device=mlp.device)
-    still = RayBlock(mlp, DeviceDirections((0,), torch.zeros(1, dtype=torch.int64, device=mlp.device), radius))
-    active = torch.zeros(1, dtype=torch.int32, device=mlp.device)
-    level = torch.full((1,), len(mlp.levels) - 1, dtype=torch.int64, device=mlp.device)
-    return still.losses(active, radius, level, len(mlp.levels) - 1)[0]
-
-
 @dataclass(frozen=True)
 class _Evaluation:
     """One evaluation of some directions: which, at which radii and on how many rows, and where its sums are written."""

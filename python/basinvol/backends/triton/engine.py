@@ -1,10 +1,9 @@
-"""The engine of a perceptron on a device: blocks of directions, proofs, and the search of each block."""
+"""The engine of a network on a device: blocks of directions, proofs, and the search of each block."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -14,13 +13,12 @@ from basin_triton.compact import MAX_RAYS
 from ...search import Queries, SearchSettings
 from ...search.radii import Guess, Radii
 from ...search.targets import Targets
-from ..mlp import Mlp
 from ..problem import BackendUnavailable, RayProblem
 from ..scouts import scouts_of, with_scouts
-from .block import RayBlock, center_losses
+from .device import current
 from .directions import DeviceDirections
 from .memory import kept_bytes, scratch_bytes
-from .mlp import DeviceMlp
+from .network import Network, center_losses
 from .search import DeviceSearch
 
 # A proof takes this share of the rows first, then as many again as it has taken. Reasoned from proofs on a CPU, which
@@ -35,21 +33,27 @@ class DeviceEngine:
 
     Args:
         problem: the problem, on a device, or on the CPU in Triton's interpreter.
-        mlp, loss: the perceptron and the name of the loss that were read from it.
+        make: gives the network with its data on the device, from the numbers of examples of the levels and the bytes
+            that one pass may use.
         precision: "fp16x3", "tf32x3", "fp32", or "tf32": tf32 products propose, tf32x3 products certify.
         memory_budget: bytes for what rays keep between evaluations; None for most of what is free.
     """
 
-    def __init__(self, problem: RayProblem, mlp: Mlp, loss: str, precision: str, memory_budget: int | None) -> None:
+    def __init__(
+        self,
+        problem: RayProblem,
+        make: Callable[[tuple[int, ...], int], Network],
+        precision: str,
+        memory_budget: int | None,
+    ) -> None:
         self._problem = problem
         self.precision = precision
         self._scouts = scouts_of(problem.landscape.levels)
         self.levels = tuple(sorted((*problem.landscape.levels, *self._scouts)))
         scratch = scratch_bytes(problem.landscape.device, memory_budget)
-        with self._current():
-            products = "tf32x3" if precision == "tf32" else precision
-            self._mlp = DeviceMlp(problem, mlp, loss, products, self.levels, scratch)
-            self.center_losses = center_losses(self._mlp).cpu()
+        with current(self._problem.landscape.device):
+            self._network = make(self.levels, scratch)
+            self.center_losses = center_losses(self._network, len(self.levels), problem.landscape.device).cpu()
         self._hardest_first = torch.arange(self.levels[-1], device=problem.landscape.device)
         self._block_size = self._plan(memory_budget)
 
@@ -58,7 +62,8 @@ class DeviceEngine:
         """The device, the precision and the number of directions at a time, in a few words."""
         device = self._problem.landscape.device
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else "Triton's interpreter"
-        return f"{name}, {self.precision}, up to {self._block_size} directions at a time"
+        kind = f", {self._network.kind}" if self._network.kind else ""
+        return f"{name}, {self.precision}{kind}, up to {self._block_size} directions at a time"
 
     @property
     def step(self) -> int:
@@ -67,7 +72,7 @@ class DeviceEngine:
 
     def solve(self, indices: Sequence[int], guess: Guess, negligible: Tensor | None = None) -> Radii:
         """See `Engine.solve`."""
-        with self._current():
+        with current(self._problem.landscape.device):
             return Radii.concatenate([self._solve(block, guess, negligible) for block in self._blocks(indices)])
 
     def refine(self, indices: Sequence[int], known: Radii, rtol: float) -> Radii:
@@ -76,7 +81,7 @@ class DeviceEngine:
         everywhere = with_scouts(known, self.levels)
         parts = []
         for position, block in zip(self._blocks(range(len(indices))), self._blocks(indices), strict=True):
-            with self._current():
+            with current(self._problem.landscape.device):
                 search, rays = self._start(block, guess, rtol, self._problem.settings.for_refinement())
                 search.restore(everywhere.take(torch.tensor(position)))
                 self._run(search, rays)
@@ -87,16 +92,11 @@ class DeviceEngine:
         """See `Engine.learn_order`."""
         device = self._problem.landscape.device
         losses = torch.empty((len(indices), self.levels[-1]), dtype=torch.float32, device=device)
-        with self._current():
-            rays = DeviceDirections.of(self._problem.directions, indices, self._mlp.all_pieces)
-            RayBlock(self._mlp, rays).summed_losses(torch.tensor(radii, dtype=torch.float64, device=device), losses)
+        with current(self._problem.landscape.device):
+            rays = DeviceDirections.of(self._problem.directions, indices, self._network.all_pieces)
+            self._network.rays(rays).summed_losses(torch.tensor(radii, dtype=torch.float64, device=device), losses)
         hardness = losses.nan_to_num(nan=torch.finfo(torch.float32).max).double().sum(dim=0)
         self._hardest_first = hardness.argsort(descending=True, stable=True)
-
-    def _current(self) -> contextlib.AbstractContextManager[object]:
-        """Makes the device current: Triton launches there, whatever device its arguments are on."""
-        device = self._problem.landscape.device
-        return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
     def _solve(self, block: Sequence[int], guess: Guess, negligible: Tensor | None) -> Radii:
         settings = self._problem.settings
@@ -115,13 +115,13 @@ class DeviceEngine:
         device = self._problem.landscape.device
         cutoffs = self._problem.cutoffs
         targets = Targets.of(self.center_losses, cutoffs, self.levels, guess, rtol, self._scouts).to(device)
-        rays = DeviceDirections.of(self._problem.directions, block, self._mlp.all_pieces)
+        rays = DeviceDirections.of(self._problem.directions, block, self._network.all_pieces)
         return DeviceSearch(targets, settings or self._problem.settings, len(block), 1.0 / rays.inverse_norm), rays
 
     def _run(self, search: DeviceSearch, rays: DeviceDirections, block: _Taken | None = None) -> None:
         queries = search.ask()
         if queries is not None and block is None:
-            block = _Taken(self._mlp, rays, queries.rays)
+            block = _Taken(self._network, rays, queries.rays)
         while queries is not None and block is not None:
             search.tell(queries, block.losses(queries, queries.highest))
             queries = search.ask()
@@ -132,7 +132,7 @@ class DeviceEngine:
         queries = rough.ask()
         if queries is None:
             return
-        block = _Taken(self._mlp, rays, queries.rays)
+        block = _Taken(self._network, rays, queries.rays)
         while queries is not None:
             rough.tell(queries, block.losses(queries, queries.highest, "tf32"))
             queries = rough.ask()
@@ -162,7 +162,7 @@ class DeviceEngine:
         for _, chosen, _, is_proved, _ in tests:
             is_kept[chosen[~is_proved]] = True
         kept = is_kept.nonzero().reshape(-1)
-        block = _Taken(self._mlp, rays, kept) if len(kept) else None
+        block = _Taken(self._network, rays, kept) if len(kept) else None
         for target, chosen, radius, is_proved, value in tests:
             level = int(search.targets.level[target])
             left = (~is_proved).nonzero().reshape(-1)
@@ -179,18 +179,20 @@ class DeviceEngine:
         level = int(search.targets.level[target])
         num_examples = self.levels[level]
         order = self._hardest_first[self._hardest_first < num_examples]
-        terms = num_examples * self._mlp.terms
+        terms = self._network.terms[level]
         # A little above the cutoff, because the sum in data order may differ in its last bits.
         enough = float(search.targets.cutoff[target]) * terms * (1.0 + 1e-12)
         total = torch.zeros(len(rays), dtype=torch.float64, device=radius.device)
         is_proved = torch.zeros(len(rays), dtype=torch.bool, device=radius.device)
+        if not self._network.is_nonnegative:
+            return is_proved, total
         first, chunk = 0, max(1, num_examples // _FIRST_SHARE)
         while first < num_examples:
             left = (~is_proved).nonzero().reshape(-1)
             if len(left) == 0:
                 break
             rows = order[first : first + chunk]
-            total[left] += RayBlock(self._mlp, rays.take(left), rows).summed_losses(radius[left])
+            total[left] += self._network.rays(rays.take(left), rows).summed_losses(radius[left])
             is_proved = ~(total <= enough)
             first += len(rows)
             chunk = first
@@ -198,31 +200,31 @@ class DeviceEngine:
 
     def _plan(self, memory_budget: int | None) -> int:
         """The number of directions that fit into the memory together."""
-        device, needed = self._problem.landscape.device, self._mlp.bytes_per_ray()
+        device, needed = self._problem.landscape.device, self._network.bytes_per_ray()
         allowed = kept_bytes(device, memory_budget)
         if needed > allowed:
             raise BackendUnavailable(
                 f"one direction needs {needed / 2**30:.2f} GiB on {device} and {allowed / 2**30:.2f} GiB may be "
                 "used: measure fewer examples, free memory, or choose backend='reference'."
             )
-        return min(allowed // needed, MAX_RAYS)
+        return min(allowed // needed, MAX_RAYS, self._network.most_rays)
 
     def _blocks(self, indices: Sequence[int]) -> list[Sequence[int]]:
         return [indices[i : i + self._block_size] for i in range(0, len(indices), self._block_size)]
 
 
 class _Taken:
-    """The rays of a search that are evaluated, with their first-layer products; rays that a proof settled have none."""
+    """The rays of a search that are evaluated, with what a network keeps of them; settled rays have none."""
 
-    def __init__(self, mlp: DeviceMlp, rays: DeviceDirections, taken: Tensor) -> None:
-        self._block = RayBlock(mlp, rays.take(taken))
+    def __init__(self, network: Network, rays: DeviceDirections, taken: Tensor) -> None:
+        self._block = network.rays(rays.take(taken))
         self._place = torch.full((len(rays),), -1, dtype=torch.int32, device=taken.device)
         self._place[taken] = torch.arange(len(taken), dtype=torch.int32, device=taken.device)
         self._radius = torch.zeros(len(taken), dtype=torch.float64, device=taken.device)
         self._level = torch.zeros(len(taken), dtype=torch.int64, device=taken.device)
 
     def losses(self, queries: Queries, highest: int, precision: str | None = None) -> Tensor:
-        """See `RayBlock.losses`. [A, highest + 1]"""
+        """See `Rays.losses`. [A, highest + 1]"""
         active = self._place[queries.rays]
         self._radius[active.long()], self._level[active.long()] = queries.radius, queries.level
         return self._block.losses(active, self._radius, self._level, highest, precision)

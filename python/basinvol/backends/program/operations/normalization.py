@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..builder import Builder
 from ..program import Operand
-from ..values import NotAView, Space, Value, factors_of_example
+from ..values import NotAView, Space, Value, aligned, factors_of_example
 from .products import scale_outputs
 from .registry import Call, as_value, rule
 
@@ -53,7 +53,8 @@ def _by_rows(b: Builder, call: Call, epsilon: float, is_centered: bool, bias: Va
     x = _side_by_side(b, x, rank)
     out = b.new(x.space if weight is None else b.stage(x, weight), x.dims)
     dense = [None if v is None else Operand.of(_side_by_side(b, v, len(v.dims))) for v in (weight, bias)]
-    b.emit("normalize", [_rows(x, rank), *dense], _rows(out, rank), [int(is_centered)], [epsilon])
+    read, written = _rows(x, out, rank)
+    b.emit("normalize", [read, *dense], written, [int(is_centered)], [epsilon])
     return out
 
 
@@ -63,7 +64,8 @@ def _group_norm(b: Builder, call: Call) -> Value:
     inner = math.prod(x.shape[1:]) // groups
     parts = _side_by_side(b, b.viewed(x, [x.shape[0], groups, inner]), 1)
     out = b.new(x.space, parts.dims)
-    b.emit("normalize", [_rows(parts, 1), None, None], _rows(out, 1), [1], [call["eps"]])
+    read, written = _rows(parts, out, 1)
+    b.emit("normalize", [read, None, None], written, [1], [call["eps"]])
     result = b.viewed(out, x.shape)
     shape = [1, -1, *[1] * (len(x.dims) - 2)]
     for kind, name in (("multiply", "weight"), ("add", "bias")):
@@ -80,7 +82,8 @@ def _softmax(b: Builder, call: Call) -> Value:
     order = [d for d in range(len(x.dims)) if d != dim] + [dim]
     moved = _side_by_side(b, x.permute(order), 1)
     out = b.new(x.space, moved.dims)
-    b.emit("softmax", [_rows(moved, 1)], _rows(out, 1), [int("log_softmax" in call.name)])
+    given, to = _rows(moved, out, 1)
+    b.emit("softmax", [given], to, [int("log_softmax" in call.name)])
     return out.permute([order.index(d) for d in range(len(order))])
 
 
@@ -92,7 +95,7 @@ def _weight_norm(b: Builder, call: Call) -> Value:
     rows = _side_by_side(b, b.viewed(v, [v.shape[0], -1]), 1)
     square = b.unary(("square", 0.0, 0.0), rows)
     sums = b.new(square.space, square.dims[:-1])
-    b.emit("reduce", [_rows(square, 1)], Operand.of(sums), [0], [1.0])
+    b.emit("reduce", [_rows(square, square, 1)[0]], Operand.of(sums), [0], [1.0])
     shape = [-1, *[1] * (len(v.dims) - 1)]
     factor = b.binary("multiply", as_value(b, g).view(shape), b.unary(("rsqrt", 0.0, 0.0), sums).view(shape))
     return b.binary("multiply", v, factor)
@@ -104,9 +107,15 @@ def _side_by_side(b: Builder, x: Value, rank: int) -> Value:
     return x if not last or (len(last) == 1 and last[0][1] == 1) else b.copied(x)
 
 
-def _rows(x: Value, rank: int) -> Operand:
-    """All rows of a value, and the elements of each in one extent."""
-    last = factors_of_example(x.dims[-rank:])
-    if len(last) > 1:
+def _rows(x: Value, out: Value, rank: int) -> tuple[Operand, Operand]:
+    """All rows of two values of the same shape, divided alike, and the elements of each row in one extent."""
+    values = (x, out)
+    last = [factors_of_example(value.dims[-rank:]) for value in values]
+    if any(len(factors) > 1 for factors in last):
         raise NotAView("rows that are not side by side")
-    return Operand(x, [*factors_of_example(x.dims[:-rank]), last[0] if last else (1, 1)])
+    lead = [[factor for dim in dims[:-rank] for factor in dim if not factor.is_examples] for dims in aligned(values)]
+    given, to = (
+        Operand(value, [*((f.size, f.stride or 0) for f in factors), row[0] if row else (1, 1)])
+        for value, factors, row in zip(values, lead, last, strict=True)
+    )
+    return given, to

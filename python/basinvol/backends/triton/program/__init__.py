@@ -1,0 +1,1 @@
+"""Networks that are programs, with the kernels of basin_triton."""
