@@ -44,6 +44,19 @@ def test_masses_at_the_cutoffs_that_chains_passed_are_those_known(method: str) -
     assert curve.log_groups.shape == (len(curve), 16)
 
 
+def test_a_basin_that_holds_most_of_the_measure_has_a_curve_of_one_row() -> None:
+    case = gt.ellipsoid(4, 2.0)
+    estimate = bv.estimate_volume(
+        *case.task(), cutoff=1e3, scaling="none", measure="gaussian", sigma=SIGMA, method="annealed", num_directions=20
+    )
+    curve = estimate.curve()
+    assert curve.to_dict() == {
+        "cutoff": [1e3],
+        "log_mass": [estimate.log_volume],
+        "standard_error": [pytest.approx(0.0)],
+    }
+
+
 def test_a_curve_prints_a_table_and_gives_columns() -> None:
     rows = [(float(c), -1.0 / c, 0.1, torch.full((8,), -1.0 / c, dtype=torch.float64)) for c in range(50, 0, -1)]
     curve = bv.Curve.of(rows)

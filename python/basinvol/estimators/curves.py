@@ -43,6 +43,8 @@ def annealed_curve(passed: Sequence[Passed], target: Gibbs) -> Curve:
         passed: the population at every temperature.
         target: the density at the end, with that of the measure as its Gaussian factor.
     """
+    if not passed:  # the measure itself is in the basin, in the mean
+        return Curve.of([])
     # An even choice: the work grows with the square of the number, and neighbors hardly differ.
     chosen = [passed[i] for i in sorted({round(x) for x in torch.linspace(0, len(passed) - 1, _MOST_CUTOFFS).tolist()})]
     beta = torch.tensor([state.t * target.beta for state in chosen], dtype=torch.float64)

@@ -50,7 +50,7 @@ class Curve:
             torch.cat([torch.tensor([cutoff], dtype=torch.float64), self.cutoff[above]]),
             torch.cat([torch.tensor([log_mass], dtype=torch.float64), self.log_mass[above]]),
             torch.cat([torch.tensor([standard_error], dtype=torch.float64), self.standard_error[above]]),
-            torch.cat([log_groups[None], self.log_groups.reshape(-1, len(log_groups))[above]]),
+            torch.stack([log_groups, *self.log_groups[above]]),
         )
 
     def __len__(self) -> int:
