@@ -171,6 +171,7 @@ def test_a_model_whose_batch_is_a_dictionary_is_measured_from_the_shell(run: Run
     assert records["auto"]["log_volume"] == pytest.approx(records["reference"]["log_volume"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_calibrate_prints_case_truth_estimate_error_and_verdict(run: Run) -> None:
     done = run("calibrate", "--directions", "50", "--only", "star")
     assert done.returncode == 0, done.stderr
@@ -189,6 +190,7 @@ def test_calibrate_prints_case_truth_estimate_error_and_verdict(run: Run) -> Non
     assert "no case is called 'nothing'" in bad.stderr
 
 
+@pytest.mark.slow
 def test_calibrate_counts_several_methods_and_goes_on_from_its_file(run: Run, tmp_path: Path) -> None:
     chosen = ("calibrate", "--directions", "20", "--only", "half-space", "--measure", "gaussian", "--out", "out.jsonl")
     first = run(*chosen, "--method", "gaussian")

@@ -55,6 +55,7 @@ def test_annealed_chains_reach_bodies_that_rays_do_not(case: gt.Case, options: d
 WALKED = [gt.ball(10, 2.0), gt.star(), gt.lp_ball(5, 1.0), gt.ellipsoid(6, 30.0, rotated=True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", WALKED, ids=lambda case: case.name)
 def test_hit_and_run_agrees_in_few_dimensions(case: gt.Case) -> None:
     est = measure(case, "hit-and-run")
@@ -62,6 +63,7 @@ def test_hit_and_run_agrees_in_few_dimensions(case: gt.Case) -> None:
     assert abs(est.log_volume - case.log_volume) <= 5 * est.standard_error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["annealed", "splitting", "hit-and-run"])
 @pytest.mark.parametrize(
     ("case", "sigma"),

@@ -39,6 +39,7 @@ def assert_agrees(est: bv.VolumeEstimate, truth: float) -> None:
     assert abs(est.log_volume - truth) <= 5 * est.standard_error + est.diagnostics.bracket_nats
 
 
+@pytest.mark.slow
 def test_axis_aligned_ellipsoid_in_a_thousand_dimensions() -> None:
     """Condition 1000, unknown to the method; a thousand plain directions cost 5,000 evaluations and miss 650 nats."""
     case = ground_truth.ellipsoid(1000, 1000.0)

@@ -49,6 +49,7 @@ NUM_PARAMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_smoke_preset_measures_a_basin_and_judges_its_claims(name: str, smoke_run: SmokeRun) -> None:
     experiment, run = describe(name, "smoke"), smoke_run(name)

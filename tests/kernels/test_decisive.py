@@ -186,6 +186,7 @@ def test_order_of_the_examples_decides_nothing(make_mlp, losses_along, order):
     assert skipped > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["native", "torch", "reference"])
 @pytest.mark.parametrize("method", ["star", "paper"])
 def test_skipped_rays_of_a_grid_change_no_digit(make_mlp, method, backend):

@@ -383,6 +383,7 @@ def test_radii_are_those_of_the_reference(name: str) -> None:
     assert torch.allclose(ours.radius, theirs.radius, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["residual", "groups", "vision transformer", "dictionary"])
 @pytest.mark.parametrize("resolve", ["all", "decisive"])
 def test_threads_blocks_and_memory_change_no_byte(name: str, resolve: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -169,6 +169,7 @@ def test_it_agrees_with_the_reference(name: str) -> None:
     assert torch.equal(found.num_evaluations, expected.num_evaluations)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["convolutions", "attention", "a loss of the user"])
 @pytest.mark.parametrize("resolve", ["all", "decisive"])
 def test_threads_blocks_and_memory_change_no_byte(name: str, resolve: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,6 +111,7 @@ def on_device(monkeypatch: pytest.MonkeyPatch) -> Callable[[Capture | None], Non
 KINDS = ["by example", "by batch", "several inputs", "weights"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("resolve", ["all", "decisive"])
 def test_a_device_and_its_graphs_change_no_byte(kind: str, resolve: str, on_device: Any) -> None:

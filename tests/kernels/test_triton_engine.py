@@ -188,6 +188,7 @@ CASES = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__.replace("_", " "))
 def test_radii_of_networks_are_those_of_the_reference(make_mlp, case) -> None:
     network = case(make_mlp)

@@ -144,6 +144,7 @@ def losses_at(landscape: bv.Landscape, directions: bv.Directions, radius: Tensor
     return torch.stack(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["convolutions", "residual", "transformer", "squared errors"])
 def test_radii_are_those_of_the_programs_of_the_cpu(name: str) -> None:
     levels = [5, NUM] if name == "squared errors" else None
@@ -195,6 +196,7 @@ def _fixed_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("numpy.matmul", product_by_columns)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_fixed_order")
 @pytest.mark.parametrize("name", ["one convolution", "squared errors"])
 def test_bytes_do_not_depend_on_how_many_directions_or_examples_run_together(name: str, monkeypatch) -> None:
@@ -215,6 +217,7 @@ def test_bytes_do_not_depend_on_how_many_directions_or_examples_run_together(nam
     assert_same_bytes(small.solve_all(), expected)
 
 
+@pytest.mark.slow
 def test_rays_that_are_skipped_were_short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("basinvol.rays.solver.NUM_PILOT", 4)  # fewer rays in full, for time
     name, count = "squared errors", 14
@@ -227,6 +230,7 @@ def test_rays_that_are_skipped_were_short(monkeypatch: pytest.MonkeyPatch) -> No
     assert torch.allclose(decisive.radius[~skipped], everything.radius[~skipped], rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_losses_that_may_be_negative_are_not_proved_by_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
     """Targets beyond 0 and 1: the sum of the hardest examples proves nothing."""
     monkeypatch.setattr("basinvol.rays.solver.NUM_PILOT", 4)

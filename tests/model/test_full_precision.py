@@ -139,6 +139,7 @@ CHANGES: dict[str, str] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHANGES)
 def test_settings_of_either_interface_come_back(name: str, request: pytest.FixtureRequest) -> None:
     if "newer" in name and not HAS_NEWER:

@@ -34,6 +34,7 @@ HIDDEN = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", HIDDEN, ids=lambda case: case.name)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_cones_that_uniform_rays_do_not_meet_are_found(case: Case, seed: int):

@@ -41,6 +41,7 @@ def test_log_chi_cdf_at_its_ends() -> None:
     assert ends.tolist() == [-math.inf, 0.0, 0.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "sigma"),
     [
