@@ -319,13 +319,17 @@ def test_a_program_with_other_losses_on_the_device_is_not_used(monkeypatch: pyte
         solver_of(landscape_of("squared errors"))
 
 
-def test_what_does_not_fit_is_refused_and_auto_takes_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(bv.BackendUnavailable, match=r"one direction needs 0\.00 GiB on .* choose backend='torch'\.$"):
         solver_of(landscape_of("squared errors"), memory_budget=64)
     monkeypatch.setattr(device_memory, "_DEFAULT_KEPT", 64)
     monkeypatch.setattr("basinvol.backends.triton.program.device_program.kept_bytes", lambda device, budget: 64)
     with pytest.raises(bv.BackendUnavailable, match=r"as a program one direction needs 0\.00 GiB"):
         solver_of(landscape_of("squared errors"))
+
+
+def test_auto_leaves_programs_on_a_device_to_torch_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("basinvol.backends.native.NativeBackend.unusable", lambda self, device: "it is not asked for")
-    solver = solver_of(landscape_of("squared errors"), backend="auto")
+    solver = solver_of(landscape_of("convolutions"), backend="auto")
     assert isinstance(solver.engine, TorchEngine)
+    assert "as a program it may run there, with backend='triton'" in solver.choice.reason

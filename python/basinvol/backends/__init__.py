@@ -77,7 +77,7 @@ def choose(wanted: str | Backend, problem: RayProblem) -> Choice:
 def _first_usable(problem: RayProblem) -> Choice:
     refusals: list[str] = []
     for backend in backends().values():
-        refusal = _refusal(backend, problem)
+        refusal = _only_by_name(backend, problem) or _refusal(backend, problem)
         if refusal is None:
             reason = "; ".join(refusals) or "the fastest that supports this model, loss and device"
             return Choice(backend, reason)
@@ -119,6 +119,12 @@ def _refusal(backend: Backend, problem: RayProblem) -> str | None:
     if problem.precision not in (None, *backend.precisions):
         return f"it computes in {', '.join(backend.precisions)}, not in {problem.precision}"
     return None
+
+
+def _only_by_name(backend: Backend, problem: RayProblem) -> str | None:
+    """The reason why "auto" passes over a backend that would do, or None; again, others need not have the member."""
+    reason = getattr(backend, "only_by_name", None)
+    return None if reason is None or backend.unusable(problem.landscape.device) is not None else reason(problem)
 
 
 def _compiles(backend: Backend) -> bool:

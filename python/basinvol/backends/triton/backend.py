@@ -38,6 +38,11 @@ class TritonBackend:
             return f"it computes on a CUDA device, and the landscape is on {device}; pass device='cuda'"
         return "it needs a CUDA device, and torch finds none on this machine"
 
+    def only_by_name(self, problem: RayProblem) -> str | None:
+        """The reason why "auto" takes another backend: kernels of programs have not been timed on a device yet."""
+        refusal = unsupported_mlp(problem)
+        return None if refusal is None else f"{refusal}; as a program it may run there, with backend='triton'"
+
     def unsupported(self, problem: RayProblem) -> str | None:
         """The reason why the data are too large, or the problem is neither a perceptron nor a program, or None."""
         too_large = unsupported_size(problem.landscape)
