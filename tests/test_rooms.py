@@ -20,7 +20,7 @@ FLOORS = (
     ("estimators",),
     ("probing",),
     ("estimate", "profile", "ground_truth"),
-    ("calibration",),
+    ("calibration", "learning"),
     ("experiments",),
     ("cli",),
 )
@@ -32,6 +32,7 @@ OPTIONAL_OR_LAZY = {
     "cli",  # the help of a command needs no torch
     "trust/volume_estimate.py",  # matplotlib
     "profile.py",
+    "learning.py",
 }
 
 

@@ -185,6 +185,7 @@ def remembering() -> tuple[Remembering, Forgetful, tuple[Tensor, Tensor]]:
     return model, plain, (torch.randn(12, 3), torch.arange(12) % 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", list(WAYS))
 def test_a_model_with_a_memory_is_measured_as_one_without_and_left_alone(way):
     model, plain, data = remembering()
@@ -231,6 +232,7 @@ def test_a_model_on_another_device_than_the_data_is_measured():
     assert all(p.device.type == "cpu" for p in model.parameters())
 
 
+@pytest.mark.slow
 def test_training_goes_on_as_if_nothing_had_been_measured():
     def train(measure: bool) -> dict[str, Tensor]:
         torch.manual_seed(3)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .calibration import calibrate, calibration_by_method, calibration_summary, calibration_table
     from .estimate import estimate_volume
     from .inputs.row_loss import PerExampleLoss
+    from .learning import LearningCoefficient, learning_coefficient
     from .model.directions import Directions
     from .model.landscape import Landscape
     from .model.parameters import ParameterSpace
@@ -50,6 +51,7 @@ _HOMES = {
     "Diagnostics": "trust.diagnostics",
     "Directions": "model.directions",
     "Landscape": "model.landscape",
+    "LearningCoefficient": "learning",
     "LossProfile": "profile",
     "Measure": "trust.measures",
     "ParameterSpace": "model.parameters",
@@ -69,6 +71,7 @@ _HOMES = {
     "Comparison": "trust.comparison",
     "estimate_volume": "estimate",
     "find_radii": "rays",
+    "learning_coefficient": "learning",
     "loss_profile": "profile",
 }
 _MODULES = ("ground_truth",)
@@ -81,6 +84,7 @@ __all__ = [
     "Diagnostics",
     "Directions",
     "Landscape",
+    "LearningCoefficient",
     "LossProfile",
     "Measure",
     "ParameterSpace",
@@ -101,6 +105,7 @@ __all__ = [
     "estimate_volume",
     "find_radii",
     "ground_truth",
+    "learning_coefficient",
     "loss_profile",
 ]
 

@@ -90,6 +90,7 @@ def run_process(folder: Path, *arguments: str) -> subprocess.CompletedProcess[st
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL)
 
 
+@pytest.mark.slow
 def test_estimate_prints_the_verdict_first_and_no_bar_without_a_terminal(task_folder: Path) -> None:
     done = run_process(task_folder, "estimate", "task:make_task", "--directions", "20", "--scaling", "none")
     assert done.returncode == 0, done.stderr

@@ -79,6 +79,7 @@ def test_gaussian_masses(method: str, case: gt.Case, sigma: float) -> None:
     assert est.diagnostics.verdict is bv.Verdict.TRUSTWORTHY, est.diagnostics.reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["annealed", "hit-and-run"])
 def test_half_space_inside_a_ball(method: str) -> None:
     radius, distance = 2.0, 1.0
@@ -148,6 +149,7 @@ def test_methods_of_different_kinds_agree_on_a_small_network(make_mlp) -> None:
         assert masses[name].log_volume <= walked.log_volume + 5 * walked.standard_error + 0.3
 
 
+@pytest.mark.slow
 def test_second_method_confirms_or_doubts_the_first() -> None:
     case = gt.ellipsoid(10, 3.0)
     est = measure(case, "star", num_directions=300, check="hit-and-run")

@@ -20,7 +20,7 @@ def known(case: gt.Case, cutoffs: torch.Tensor) -> torch.Tensor:
     return torch.tensor([gt.log_quadratic_cdf(np.array(curvatures), cutoff) for cutoff in cutoffs.tolist()])
 
 
-@pytest.mark.parametrize("method", ["annealed", "splitting"])
+@pytest.mark.parametrize("method", ["annealed", pytest.param("splitting", marks=pytest.mark.slow)])
 def test_masses_at_the_cutoffs_that_chains_passed_are_those_known(method: str) -> None:
     case = gt.ellipsoid(6, 10.0)
     estimate = bv.estimate_volume(

@@ -49,6 +49,7 @@ def test_axis_aligned_ellipsoid_in_a_thousand_dimensions() -> None:
     assert est.num_evaluations <= 20 * 5000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"fit": "secant"}, {"fit": "diagonal"}])
 def test_rotated_ellipsoid_needs_the_full_matrix_and_the_diagonal_fit_says_so(options: dict) -> None:
     case = ground_truth.ellipsoid(60, 100.0, rotated=True)
@@ -60,6 +61,7 @@ def test_rotated_ellipsoid_needs_the_full_matrix_and_the_diagonal_fit_says_so(op
         assert est.log_volume < case.log_volume
 
 
+@pytest.mark.slow
 def test_few_stiff_axes_are_found_from_the_normals_of_the_boundary() -> None:
     """Plain rays miss 30 nats; the 12 stiff axes, which point anywhere, are all that is not round."""
     case = stiff_axes(200, 12, 100.0)

@@ -65,6 +65,7 @@ def test_the_smoke_preset_measures_a_basin_and_judges_its_claims(name: str, smok
         assert f"{claim.verdict}: {claim.text}" in table
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "figures"),
     [
@@ -119,6 +120,7 @@ def test_a_checkpoint_has_the_weights_of_a_training_that_ends_there(smoke_run: S
     assert (smoke_run("grokking") / weights).read_bytes() == (tmp_path / weights).read_bytes()
 
 
+@pytest.mark.slow
 def test_the_report_needs_no_torch_and_no_folder_of_figures(smoke_run: SmokeRun, tmp_path: Path) -> None:
     out = shutil.copytree(smoke_run("mnist-sam"), tmp_path / "run")
     (out / "figures").rmdir()

@@ -201,6 +201,7 @@ def test_a_directory_in_use_is_refused(tmp_path: Path) -> None:
             Sweep(SMOKE, tmp_path)
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_leave_a_whole_run(unbroken: Unbroken, contents: Contents, tmp_path: Path) -> None:
     processes = [_start(tmp_path / "run") for _ in range(2)]
     for process in processes:

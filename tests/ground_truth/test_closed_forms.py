@@ -55,6 +55,7 @@ def test_ellipsoid_of_a_quadratic_landscape(body, body_loss, one_example, dim, c
     assert est.radii.slope.mean() == pytest.approx(2.0, abs=1e-3), "a quadratic has slope 2 along every ray"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("p", [1.0, 1.5, 4.0, math.inf])
 def test_lp_balls_from_cross_polytope_to_box(body, body_loss, one_example, p):
     dim, radius = 5, 0.7

@@ -233,7 +233,7 @@ def _strided_variants() -> Iterator[Variant]:
         constants = {"HAS_BIAS": is_max, "BLOCK": depthwise._BLOCK}
         yield Variant(f"depthwise bias={is_max}", depthwise._depthwise_kernel, constants, types, fused)
     constants = {"RANK": 1, "BLOCK": embed._BLOCK}
-    yield Variant("embed", embed._embed_kernel, constants, {**types, "table": "*fp32"}, fused)
+    yield Variant("embed rows of a table", embed._embed_kernel, constants, {**types, "table": "*fp32"}, fused)
 
 
 def _product_variants() -> Iterator[Variant]:

@@ -98,6 +98,7 @@ def measured() -> bv.Landscape:
     return landscape()
 
 
+@pytest.mark.slow
 @NEEDS_A_COMPILER
 def test_radii_are_those_of_the_model_itself(measured: bv.Landscape) -> None:
     found = solver(measured).solve_all()

@@ -139,6 +139,7 @@ def assert_refined(radii: Radii, dim: int, model, loss, data, directions, losses
         assert float((value[rays] - exact).abs().max()) <= noise, "the values are those of these radii"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("widths", "activation", "loss", "levels", "above", "count", "backend", "search"), NETWORKS, ids=IDS
 )

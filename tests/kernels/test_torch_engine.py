@@ -188,6 +188,7 @@ def test_threads_blocks_and_memory_change_no_byte(name: str, resolve: str, monke
     assert torch.equal(solver.refine(parts).lower, usual.lower)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["convolutions", "weight norm"])
 def test_rays_that_are_skipped_were_short(name: str) -> None:
     everything = solve(name, above=(0.1,), count=90, batch_size=5)

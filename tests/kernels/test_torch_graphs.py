@@ -160,6 +160,7 @@ def failing_later(work: Work) -> Work:
     return again
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replay", [stale, refusing, failing_later])
 def test_what_cannot_be_replayed_is_evaluated_by_calling(replay: Callable[[Work], Work], on_device: Any) -> None:
     expected = solver("by example").solve_all()

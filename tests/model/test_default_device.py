@@ -41,6 +41,7 @@ class Watched(nn.Module):
         return self.net(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["native", "torch", "reference"])
 @pytest.mark.parametrize("resolve", ["all", "decisive"])
 def test_a_default_device_changes_no_byte(trained, blobs, backend, resolve, request) -> None:

@@ -18,6 +18,7 @@ def bytes_of(radii: bv.Radii) -> list[bytes]:
     return [getattr(radii, name).contiguous().numpy().tobytes() for name in TENSORS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("search", ["interpolate", "bisect", "grid"])
 def test_reference_gives_the_same_bytes_for_any_blocks_in_any_order(trained, blobs, search):
     landscape = bv.Landscape(trained, F.cross_entropy, blobs)

@@ -30,11 +30,13 @@ from .combined import dilated, rotated, side_by_side
 from .families import hard_table
 from .products import cross, singular_disk
 from .revolution import funnel, golf_hole, hidden_balls, tube, two_basins, union
+from .singular import Singular, reduced_rank_regression
 from .spectra import log_quadratic_cdf, power_law, slabs
 
 __all__ = [
     "Case",
     "Gauge",
+    "Singular",
     "ball",
     "cross",
     "dilated",
@@ -52,6 +54,7 @@ __all__ = [
     "mixed",
     "needle",
     "power_law",
+    "reduced_rank_regression",
     "regression",
     "rotated",
     "side_by_side",
