@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 pytest.importorskip("triton", reason="triton is not installed on this platform")
 
+from triton.errors import TritonError
+
 import basinvol as bv
 from basinvol.backends.native import ProgramEngine
 from basinvol.backends.program.lowering import lower
@@ -333,3 +335,21 @@ def test_auto_leaves_programs_on_a_device_to_torch_and_says_so(monkeypatch: pyte
     solver = solver_of(landscape_of("convolutions"), backend="auto")
     assert isinstance(solver.engine, TorchEngine)
     assert "as a program it may run there, with backend='triton'" in solver.choice.reason
+
+
+@pytest.mark.parametrize(
+    ("raised", "shown", "message"),
+    [
+        (TritonError("no such instruction\nand more"), bv.BackendUnavailable, r"do not run on .* instruction\)"),
+        (TypeError("a fault of ours"), TypeError, "^a fault of ours$"),
+    ],
+)
+def test_kernels_that_do_not_compile_are_refused_and_faults_are_not_hidden(
+    raised: Exception, shown: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise raised
+
+    monkeypatch.setattr("basinvol.backends.triton.program.checked.compare", fail)
+    with pytest.raises(shown, match=message):
+        solver_of(landscape_of("squared errors"))

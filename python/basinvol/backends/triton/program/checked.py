@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 
 import torch
+from triton.errors import TritonError
 
 from ...problem import RayProblem
 from ...program.checked import RowLosses, compare
@@ -16,6 +18,9 @@ from ..memory import scratch_bytes
 from .device_program import DeviceProgram, too_large
 from .layout import Layout
 from .rays import ProgramRays
+
+# No compiler on this machine, one that fails, a kernel too large for the device, a device that is too old or full.
+_DOES_NOT_RUN = (TritonError, RuntimeError, OSError, subprocess.CalledProcessError)
 
 
 def refusal(problem: RayProblem, precision: str) -> str | None:
@@ -38,7 +43,7 @@ def refusal(problem: RayProblem, precision: str) -> str | None:
             compare(program, landscape, problem.working_copy, _on_device(problem, precision))
     except Refused as different:
         return str(different)
-    except Exception as error:  # noqa: BLE001  (no compiler on this machine, a device that is too old or full)
+    except _DOES_NOT_RUN as error:
         reason = (str(error).strip().splitlines() or [""])[0][:200]
         return f"its kernels do not run on {landscape.device} ({type(error).__name__}: {reason})"
     return None
