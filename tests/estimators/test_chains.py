@@ -244,6 +244,7 @@ def test_moves_leave_a_gaussian_as_it_is() -> None:
     [
         ("annealed", {"num_chains": 10}, "`num_chains` must be a multiple of `num_groups`, twice as large"),
         ("annealed", {"window": 0}, "`window` must be at least 1, got 0"),
+        ("annealed", {"target_error": 0.0}, "`target_error` must be above 0 nats, or None, got 0.0"),
         ("splitting", {"num_chains": 12}, "`num_chains` must be a multiple of `num_groups`, four times as large"),
         ("splitting", {"share": 0.95}, "`share` must be from 0.1 to 0.9"),
         ("hit-and-run", {"num_groups": 3}, "`num_walkers` must be a multiple of `num_groups`"),
@@ -265,3 +266,22 @@ def test_splitting_is_refused_in_other_measures() -> None:
 def test_hit_and_run_is_refused_in_many_dimensions() -> None:
     with pytest.raises(ValueError, match="method='hit-and-run' is for at most 60 parameters, got 61"):
         measure(gt.ball(61), "hit-and-run")
+
+
+def test_runs_are_repeated_until_the_error_is_as_small_as_asked() -> None:
+    case = gt.slab(5, sigmas=(1.0,))
+    options = {"num_chains": 16, "refine": 1, "num_final": 5}
+    plain = measure(case, "annealed", method_options=options, measure="gaussian", sigma=1.0)
+    target = 0.5 * plain.standard_error
+    better = measure(
+        case, "annealed", method_options={**options, "target_error": target}, measure="gaussian", sigma=1.0
+    )
+    assert better.standard_error <= target
+    assert better.details["runs"] > plain.details["runs"] == 1
+    assert abs(better.log_volume - case.log_masses[1.0]) < 4.0 * better.standard_error
+
+
+def test_an_error_that_is_not_reached_is_said() -> None:
+    options = {"num_chains": 16, "target_error": 1e-6, "most_runs": 2}
+    found = measure(gt.ball(5), "annealed", method_options=options, measure="gaussian", sigma=1.0)
+    assert "The error asked for, 1e-06 nats, was not reached in 2 runs." in found.diagnostics.reason

@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 from torch.func import grad_and_value, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..backends.mlp import Unsupported
 from ..backends.points import NativePoints
@@ -24,7 +25,8 @@ class BatchedLoss:
     """The mean loss on the largest level at center + S x, for many points x at once.
 
     Perceptrons on the CPU are evaluated by the compiled extension. The points of other models are evaluated together by
-    torch.func.vmap; models that vmap refuses are evaluated one point at a time. The landscape counts every evaluation,
+    torch.func.vmap, with attention in plain operations, as its fused kernels would be run point by point; models that
+    vmap refuses are evaluated one point at a time. The landscape counts every evaluation,
     a gradient as three.
 
     Args:
@@ -101,7 +103,7 @@ class BatchedLoss:
 
     def _batched_losses(self, vectors: Tensor) -> Tensor:
         losses = torch.zeros(len(vectors), dtype=torch.float64, device=vectors.device)
-        with self._landscape.measuring():
+        with self._landscape.measuring(), sdpa_kernel(SDPBackend.MATH):
             for first, last, points in self._passes(len(vectors)):
                 share = self._landscape.share(first, last)
                 losses[points] += vmap(self._loss(first, last))(vectors[points]).double() * share
@@ -110,7 +112,7 @@ class BatchedLoss:
     def _batched_gradients(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         losses = torch.zeros(len(vectors), dtype=torch.float64, device=vectors.device)
         gradients = torch.zeros_like(vectors)
-        with self._landscape.measuring(), torch.enable_grad():
+        with self._landscape.measuring(), sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
             for first, last, points in self._passes(len(vectors)):
                 share = self._landscape.share(first, last)
                 part, loss = vmap(grad_and_value(self._loss(first, last)))(vectors[points])

@@ -132,11 +132,26 @@ class Population:
             schedule: the temperatures, from the reference to the target.
             bar: is told of every temperature.
         """
+        return self._carried(self.hamiltonian.reference(self._count), 0.0, schedule, bar)
+
+    def anneal_backward(self, chains: Chains, schedule: Sequence[Temperature], bar: Bar) -> tuple[Chains, Annealed]:
+        """The same from the target to the reference: `log_z` is that of the reference over the target.
+
+        Args:
+            chains: K chains, each distributed as the target, though they may be one point. Then 1 / Z is unbiased.
+            schedule: the temperatures, from the reference to the target as in `anneal`.
+            bar: is told of every temperature.
+        """
+        first = schedule[0]
+        way = [*reversed(schedule[:-1]), Temperature(0.0, first.step, first.shape)]
+        return self._carried(chains, schedule[-1].t, way, bar)
+
+    def _carried(self, chains: Chains, t: float, schedule: Sequence[Temperature], bar: Bar) -> tuple[Chains, Annealed]:
+        """Carries chains at temperature t through others, up or down."""
         hamiltonian, size = self.hamiltonian, self._count // self._groups
-        chains = hamiltonian.reference(self._count)
         log_weights = torch.zeros((self._groups, size), dtype=torch.float64)
         log_z = torch.zeros(self._groups, dtype=torch.float64)
-        acceptances, t, passed = [], 0.0, list[Passed]()
+        acceptances, passed = list[float](), list[Passed]()
         for temperature in schedule:
             increment = _increment(hamiltonian.rest(chains), t, temperature.t)
             log_weights = log_weights + increment.reshape(self._groups, size)

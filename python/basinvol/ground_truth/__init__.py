@@ -28,12 +28,14 @@ from .bodies import (
 from .case import Case, Gauge, gauge_case, mean_output
 from .combined import dilated, rotated, side_by_side
 from .families import hard_table
+from .planted import Bracket, planted_evidence
 from .products import cross, singular_disk
 from .revolution import funnel, golf_hole, hidden_balls, tube, two_basins, union
 from .singular import Singular, reduced_rank_regression
 from .spectra import log_quadratic_cdf, power_law, slabs
 
 __all__ = [
+    "Bracket",
     "Case",
     "Gauge",
     "Singular",
@@ -53,6 +55,7 @@ __all__ = [
     "mean_output",
     "mixed",
     "needle",
+    "planted_evidence",
     "power_law",
     "reduced_rank_regression",
     "regression",
