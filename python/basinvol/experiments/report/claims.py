@@ -6,7 +6,7 @@ all claims (the groups, the count, the verdict) is in `_claim`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +84,7 @@ class _Comparison:
     sentence: str
     holds: bool | None
     about: str = ""
-    rows: Sequence[int] | None = None
+    rows: Iterable[int] | None = None
 
 
 _Rows = pd.DataFrame

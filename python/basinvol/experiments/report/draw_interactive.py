@@ -51,13 +51,13 @@ def _traces(series: Series, panel: Panel) -> list[dict[str, Any]]:
     """The series, and the band behind it as a closed outline."""
     color = COLORS[series.color % len(COLORS)]
     meta = {"series": series.name, "ink": series.color == INK}
-    shared = {"type": "scatter", "name": series.name, "meta": meta}
+    shared: dict[str, Any] = {"type": "scatter", "name": series.name, "meta": meta}
     mode = {"line": "lines", "points": "markers", "both": "lines+markers"}[series.marks]
     size = 14 if series.marker == "star" else 8
     symbol = _SYMBOLS.get(series.marker, series.marker)
     # The outline of a thin cross takes the color of its line alone.
     edge = {"width": 2, "color": color} if series.marker == "end" else {"width": 0}
-    line = {
+    line: dict[str, Any] = {
         **shared,
         "x": _numbers(series.x),
         "y": _numbers(series.y),

@@ -81,9 +81,9 @@ def text_table(path: Path) -> str:
     lines += [
         f"{claim.verdict:>14}: {claim.text} {claim.reason}" for claim in judge(run.volumes, run.settings["claims"])
     ]
-    for row in beside_published(run):
-        published, ours, difference = row.texts()
-        lines.append(f"{'published':>14}: {row.what}: {published}; here {ours} ({difference})")
+    for beside in beside_published(run):
+        published, ours, difference = beside.texts()
+        lines.append(f"{'published':>14}: {beside.what}: {published}; here {ours} ({difference})")
     return "\n".join(lines)
 
 

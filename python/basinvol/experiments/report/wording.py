@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ def nats(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.1f}"
 
 
-def interval(row: pd.Series[float]) -> tuple[float, float]:
+def interval(row: pd.Series[Any]) -> tuple[float, float]:
     """The 95 % interval of log mean r^P that the verdict allows; its upper end is infinite for a lower bound.
 
     Both ends are infinite where nothing supports a bound.
@@ -35,7 +36,7 @@ def interval(row: pd.Series[float]) -> tuple[float, float]:
     return float(row["lower_bound"]) - float(row["log_volume"]) + value, np.inf
 
 
-def interval_text(row: pd.Series[float]) -> str:
+def interval_text(row: pd.Series[Any]) -> str:
     """The 95 % interval in words; "-" where there is none."""
     low, high = interval(row)
     if not np.isfinite(low):
@@ -46,7 +47,7 @@ def interval_text(row: pd.Series[float]) -> str:
     return f"{low:,.{decimals}f} to {high:,.{decimals}f}"
 
 
-def verdict_text(row: pd.Series[float]) -> str:
+def verdict_text(row: pd.Series[Any]) -> str:
     """The verdict, or that the network is not a minimum there."""
     return str(row["verdict"]) if np.isfinite(row["log_mean_power"]) else NOT_A_MINIMUM
 
