@@ -238,6 +238,19 @@ def test_both_drawings_of_a_figure_show_the_same_numbers(written_run: Path) -> N
                 assert len(trace["hovertext"]) == len(series.x)
 
 
+def test_radii_are_those_on_record_whatever_the_number_of_parameters(written_run: Path) -> None:
+    run = Run.read(written_run)
+    (histogram,) = (chart for chart in charts(run) if chart.name == "radius-histograms")
+    smallest = run.volumes["landscape_size"] == 60
+    volumes = run.volumes.assign(num_params=np.where(smallest & (run.volumes["model_size"] == 2000), 7, 1000))
+    (again,) = (chart for chart in charts(Run(run.path, run.config, volumes)) if chart.name == "radius-histograms")
+    for series, same, size in zip(histogram.panels[0].series, again.panels[0].series, (60, 400, 2000), strict=True):
+        radii = run.radii(0, size - 60, "-")
+        radii = radii[radii["landscape_size"] == 60]["radius"]
+        np.testing.assert_allclose([series.x.min(), series.x.max()], [radii.min(), radii.max()])
+        np.testing.assert_array_equal(series.x, same.x)
+
+
 def test_plotly_knows_every_property(written_run: Path) -> None:
     graph_objects = pytest.importorskip("plotly.graph_objects")
     for chart in charts(Run.read(written_run)):
