@@ -192,7 +192,7 @@ def test_pointing_at_a_figure_tells_the_numbers(reader: Reader) -> None:
     reader.page.mouse.move(x, y)
     label = plot.locator(".hoverlayer .hovertext")
     label.wait_for()
-    told = label.inner_text()
+    told = label.text_content()
     for words in ("minimum trained on 400", "landscape of 60, cutoff 0.1", "mean of 2 seeds", "95 %", "lower bound"):
         assert words in told.replace("\xa0", " ")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ...figures.style import UNITS
 from ..records.reading import Run, basins, minimum_label
 from .chart import INK, Axis, Chart, Floats, Panel, Series, floats, marker_of
 
@@ -25,7 +26,7 @@ def charts(run: Run) -> Iterator[Chart]:
         return
     weights = {label: dims[label] * values for label, values in log_radii.items()}
     where = f"on the landscape of {run.main['landscape_size'].min():,} examples, seed {run.settings['seeds'][0]}"
-    yield radius_histograms(log_radii, where)
+    yield radius_histograms(log_radii, UNITS[run.settings["scaling"]], where)
     yield weight_concentration(weights, where)
     if len(weights) > 1:
         yield ranking_stability(weights, where)
@@ -54,11 +55,12 @@ def _log_radii(run: Run) -> tuple[dict[str, Floats], dict[str, int]]:
     return found, dims
 
 
-def radius_histograms(log_radii: dict[str, Floats], where: str) -> Chart:
+def radius_histograms(log_radii: dict[str, Floats], unit: str, where: str) -> Chart:
     """Histograms of the radii of every minimum, as outlines.
 
     Args:
         log_radii: ln r of every direction, by minimum. [D] each
+        unit: of the radii.
         where: the landscape and seed, for the caption.
     """
     drawn = []
@@ -74,7 +76,7 @@ def radius_histograms(log_radii: dict[str, Floats], where: str) -> Chart:
         summary = f"radii from {radius.min():.4g} to {radius.max():.4g}, median {np.median(radius):.4g}"
         x, y = floats(outline[0]), floats(outline[1])
         drawn.append(Series(label, x, y, index, marks="line", hover=hover, summary=summary))
-    axes = Axis("radius (in units of the scale of every parameter)"), Axis("directions", limits=(0.0, None), decimals=0)
+    axes = Axis(f"radius ({unit})"), Axis("directions", limits=(0.0, None), decimals=0)
     return Chart(
         "radius-histograms",
         "Radii of every minimum on one landscape",

@@ -23,7 +23,7 @@ def fixed_landscape(rows: pd.DataFrame, name: str, note: str = "") -> Chart:
     Args:
         rows: of one cutoff and variant.
         name: of the figure's files.
-        note: what the caption adds.
+        note: which minima they are, for the title and the caption.
     """
     lines, stars = [], []
     for index, (size, some) in enumerate(basins(rows).groupby("landscape_size")):
@@ -35,7 +35,7 @@ def fixed_landscape(rows: pd.DataFrame, name: str, note: str = "") -> Chart:
     x = _size_axis("examples the minimum was trained on", rows["model_size"])
     return Chart(
         name,
-        "Volume of each minimum, a line for each landscape (star: trained on that landscape)",
+        f"Volume of each minimum{note}, a line for each landscape (star: trained on that landscape)",
         f"Which minimum is largest on each landscape, and how well each generalizes{note}.",
         (Panel(x, _VOLUME, (*lines, *stars), note=_censored(rows), share=3.0), *_generalization(rows, x, "model_size")),
         legend="landscape of (examples)",
@@ -48,7 +48,7 @@ def varying_landscape(rows: pd.DataFrame, name: str, note: str = "") -> Chart:
     Args:
         rows: of one cutoff and variant.
         name: of the figure's files.
-        note: what the caption adds.
+        note: which minima they are, for the title and the caption.
     """
     inside = basins(rows)["log_mean_power"]
     drop = 0.0 if inside.empty else inside.min() - 0.08 * max(inside.max() - inside.min(), 1.0)
@@ -64,7 +64,7 @@ def varying_landscape(rows: pd.DataFrame, name: str, note: str = "") -> Chart:
     cutoff = rows["cutoff"].iloc[0]
     return Chart(
         name,
-        f"Each minimum as its landscape grows (x: its loss passes the cutoff {cutoff:g})",
+        f"Each minimum{note} as its landscape grows (x: its loss passes the cutoff {cutoff:g})",
         f"How each minimum shrinks as examples are added, and where it stops being a minimum{note}.",
         (
             Panel(

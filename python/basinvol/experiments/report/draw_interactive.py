@@ -15,15 +15,16 @@ from .tables import row_anchor
 _SYMBOLS = {"end": "x-thin-open"}
 _CLEAR = "rgba(0,0,0,0)"
 _MARGIN_LEFT, _MARGIN_BOTTOM, _MARGIN_TOP = 66, 46, 10  # pixels
+_ROOM = 0.06  # of a range, on both sides, for the markers at its ends
 
 
 def plots(chart: Chart) -> list[dict[str, Any]]:
     """One plot for every panel: `data` and `layout` as plotly.js takes them, without what depends on the theme."""
-    last = chart.panels[-1]
-    return [_plot(panel, has_x_title=not chart.is_stacked or panel is last) for panel in chart.panels]
+    last, reach = chart.panels[-1], _reach(chart)
+    return [_plot(panel, reach, has_x_title=not chart.is_stacked or panel is last) for panel in chart.panels]
 
 
-def _plot(panel: Panel, has_x_title: bool) -> dict[str, Any]:
+def _plot(panel: Panel, reach: list[float] | None, has_x_title: bool) -> dict[str, Any]:
     traces = [] if panel.surface is None else _surface(panel.surface)
     traces += [trace for series in panel.series for trace in _traces(series, panel)]
     bottom = _MARGIN_BOTTOM if has_x_title else _MARGIN_TOP
@@ -38,6 +39,8 @@ def _plot(panel: Panel, has_x_title: bool) -> dict[str, Any]:
         "yaxis": _axis(panel.y),
         "hoverlabel": {"align": "left"},
     }
+    if reach is not None:
+        layout["xaxis"]["range"] = reach
     if has_x_title:
         layout["xaxis"]["title"] = {"text": _markup(panel.x.title), "standoff": 8}
     if panel.surface is not None:
@@ -137,9 +140,23 @@ def _axis(axis: Axis) -> dict[str, Any]:
         found["tickformat"] = f",.{axis.decimals}f"
     if axis.is_log and not axis.ticks:
         found["dtick"] = 1  # decades alone
-    if any(limit is not None for limit in axis.limits):
-        found["range"] = [np.log10(limit) if axis.is_log and limit else limit for limit in axis.limits]
+    if axis.limits == (0.0, None):
+        found["rangemode"] = "tozero"
+    elif any(limit is not None for limit in axis.limits):
+        found["range"] = list(axis.limits)
     return found
+
+
+def _reach(chart: Chart) -> list[float] | None:
+    """The range in x that all panels share, with some room; None for maps and where there is nothing to see."""
+    values = [series.x for panel in chart.panels for series in panel.series if len(series.x)]
+    if not values or any(panel.surface is not None for panel in chart.panels):
+        return None
+    found = np.concatenate(values)
+    found = np.log10(found) if chart.panels[0].x.is_log else found
+    low, high = float(found.min()), float(found.max())
+    room = _ROOM * (high - low) or 0.5
+    return [low - room, high + room]
 
 
 def _numbers(values: ArrayLike) -> list[float | None]:
