@@ -71,7 +71,8 @@ def write_records(path: Path, seeds: tuple[int, ...] = (0, 1), title: str = "Wri
             radii = []
             for landscape in WRITTEN_SIZES:
                 is_basin = not (size == 60 and landscape == 2000)
-                radius = np.exp(random.normal(0.6 - 0.05 * math.log(size), 0.002, _DIRECTIONS))
+                middle = 0.6 - 0.05 * math.log(size) - 0.01 * math.log(landscape)
+                radius = np.exp(random.normal(middle, 0.002, _DIRECTIONS))
                 radii += [(landscape, 0.1, number, value) for number, value in enumerate(radius) if is_basin]
                 rows.append(_written_row(seed, size, landscape, radius if is_basin else None))
             name = model_name(seed, size - base, "-")

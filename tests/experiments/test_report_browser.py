@@ -17,6 +17,7 @@ pytestmark = pytest.mark.browser
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test-browser")
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+_PATIENCE = 180_000  # milliseconds: a busy machine may take long to draw, which is no fault of the page
 WIDTHS = (400, 900, 1400)
 
 
@@ -44,27 +45,25 @@ def static_report(written_run: Path) -> Path:
     return write_report(written_run, static=True)
 
 
-@pytest.fixture(params=["report", "static_report"])
-def page(request: pytest.FixtureRequest) -> Path:
-    """Either page."""
-    path: Path = request.getfixturevalue(request.param)
-    return path
-
-
 class Reader:
     """A page that is open in the browser, and what went wrong in it."""
 
     def __init__(self, context: Any, path: Path) -> None:
-        self.context, self.path = context, path
+        self.path = path
         self.faults: list[str] = []
         self.requests: list[str] = []
+        context.set_default_timeout(_PATIENCE)
         self.page = context.new_page()
         self.page.on("console", self._hear)
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.goto(path.as_uri())
-        if path.name == "report.html":
-            self.page.wait_for_selector("html[data-drawn=all]", timeout=120_000)
+        self.wait()
+
+    def wait(self) -> None:
+        """Waits until every figure is drawn."""
+        if self.path.name == "report.html":
+            self.page.wait_for_selector("html[data-drawn=all]")
 
     def _hear(self, message: Any) -> None:
         if message.type in ("error", "warning"):
@@ -94,35 +93,52 @@ class Reader:
         return self.page.locator("#table-of-basins thead th").filter(has_text=title).first
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def reader(browser: Any, report: Path) -> Iterator[Reader]:
-    made = browser.new_context(viewport={"width": 1400, "height": 900})
-    yield Reader(made, report)
-    made.close()
+    """The page with scripts, for tests that leave it as it was."""
+    context = browser.new_context(viewport={"width": 1400, "height": 900}, color_scheme="light")
+    opened = Reader(context, report)
+    yield opened
+    context.close()
+    assert opened.faults == []
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(page, scheme) for page in ("report", "static_report") for scheme in ("light", "dark")],
+    ids="-".join,
+)
+def looked_at(request: pytest.FixtureRequest, browser: Any) -> Iterator[tuple[Reader, str]]:
+    """Either page in either theme, and the theme. What its policy would keep from the network is let through."""
+    name, scheme = request.param
+    context = browser.new_context(bypass_csp=True, color_scheme=scheme)
+    yield Reader(context, request.getfixturevalue(name)), scheme
+    context.close()
+
+
+def test_a_page_opens_without_a_fault_and_asks_for_nothing(looked_at: tuple[Reader, str]) -> None:
+    reader, scheme = looked_at
+    assert reader.faults == []
+    assert [url for url in reader.requests if not url.startswith("data:")] == [reader.path.as_uri()]
+    ground = reader.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(21, 24, 28)"}[scheme]
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_page_opens_fits_its_window_and_asks_for_nothing(browser: Any, page: Path, width: int, scheme: str) -> None:
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    reader = Reader(context, page)
-    assert reader.faults == []
-    assert [url for url in reader.requests if not url.startswith("data:")] == [page.as_uri()]
-    room, needed = reader.page.evaluate("[document.documentElement.clientWidth, document.documentElement.scrollWidth]")
-    assert needed <= room
-    ground = reader.page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(21, 24, 28)"}[scheme]
-    context.close()
+def test_a_page_fits_its_window(looked_at: tuple[Reader, str], width: int) -> None:
+    page = looked_at[0].page
+    page.set_viewport_size({"width": width, "height": 900})
+    # Plots follow a little later.
+    page.wait_for_function("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    assert page.evaluate("innerWidth") == width
 
 
 @pytest.mark.parametrize("width", [WIDTHS[0], WIDTHS[-1]])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(browser: Any, page: Path, width: int, scheme: str) -> None:
+def test_axe_finds_nothing_serious(looked_at: tuple[Reader, str], width: int) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed: make test-browser")
-    # The page allows no script of others, so that the checker has to be let in.
-    context = browser.new_context(bypass_csp=True, viewport={"width": width, "height": 900}, color_scheme=scheme)
-    found = axe.Axe().run(Reader(context, page).page).response["violations"]
-    context.close()
+    page = looked_at[0].page
+    page.set_viewport_size({"width": width, "height": 900})
+    found = axe.Axe().run(page).response["violations"]
     assert [
         (one["id"], node["html"][:200])
         for one in found
@@ -136,19 +152,20 @@ def test_a_click_on_a_head_sorts_and_says_so(reader: Reader) -> None:
     button.focus()
     reader.page.keyboard.press("Enter")
     assert reader.head("log mean").get_attribute("aria-sort") == "ascending"
-    shown = reader.column("log mean rP (nats)")
+    shown = reader.column("log mean\xa0rP (nats)")
     numbers = [float(text.replace(",", "")) for text in shown if text != "-"]
     assert numbers == sorted(numbers)
     assert len(set(numbers)) > 10
     assert shown[-2:] == ["-", "-"]  # no minimum: last, whatever the direction
     reader.page.keyboard.press("Enter")
     assert reader.head("log mean").get_attribute("aria-sort") == "descending"
-    shown = reader.column("log mean rP (nats)")
+    shown = reader.column("log mean\xa0rP (nats)")
     assert [float(text.replace(",", "")) for text in shown if text != "-"] == sorted(numbers, reverse=True)
     assert shown[-2:] == ["-", "-"]
     reader.head("verdict").locator("button").click()
     assert reader.head("log mean").get_attribute("aria-sort") is None
     assert reader.column("verdict") == sorted(reader.column("verdict"))
+    reader.head("row").locator("button").click()
 
 
 def test_filters_leave_the_rows_that_were_asked_for(reader: Reader) -> None:
@@ -247,9 +264,12 @@ def test_the_switch_turns_the_page_and_its_figures_dark_and_is_remembered(reader
     dark = colors()
     assert dark[0] == "rgb(21, 24, 28)"
     assert dark[1] != light[1]
-    again = Reader(reader.context, reader.path)
-    assert again.page.get_by_role("switch", name="Dark").get_attribute("aria-checked") == "true"
-    assert again.page.evaluate("getComputedStyle(document.body).backgroundColor") == dark[0]
+    reader.page.reload()
+    reader.wait()
+    assert switch.get_attribute("aria-checked") == "true"
+    assert colors() == dark
+    switch.click()
+    assert colors() == light
 
 
 def test_print_has_pictures_and_everything_open(reader: Reader) -> None:
@@ -259,10 +279,12 @@ def test_print_has_pictures_and_everything_open(reader: Reader) -> None:
     assert not reader.page.locator(".plots").first.is_visible()
     assert not reader.page.locator(".tools").first.is_visible()
     assert reader.page.locator("details:not([open])").count() == 0
+    reader.page.emulate_media(media="screen")
 
 
 def test_without_scripts_the_page_still_shows_everything(browser: Any, report: Path) -> None:
     made = browser.new_context(java_script_enabled=False)
+    made.set_default_timeout(_PATIENCE)
     page = made.new_page()
     page.goto(report.as_uri())
     assert page.locator("img.still").first.is_visible()

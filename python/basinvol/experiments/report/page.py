@@ -82,7 +82,7 @@ def _as_json(value: Any) -> str:
 
 def _powers(text: str) -> Markup:
     """The text with r^P as it is printed."""
-    return Markup.escape(text).replace("r^P", Markup("r<sup>P</sup>"))
+    return Markup.escape(text.replace("mean r^P", "mean\N{NO-BREAK SPACE}r^P")).replace("r^P", Markup("r<sup>P</sup>"))
 
 
 def _swatch(series: Series) -> Markup:
