@@ -232,8 +232,8 @@ def minima_end(rows: _Rows) -> Iterator[_Comparison]:
         change, end = inside.max() - inside.min(), minimum["ends_at"].iloc[0]
         little, ends = bool(change < _LITTLE * between), bool(np.isfinite(end))
         yield _Comparison(
-            f"on {len(inside)} landscapes the volume changes by {change:,.0f} nats, minima of the smallest landscape "
-            f"differ by {between:,.0f}; "
+            f"on {len(inside)} landscape{'s' if len(inside) > 1 else ''} the volume changes by {change:,.0f} nats, "
+            f"minima of the smallest landscape differ by {between:,.0f}; "
             + (f"the minimum ends at {end:,.0f} examples." if ends else "it does NOT end on the data of this run."),
             little and ends,
             f"trained on {size:,}",
