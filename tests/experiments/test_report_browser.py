@@ -264,6 +264,7 @@ def test_the_switch_turns_the_page_and_its_figures_dark_and_is_remembered(reader
     dark = colors()
     assert dark[0] == "rgb(21, 24, 28)"
     assert dark[1] != light[1]
+    reader.page.wait_for_timeout(2_000)  # the browser's process for storage hears of the choice a little later
     reader.page.reload()
     reader.wait()
     assert switch.get_attribute("aria-checked") == "true"
