@@ -9,16 +9,20 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 PARALLEL := --numprocesses auto --maxprocesses 8 --dist loadfile
 SOURCES := pyproject.toml CMakeLists.txt README.md $(shell find csrc python basin_triton -type f -not -name '*.pyc')
 
-.PHONY: demo test test-slow bench lint sanitize format clean
+.PHONY: demo test test-slow test-browser bench lint sanitize format clean
 demo: $(VENV)/installed-data
 	$(BIN)/basinvol reproduce mnist-data-scaling --preset small --seeds 0 --out runs/demo
 
 # Minutes on two cores; what takes longer, such as verdicts on every known body, is in test-slow.
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
+	$(BIN)/python -m pytest -m "not slow and not browser" $(PARALLEL)
 
 test-slow: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m slow $(PARALLEL)
+
+# The report as its readers see it. Without a Chromium on the machine the tests are skipped, and say so.
+test-browser: $(VENV)/installed-browser
+	$(BIN)/python -m pytest -m browser
 
 bench: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks

@@ -67,6 +67,15 @@ def test_plot_is_a_figure(estimated):
     assert isinstance(estimated.plot(), Figure)
 
 
+@pytest.mark.parametrize("settings", [{}, {"measure": "gaussian", "sigma": 0.5}])
+def test_plot_shows_the_weights_of_the_measure(trained, blobs, settings):
+    estimate = bv.estimate_volume(trained, F.cross_entropy, blobs, cutoff=0.1, num_directions=40, seed=3, **settings)
+    share = estimate.plot().axes[1].lines[0].get_ydata()
+    weights = estimate.measure.log_weights(estimate.radii.radius, estimate.dim).softmax(0)
+    assert share.tolist() == pytest.approx(weights.sort(descending=True).values.cumsum(0).tolist())
+    assert share[0] == pytest.approx(estimate.diagnostics.max_share)
+
+
 def test_same_configuration_gives_the_same_number(estimated, trained, blobs):
     again = bv.estimate_volume(trained, F.cross_entropy, blobs, 0.1, 40, 3, num_threads=2)
     other = bv.estimate_volume(trained, F.cross_entropy, blobs, 0.1, 40, 4)

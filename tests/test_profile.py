@@ -47,7 +47,7 @@ def test_backends_agree_and_the_text_has_a_line_for_every_radius(
     assert len(lines) == 2 + 6
     assert lines[0].startswith("loss at the center")
     assert all(line.count("o") == 1 for line in lines[2:])
-    assert native.plot().axes[0].get_xlabel() == "radius (filter scaling)"
+    assert native.plot().axes[0].get_xlabel() == "radius (filter-normalized units)"
 
 
 def test_a_loss_that_breaks_is_infinite_from_there_on(trained: nn.Sequential, blobs: tuple[Tensor, Tensor]) -> None:

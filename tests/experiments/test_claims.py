@@ -148,6 +148,28 @@ def test_the_order_survives_only_if_more_data_is_never_larger() -> None:
     assert verdicts(run_with({**AS_PUBLISHED, (100, 1): 8.5}, LOSSES), "order_survives") == ["does not hold"]
 
 
+@pytest.mark.parametrize(
+    ("name", "rows", "compared"),
+    [
+        ("own_is_largest", run_with({**AS_PUBLISHED, (100, 10): 7.6}, LOSSES), [(2, 4)]),
+        ("more_data_generalizes", run_with(AS_PUBLISHED, {**LOSSES, 100: 2.5}), [(0, 1, 3)]),
+        ("volume_falls_with_size", run_with({**AS_PUBLISHED, (100, 100): 7.6}, LOSSES), [(0, 2, 5)]),
+        ("minima_end", run_with({**AS_PUBLISHED, (10, 10): 5.5}, LOSSES), [(1, 2)]),
+        ("bad_data_shrinks", poisoned([5.0, 4.0, 6.0]), [(0, 2)]),
+        ("sam_is_larger", varied({"AdamW": [5.0, 5.0], "SAM": [6.0, 4.0]}, {"SAM": 0.5}, {}), [(1, 3)]),
+        ("volume_falls_while_accuracy_rises", varied({"1": [5.0], "2": [6.0]}, {}, {}), [(0, 1)]),
+        ("variation_matters", varied({"a": [5.0, 9.0], "b": [5.5, 9.5]}, {}, {}), [(0, 1, 2, 3)]),
+        ("order_survives", run_with({**AS_PUBLISHED, (100, 1): 8.5}, LOSSES), [(0, 1, 3)]),
+    ],
+)
+def test_a_counterexample_names_the_rows_that_it_compares(
+    name: str, rows: pd.DataFrame, compared: list[tuple[int, ...]]
+) -> None:
+    (claim,) = judge(rows, [name])
+    assert [found.rows for found in claim.counterexamples] == compared
+    assert all(found in claim.evidence for found in claim.counterexamples)
+
+
 def test_every_claim_is_tested_here() -> None:
     assert set(CLAIMS) == {
         *SCALING,

@@ -15,9 +15,10 @@ import pandas as pd
 import pytest
 
 from basinvol.experiments.describe.families import FAMILIES, describe
+from basinvol.experiments.report.charts_of_rays import pair_agreement
+from basinvol.experiments.report.charts_of_volumes import fixed_landscape
 from basinvol.experiments.report.claims import CLAIMS, judge
-from basinvol.experiments.report.figures_of_rays import pair_agreement
-from basinvol.experiments.report.figures_of_volumes import fixed_landscape
+from basinvol.experiments.report.draw_static import draw
 from basinvol.experiments.report.power_law import fit_power_law
 from basinvol.experiments.report.report import read_volumes, text_table, write_report
 from basinvol.experiments.run.sweep import Sweep
@@ -78,7 +79,7 @@ def test_a_report_shows_every_figure_that_there_are_data_for(name: str, figures:
     page = write_report(smoke_run(name)).read_text()
     drawn = {path.stem for path in (smoke_run(name) / "figures").glob("*.svg")}
     assert drawn == figures | {"radius-histograms", "weight-concentration", "ranking-stability"}
-    assert page.count("<figure>") == len(drawn)
+    assert page.count("<figure ") == len(drawn)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -141,6 +142,7 @@ def test_slices_pass_through_the_minima(smoke_run: SmokeRun) -> None:
     table, volumes = pd.read_parquet(run / "slices" / "m0.parquet"), read_volumes(run)
     minima = table[table["kind"] == "minimum"]
     assert len(minima) == 3 * 2
+    assert set(minima["label"]) == {"60, AdamW", "60, SAM", "200, SAM"}
     first = volumes[(volumes["model_size"] == 60) & (volumes["variant"] == "AdamW")].set_index("landscape_size")
     origin = minima[(minima["x"] == 0) & (minima["y"] == 0)].set_index("landscape_size")["loss"]
     np.testing.assert_allclose(origin, first.loc[origin.index, "landscape_loss"], rtol=1e-3)
@@ -192,7 +194,7 @@ def test_rays_that_never_crossed_are_counted_on_the_figure(smoke_run: SmokeRun) 
     volumes = read_volumes(smoke_run("mnist-data-scaling"))
 
     def notes(rows: pd.DataFrame) -> list[str]:
-        return [text.get_text() for text in fixed_landscape(rows).axes[0].texts]
+        return [text.get_text() for text in draw(fixed_landscape(rows, "fixed-landscape")).axes[0].texts]
 
     assert notes(volumes) == []
     assert notes(volumes.assign(num_censored=2)) == ["6 of 36 rays never crossed"]  # in three basins of 12 rays

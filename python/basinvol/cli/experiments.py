@@ -39,11 +39,21 @@ def add_experiment_commands(commands: argparse._SubParsersAction[Any]) -> None:
     reproduce.add_argument("--jobs", type=int, help="number of processes; default: one per core; changes no result")
     add_execution(reproduce)
     reproduce.add_argument("--json", action="store_true", help="print volumes.csv as JSON instead of the table")
+    reproduce.add_argument(
+        "--static",
+        action="store_true",
+        help="write report-static.html instead, a plain page without scripts that can be sent alone",
+    )
     reproduce.set_defaults(command=_reproduce, kept=RUN_KEPT)
 
     report = commands.add_parser("report", help="write figures and report.html again, from the records of a run")
     report.add_argument("out", type=Path, help="run directory")
     report.add_argument("--json", action="store_true", help="print volumes.csv as JSON instead of the table")
+    report.add_argument(
+        "--static",
+        action="store_true",
+        help="write report-static.html instead, a plain page without scripts that can be sent alone",
+    )
     report.set_defaults(command=_report, kept=RECORDS_KEPT)
 
 
@@ -89,7 +99,7 @@ def _reproduce(options: argparse.Namespace) -> None:
         progress=True,
     )
     Sweep(experiment, out, execution).run(jobs)
-    _show(out, options.json)
+    _show(out, options)
 
 
 def _changed(experiment: Experiment, options: argparse.Namespace) -> Experiment:
@@ -111,15 +121,15 @@ def _changed(experiment: Experiment, options: argparse.Namespace) -> Experiment:
 
 
 def _report(options: argparse.Namespace) -> None:
-    _show(options.out, options.json)
+    _show(options.out, options)
 
 
-def _show(out: Path, as_json: bool) -> None:
+def _show(out: Path, options: argparse.Namespace) -> None:
     from ..experiments.report.report import read_volumes, text_table, write_report
 
-    page = write_report(out)
+    page = write_report(out, options.static)
     volumes = read_volumes(out)
-    if as_json:
+    if options.json:
         print(volumes.to_json(orient="records", indent=2))
     else:
         print(text_table(out))

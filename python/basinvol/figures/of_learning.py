@@ -33,10 +33,10 @@ def plot_line(
         axes = figure.subplots()
         axes.axvspan(*fitted, color=COLORS[0], alpha=0.12, linewidth=0, label="fitted range")
         axes.plot(excess, log_mass, color=COLORS[0], marker=".", linestyle="none", label="chains")
-        axes.plot(excess[inside], line, color=COLORS[1], label="line")
+        axes.plot(excess[inside], line, color=COLORS[1], label=f"line of slope {slope:,.3g}")
         axes.set_xscale("log")
-        axes.set_xlabel("loss over that of the center")
-        axes.set_ylabel("log mass (nats)")
+        axes.set_xlabel("excess loss (loss less that of the center)")
+        axes.set_ylabel("log mass within that loss (nats)")
         axes.legend()
         axes.set_title(title, loc="left")
     return figure

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from .style import COLORS, house_style
+from .style import COLORS, UNITS, house_style
 
 
 def plot_quantiles(
@@ -30,12 +30,14 @@ def plot_quantiles(
         figure = Figure(figsize=(5.0, 3.4), layout="constrained")
         axes = figure.subplots()
         axes.fill_between(radius, low, high, color=COLORS[0], alpha=0.15, linewidth=0, label="5 % to 95 %")
-        axes.fill_between(radius, quarter, three_quarters, color=COLORS[0], alpha=0.3, linewidth=0)
-        axes.plot(radius, median, color=COLORS[0], label="median and quartiles")
+        axes.fill_between(
+            radius, quarter, three_quarters, color=COLORS[0], alpha=0.3, linewidth=0, label="25 % to 75 %"
+        )
+        axes.plot(radius, median, color=COLORS[0], label="median")
         axes.axhline(center_loss, color=COLORS[6], linestyle=":", label="at the center")
         axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.set_xlabel(f"radius ({scaling} scaling)")
+        axes.set_xlabel(f"radius ({UNITS.get(scaling, scaling)})")
         axes.set_ylabel("loss")
         axes.legend()
         axes.set_title(f"Loss along {num_directions} directions", loc="left")

@@ -11,6 +11,9 @@ import matplotlib
 # Okabe and Ito 2008: distinguishable with any kind of color vision.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
+# What radii are measured in, by the name of the scaling.
+UNITS = {"filter": "filter-normalized units", "none": "units of the parameters"}
+
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 9,

@@ -43,12 +43,13 @@ class VolumeEstimate(MeasuredVolume):
         """The distribution of the radii and how the weight is shared, as a matplotlib figure."""
         from ..figures.of_estimate import plot_weights  # matplotlib is optional
 
-        radius = self.radii.radius
-        found = self.diagnostics
+        radius, found = self.radii.radius, self.diagnostics
+        counted = radius[~radius.isnan() & (radius > 0)]
         return plot_weights(
-            radius[~radius.isnan() & (radius > 0)].numpy(),
-            self.dim,
+            counted.numpy(),
+            self.measure.log_weights(counted, self.dim).numpy(),
             self.scaling,
-            f"{found.verdict}: log volume {self.log_volume:,.1f} nats, "
+            "masses" if self.measure.is_gaussian else "$r^P$",
+            f"{found.verdict}: {self.measure.quantity} {self.log_volume:,.1f} nats, "
             f"effective sample size {found.ess:.1f} of {found.num_used}",
         )

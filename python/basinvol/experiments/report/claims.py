@@ -6,7 +6,7 @@ all claims (the groups, the count, the verdict) is in `_claim`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,21 @@ _WORDS = {
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """One comparison that was made for a claim.
+
+    Attributes:
+        sentence: what was compared and what came out.
+        holds: whether it speaks for the claim; None if it speaks neither for nor against it.
+        rows: index of the rows of volumes.csv that were compared.
+    """
+
+    sentence: str
+    holds: bool | None
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Claim:
     """One claim of the paper and what this run says about it.
 
@@ -47,22 +62,29 @@ class Claim:
     text: str
     verdict: str
     reason: str
-    evidence: tuple[str, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+
+    @property
+    def counterexamples(self) -> tuple[Evidence, ...]:
+        """The comparisons that speak against the claim."""
+        return tuple(found for found in self.evidence if found.holds is False)
 
 
 @dataclass(frozen=True)
 class _Comparison:
-    """One sentence of evidence.
+    """What a claim finds in the rows of one group.
 
     Attributes:
         sentence: what was compared and what came out.
         holds: whether it speaks for the claim; None if it speaks neither for nor against it.
         about: what in the group it is about, if not all of it.
+        rows: index of the rows that were compared; None for the whole group.
     """
 
     sentence: str
     holds: bool | None
     about: str = ""
+    rows: Iterable[int] | None = None
 
 
 _Rows = pd.DataFrame
@@ -98,12 +120,14 @@ def _claim(
 
     def register(compare: _Compare) -> _Compare:
         def claim(volumes: _Rows) -> Claim:
-            evidence, votes = [], []
+            evidence = []
             for where, rows in _groups(chosen(volumes), by):
                 for found in compare(rows):
                     place = f"{where}, {found.about}" if found.about else where
-                    evidence.append(f"{place}: {found.sentence}")
-                    votes += [] if found.holds is None else [found.holds]
+                    compared = rows.index if found.rows is None else found.rows
+                    numbers = tuple(int(number) for number in compared)
+                    evidence.append(Evidence(f"{place}: {found.sentence}", found.holds, numbers))
+            votes = [found.holds for found in evidence if found.holds is not None]
             if not votes:
                 return Claim(text, UNKNOWN, otherwise, tuple(evidence))
             reason = f"It holds in {sum(votes)} of {len(votes)} {counted}."
@@ -134,19 +158,21 @@ def own_is_largest(rows: _Rows) -> Iterator[_Comparison]:
     """The minimum trained on a landscape is compared with the largest of the others there."""
     size = rows["landscape_size"].iloc[0]
     inside = basins(rows).set_index("model_size")["log_mean_power"]
-    if size not in set(rows["model_size"]):
+    row_of = dict(zip(rows["model_size"], rows.index, strict=True))
+    if size not in row_of:
         return
     if inside.empty:
         yield _Comparison("no network has a loss below the cutoff.", None)
     elif size not in inside.index:
-        yield _Comparison("the network trained on it has a loss above the cutoff.", False)
+        yield _Comparison("the network trained on it has a loss above the cutoff.", False, rows=(row_of[size],))
     elif len(inside) > 1:
         others = inside.drop(size)
         ahead = inside[size] - others.max()
         yield _Comparison(
             f"the minimum trained on it is {'larger' if ahead > 0 else 'NOT larger'} than that of "
-            f"{others.idxmax():,} examples, the {'next' if ahead > 0 else 'largest'}, by {ahead:,.0f} nats.",
+            f"{others.idxmax():,} examples, the {'next' if ahead > 0 else 'largest'}, by {abs(ahead):,.0f} nats.",
             bool(ahead > 0),
+            rows=(row_of[size], row_of[others.idxmax()]),
         )
 
 
@@ -170,6 +196,7 @@ def more_data_generalizes(rows: _Rows) -> Iterator[_Comparison]:
         f"smaller than the minimum trained on it: {_yes(smaller)}.",
         inside and better and smaller,
         _WORDS["landscape_size"].format(first["landscape_size"].iloc[0]),
+        first.index,
     )
 
 
@@ -205,11 +232,12 @@ def minima_end(rows: _Rows) -> Iterator[_Comparison]:
         change, end = inside.max() - inside.min(), minimum["ends_at"].iloc[0]
         little, ends = bool(change < _LITTLE * between), bool(np.isfinite(end))
         yield _Comparison(
-            f"on {len(inside)} landscapes the volume changes by {change:,.0f} nats, minima of the smallest landscape "
-            f"differ by {between:,.0f}; "
+            f"on {len(inside)} landscape{'s' if len(inside) > 1 else ''} the volume changes by {change:,.0f} nats, "
+            f"minima of the smallest landscape differ by {between:,.0f}; "
             + (f"the minimum ends at {end:,.0f} examples." if ends else "it does NOT end on the data of this run."),
             little and ends,
             f"trained on {size:,}",
+            inside.index,
         )
 
 
@@ -221,15 +249,16 @@ def minima_end(rows: _Rows) -> Iterator[_Comparison]:
 )
 def bad_data_shrinks(rows: _Rows) -> Iterator[_Comparison]:
     """Every minimum of data with wrong examples is compared with the clean minimum of its seed."""
-    by_dose = rows.sort_values("model_level").set_index("model_level")
+    by_dose = rows.sort_values("model_level")
+    numbers, by_dose = by_dose.index, by_dose.set_index("model_level")
     clean = by_dose["log_mean_power"].iloc[0]
     if not np.isfinite(clean):
-        yield _Comparison("the clean minimum has a loss above the cutoff.", None)
+        yield _Comparison("the clean minimum has a loss above the cutoff.", None, rows=numbers[:1])
         return
-    for level, row in by_dose.iloc[1:].iterrows():
+    for number, (level, row) in zip(numbers[1:], by_dose.iloc[1:].iterrows(), strict=True):
         about = f"{level:,} bad examples"
         if not np.isfinite(row["log_mean_power"]):
-            yield _Comparison("the network is not at a minimum of the clean landscape.", None, about)
+            yield _Comparison("the network is not at a minimum of the clean landscape.", None, about, (number,))
             continue
         change = row["log_mean_power"] - clean
         yield _Comparison(
@@ -237,6 +266,7 @@ def bad_data_shrinks(rows: _Rows) -> Iterator[_Comparison]:
             f"{by_dose['test_loss'].iloc[0]:.3f}.",
             bool(change < 0),
             about,
+            (numbers[0], number),
         )
 
 
@@ -277,6 +307,7 @@ def volume_falls_while_accuracy_rises(rows: _Rows) -> Iterator[_Comparison]:
         f"{accuracy[-1]:.1%}.",
         bool(volume[-1] < volume[0] and accuracy[-1] > accuracy[0]),
         f"{inside['variant'].iloc[0]} to {inside['variant'].iloc[-1]}",
+        inside.index,
     )
 
 
@@ -313,7 +344,7 @@ def order_survives(rows: _Rows) -> Iterator[_Comparison]:
     first = basins(_on_smallest(rows)).sort_values("model_size")
     if len(first) > 1:
         values = ", ".join(f"{value:,.0f}" for value in first["log_mean_power"])
-        yield _Comparison(f"{values}.", bool((first["log_mean_power"].diff().dropna() <= 0).all()))
+        yield _Comparison(f"{values}.", bool((first["log_mean_power"].diff().dropna() <= 0).all()), rows=first.index)
 
 
 def _on_smallest(rows: _Rows) -> _Rows:

@@ -4,69 +4,57 @@ from __future__ import annotations
 
 import math
 import shlex
-from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypedDict
-
-import pandas as pd
-from jinja2 import Environment, StrictUndefined
+from typing import Any
 
 from ..records.columns import MODEL_KEYS
-from ..records.reading import Run, basins, minimum_label, read_volumes
+from ..records.reading import Run, basins, read_volumes
 from ..records.run_directory import write_atomically
 from .claims import Claim, judge
 from .figures import draw_all
+from .page import Page
 from .published import KNOWN_EXCEPTIONS, beside_published, deviations
+from .tables import table_of_basins, table_of_models, table_of_published, tables_of_volumes
 
 __all__ = ["read_volumes", "text_table", "write_report"]
 
 
-class _Cell(TypedDict):
-    """One number in the table of volumes."""
+def write_report(path: Path, static: bool = False) -> Path:
+    """Draws every figure and writes the page of the run at `path`; returns the page.
 
-    text: str
-    own: bool
-    largest: bool
-    verdict: str
-
-
-class _Table(TypedDict):
-    """All volumes at one cutoff: a row per landscape, a column per minimum."""
-
-    cutoff: float
-    columns: list[str]
-    rows: list[tuple[int, list[_Cell]]]
-
-
-def write_report(path: Path) -> Path:
-    """Draws every figure and writes report.html of the run at `path`; returns the page.
+    Args:
+        path: the run directory.
+        static: False writes report.html, whose figures and tables answer to their reader, and which links the files
+            beside it. True writes report-static.html, which holds no scripts, no links to files and its figures as
+            pictures, so that it can be sent alone.
 
     Raises:
-        ValueError: there is no finished run at `path`.
+        ValueError: there is no finished run at `path`, or the page with scripts is asked for without plotly installed.
     """
-    run = Run.read(path)
-    template = files(__package__).joinpath("report.html.j2").read_text()
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(template).render(
+    run, page = Run.read(path), Page(is_static=static)
+    published = beside_published(run)
+    content = page.render(
+        run=run,
         settings=run.settings,
-        levels=", ".join(f"{level:,}" for level in run.settings["levels"]),
         config=run.config,
         command=command(run),
         summary=summary(run),
         claims=judge(run.volumes, run.settings["claims"]),
         exception=KNOWN_EXCEPTIONS.get(run.settings["name"], ""),
-        published=beside_published(run),
+        published=table_of_published(published) if published else None,
         deviations=deviations(run),
-        tables=_tables(run.volumes),
-        figures=draw_all(run, path / "figures"),
-        models=_models(run.volumes),
+        tables=tables_of_volumes(run.volumes),
+        basins=table_of_basins(run),
+        drawings=draw_all(run, path / "figures"),
+        models=table_of_models(run, has_links=not static),
         warnings=_warnings(run),
         savings=_savings(run),
         num_basins=len(basins(run.volumes)),
+        verdicts=dict(basins(run.volumes)["verdict"].value_counts()),
         seconds=float(run.volumes["seconds"].sum()),
     )
-    target = path / "report.html"
-    write_atomically(target, page.encode())
+    target = path / ("report-static.html" if static else "report.html")
+    write_atomically(target, content.encode())
     return target
 
 
@@ -74,26 +62,28 @@ def text_table(path: Path) -> str:
     """The volumes as text, a row per landscape and a column per minimum, and the claims below them."""
     run = Run.read(path)
     lines = []
-    for table in _tables(run.volumes):
+    for table in tables_of_volumes(run.volumes):
         lines.append(
-            f"log mean r^P in nats, cutoff {table['cutoff']:g}; [trained on that landscape], * largest of its row, "
+            f"log mean r^P in nats, cutoff {table.cutoff:g}; [trained on that landscape], * largest of its row, "
             "- not a minimum"
         )
-        width = max(20, *(len(label) + 4 for label in table["columns"]))
-        lines.append(f"{'landscape':>12}" + "".join(f"{label:>{width}}" for label in table["columns"]))
-        for size, cells in table["rows"]:
-            texts = [cell["text"] + ("*" if cell["largest"] else " ") for cell in cells]
-            texts = [f"[{text}]" if cell["own"] else f"{text} " for text, cell in zip(texts, cells, strict=True)]
-            lines.append(f"{size:>12,}" + "".join(f"{text:>{width}}" for text in texts))
+        labels = [column.title for column in table.columns[1:]]
+        width = max(20, *(len(label) + 4 for label in labels))
+        lines.append(f"{'landscape':>12}" + "".join(f"{label:>{width}}" for label in labels))
+        for row in table.rows:
+            size, *cells = row.cells
+            texts = [cell.text + ("*" if cell.is_largest else " ") for cell in cells]
+            texts = [f"[{text}]" if cell.is_own else f"{text} " for text, cell in zip(texts, cells, strict=True)]
+            lines.append(f"{size.text:>12}" + "".join(f"{text:>{width}}" for text in texts))
     counts = basins(run.volumes)["verdict"].value_counts()
     lines.append("verdicts: " + (", ".join(f"{count} x {verdict}" for verdict, count in counts.items()) or "none"))
     lines += _warnings(run) + _savings(run)
     lines += [
         f"{claim.verdict:>14}: {claim.text} {claim.reason}" for claim in judge(run.volumes, run.settings["claims"])
     ]
-    for row in beside_published(run):
-        published, ours, difference = row.texts()
-        lines.append(f"{'published':>14}: {row.what}: {published}; here {ours} ({difference})")
+    for beside in beside_published(run):
+        published, ours, difference = beside.texts()
+        lines.append(f"{'published':>14}: {beside.what}: {published}; here {ours} ({difference})")
     return "\n".join(lines)
 
 
@@ -127,61 +117,6 @@ def summary(run: Run) -> list[str]:
     for claim in judge(run.volumes, run.settings["claims"]):
         verdicts.setdefault(claim.verdict, []).append(claim)
     return [f"{verdict}: {len(claims)}" for verdict, claims in verdicts.items()]
-
-
-def _tables(volumes: pd.DataFrame) -> list[_Table]:
-    return [
-        {"cutoff": cutoff, "columns": _columns(rows), "rows": _matrix(rows)}
-        for cutoff in sorted(set(volumes["cutoff"].tolist()))
-        for rows in [volumes[volumes["cutoff"] == cutoff]]
-    ]
-
-
-def _minima(rows: pd.DataFrame) -> list[tuple[int, str]]:
-    """Size and variant of every minimum, in the order of the variants' description and then by size."""
-    order = list(pd.unique(rows["variant"]))
-    pairs = rows[["model_size", "variant"]].drop_duplicates().itertuples(index=False, name=None)
-    return sorted(pairs, key=lambda pair: (order.index(pair[1]), pair[0]))
-
-
-def _columns(rows: pd.DataFrame) -> list[str]:
-    has_sizes = rows["model_size"].nunique() > 1
-    labels = [minimum_label(size, variant, has_sizes) for size, variant in _minima(rows)]
-    return [f"trained on {label}" if has_sizes else label for label in labels]
-
-
-def _matrix(rows: pd.DataFrame) -> list[tuple[int, list[_Cell]]]:
-    """The rows of a table: means over seeds, with the largest of each row marked."""
-    keys = ["landscape_size", "model_size", "variant"]
-    means = basins(rows).groupby(keys)["log_mean_power"].mean()
-    inside = basins(rows).groupby(keys)["verdict"]
-    verdicts, counts = inside.agg(lambda found: ", ".join(sorted(set(found)))), inside.size()
-    num_seeds = rows["model_seed"].nunique()
-    lines = []
-    for landscape in sorted(rows["landscape_size"].unique()):
-        best = means.get(landscape, default=pd.Series([math.nan])).max()
-        cells: list[_Cell] = []
-        for size, variant in _minima(rows):
-            key = landscape, size, variant
-            if key not in means.index:
-                cells.append({"text": "-", "own": size == landscape, "largest": False, "verdict": "not a minimum"})
-                continue
-            seeds = "" if counts[key] == num_seeds else f", {counts[key]} of {num_seeds} seeds"
-            cells.append(
-                {
-                    "text": f"{means[key]:,.0f}",
-                    "own": size == landscape,
-                    "largest": bool(means[key] == best),
-                    "verdict": f"{verdicts[key]}{seeds}",
-                }
-            )
-        lines.append((int(landscape), cells))
-    return lines
-
-
-def _models(volumes: pd.DataFrame) -> list[dict[str, Any]]:
-    models = volumes.drop_duplicates(list(MODEL_KEYS))
-    return [{str(name): value for name, value in row.items()} for row in models.to_dict("records")]
 
 
 def _savings(run: Run) -> list[str]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ...model.landscape import Landscape
 from ...model.parameters import ParameterSpace
+from ..records.reading import minimum_label
 from ..records.run_directory import model_name, write_atomically
 from .training import loss_function, torch_threads
 
@@ -71,10 +72,10 @@ def _three_minima(worker: Worker) -> list[tuple[str, nn.Module]]:
     if len(experiment.levels) >= 3:
         found = found[: len(experiment.levels)]
     chosen = found if len(found) < 3 else [found[0], found[len(found) // 2], found[-1]]
-    is_one_level = len(experiment.levels) == 1
+    has_sizes = len(experiment.levels) > 1
     return [
         (
-            variant.label if is_one_level else f"{experiment.base + level:,}",
+            minimum_label(experiment.base + level, variant.label, has_sizes),
             worker.trained(seed, model_name(seed, level, variant.label), variant),
         )
         for level, variant in chosen
