@@ -18,6 +18,8 @@ PACKAGE = Path(basinvol.__file__).parent
 ROOMS = (
     "inputs",
     "figures",
+    "progress.py",
+    "storage",
     "model",
     "search",
     "backends",
@@ -28,7 +30,9 @@ ROOMS = (
     "experiments",
     "cli",
     "__init__.py",
+    "resuming.py",
     "estimate.py",
+    "saved.py",
     "profile.py",
     "ground_truth",
     "calibration.py",

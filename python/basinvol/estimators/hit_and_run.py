@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..progress import Bar, progress_bar
 from ..trust.diagnostics import Verdict
 from ..trust.volume import log_unit_ball
 from .batched import BatchedLoss
@@ -69,7 +70,8 @@ def estimate(task: Task, options: Options) -> Outcome:
     rays = task.uniform_rays()
     lower = rays.radii.lower
     walk = _Walk(task, options, rays.center, _INNER * float(lower[lower > 0].min()))
-    log_volumes = walk.run()
+    with progress_bar(task.progress, walk.forecast(float(lower.max())), "walk") as bar:
+        log_volumes = walk.run(bar)
     slope = walk.cutoff_slope(rays.center_loss)
     # The shares of points that lie in the ball before are unbiased, and so is their product: of the inverse volume.
     verdict = walk.verdict(log_volumes)
@@ -104,8 +106,14 @@ class _Walk:
         self._shape = torch.eye(task.space.dim, dtype=torch.float64)
         self._steps = options.num_steps or 20 + 2 * task.space.dim
 
-    def run(self) -> Tensor:
-        """The log of the measure, from each group. [G] float64"""
+    def forecast(self, longest: float) -> int:
+        """About how many steps there will be, if the basin ends at its longest ray; it may be longer."""
+        reach = min(longest, self.task.measure.radius_max(self.task.space.dim))
+        balls = self.task.space.dim * math.log(max(reach / self._radius, 1.0), _GROWTH)
+        return self._steps * (math.ceil(balls) + _EMPTY_SHELLS)
+
+    def run(self, bar: Bar) -> Tensor:
+        """The log of the measure, from each group; the bar is told of every step. [G] float64"""
         dim, measure = self.task.space.dim, self.task.measure
         reach = measure.radius_max(dim)
         x, log_volume = self._first_ball()
@@ -117,6 +125,7 @@ class _Walk:
             samples = []
             for step in range(self._steps):
                 x = self._step(x)
+                bar.update()
                 if step >= self._steps // 2:  # the first half lets walkers spread from the ball before
                     samples.append(x)
             points = torch.stack(samples)
