@@ -33,6 +33,7 @@ ROOMS = (
     "resuming.py",
     "estimate.py",
     "saved.py",
+    "callbacks",
     "profile.py",
     "ground_truth",
     "calibration.py",

@@ -21,7 +21,7 @@ FLOORS = (
     ("estimators",),
     ("probing", "resuming"),
     ("estimate", "profile", "ground_truth"),
-    ("calibration", "learning"),
+    ("calibration", "learning", "callbacks"),
     ("experiments", "saved"),
     ("cli",),
 )

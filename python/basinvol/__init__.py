@@ -24,7 +24,7 @@ except PackageNotFoundError:  # copied into a path without its metadata
     __version__ = "unknown"
 
 if TYPE_CHECKING:
-    from . import ground_truth
+    from . import callbacks, ground_truth
     from .backends import BackendUnavailable
     from .calibration import calibrate, calibration_by_method, calibration_summary, calibration_table
     from .estimate import estimate_volume
@@ -80,7 +80,7 @@ _HOMES = {
     "load": "saved",
     "loss_profile": "profile",
 }
-_MODULES = ("ground_truth",)
+_MODULES = ("callbacks", "ground_truth")
 
 __all__ = [
     "BackendUnavailable",
@@ -109,6 +109,7 @@ __all__ = [
     "calibration_by_method",
     "calibration_summary",
     "calibration_table",
+    "callbacks",
     "compare",
     "estimate_volume",
     "find_radii",
