@@ -71,6 +71,35 @@ def test_an_interrupted_estimate_goes_on_and_gives_the_same_bytes(name: str, tra
     assert again.num_calls < 10  # the landscape is looked at, and nothing is measured
 
 
+def test_walkers_go_on_where_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("basinvol.estimators.checkpoint._SECONDS", 0.0)
+    case = bv.ground_truth.ball(2)
+    model, loss_fn, data = case.task()
+    options = {"num_walkers": 16, "num_groups": 2, "num_steps": 4}
+    settings: dict[str, Any] = {"cutoff": [0.5, 1.0], "method": "hit-and-run", "scaling": "none", "num_directions": 8}
+    settings |= {"method_options": options, "measure": "gaussian", "sigma": 1.0, "probe": False}
+
+    def counted(at: int) -> tuple[Any, list[int]]:
+        calls: list[int] = []
+
+        def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+            calls.append(1)
+            if len(calls) == at:
+                raise KeyboardInterrupt
+            return loss_fn(outputs, targets)
+
+        return loss, calls
+
+    whole, all_calls = counted(-1)
+    expected = bytes_of(bv.estimate_volume(model, whole, data, **settings))
+    for share in (0.4, 0.3):
+        with pytest.raises(KeyboardInterrupt):
+            bv.estimate_volume(model, counted(int(share * len(all_calls)))[0], data, **settings, resume=tmp_path / "r")
+    last, calls = counted(-1)
+    assert bytes_of(bv.estimate_volume(model, last, data, **settings, resume=tmp_path / "r")) == expected
+    assert len(calls) < 0.8 * len(all_calls)
+
+
 def test_the_compiled_engine_goes_on_too(trained, blobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings: dict[str, Any] = {"cutoff": 0.1, "num_directions": 64, "backend": "native", "resolve": "decisive"}
     expected = bytes_of(bv.estimate_volume(trained, F.cross_entropy, blobs, **settings))

@@ -12,6 +12,7 @@ from ..progress import Bar, progress_bar
 from ..trust.diagnostics import Verdict
 from ..trust.volume import log_unit_ball
 from .batched import BatchedLoss
+from .checkpoint import Checkpoint
 from .groups import cutoff_slope, mean_of_inverses, number_of_groups, volume_of_groups
 from .mixing import MAX_R_HAT, drift, is_drifting, rank_normalized_r_hat, unmixed
 from .stages import Stage
@@ -105,6 +106,7 @@ class _Walk:
         self._radius = min(inner, task.measure.radius_max(task.space.dim))
         self._shape = torch.eye(task.space.dim, dtype=torch.float64)
         self._steps = options.num_steps or 20 + 2 * task.space.dim
+        self._checkpoint = Checkpoint(task, "hit-and-run", self._generator)
 
     def forecast(self, longest: float) -> int:
         """About how many steps there will be, if the basin ends at its longest ray; it may be longer."""
@@ -116,9 +118,15 @@ class _Walk:
         """The log of the measure, from each group; the bar is told of every step. [G] float64"""
         dim, measure = self.task.space.dim, self.task.measure
         reach = measure.radius_max(dim)
-        x, log_volume = self._first_ball()
-        log_parts = [self._shell(x[None], 0.0, log_volume)]
-        empty = 0
+        kept = self._checkpoint.restored()
+        if kept is None:
+            x, log_volume = self._first_ball()
+            log_parts, empty = [self._shell(x[None], 0.0, log_volume)], 0
+        else:
+            x, log_volume, log_parts, empty = (kept[name] for name in ("x", "log_volume", "log_parts", "empty"))
+            self._radius, self._shape, self.growth = (kept[name] for name in ("radius", "shape", "growth"))
+            self.num_phases, self.r_hat = kept["num_phases"], kept["r_hat"]
+            bar.update(self._steps * self.num_phases)
         while self._radius < reach and self.num_phases < _MOST_DOUBLINGS * dim and empty < _EMPTY_SHELLS:
             # A star-shaped body at most doubles its volume from ball to ball, so that every ratio is well measured.
             before, self._radius = self._radius, min(self._radius * _GROWTH ** (1.0 / dim), reach)
@@ -138,6 +146,9 @@ class _Walk:
             self._shape = _root_covariance(points)
             empty = 0 if bool(is_new.any()) else empty + 1
             self.num_phases += 1
+            walkers = {"x": x, "log_volume": log_volume, "log_parts": log_parts, "empty": empty}
+            ball = {"radius": self._radius, "shape": self._shape, "growth": self.growth}
+            self._checkpoint.keep({**walkers, **ball, "num_phases": self.num_phases, "r_hat": self.r_hat})
         self.has_ended = self._radius >= reach or empty >= _EMPTY_SHELLS
         self._x = x
         return torch.logsumexp(torch.stack(log_parts), dim=0)
