@@ -65,7 +65,7 @@ def doctor(options: argparse.Namespace) -> int:
 
     model, loss_fn, data = loaded(options, options.user_task)
     settings = (options.cutoff, options.directions, options.seed, options.scaling, options.backend)
-    report = examine(model, loss_fn, data, *settings)
+    report = examine(model, loss_fn, data, *settings, progress=True)
     if options.json:
         print(as_json([dataclasses.asdict(finding) for finding in report.findings]))
     else:

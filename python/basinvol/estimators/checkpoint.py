@@ -44,7 +44,7 @@ class Checkpoint:
         return state
 
     def keep(self, state: Mapping[str, Any]) -> None:
-        """Writes the state, numbers, tensors, and lists and mappings of these, if the last write is some seconds ago."""
+        """Writes the state if the last write is some seconds ago: numbers, tensors, lists and mappings of these."""
         if self._task.journal is None or time.monotonic() - self._written < _SECONDS:
             return
         spent = self._task.landscape.num_evaluations - self._spent

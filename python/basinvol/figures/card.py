@@ -26,7 +26,7 @@ def card(headline: str, sentence: str, rows: Sequence[tuple[str, str]], figure: 
         for name, value in rows
     )
     return (
-        f'<div style="border-left:4px solid {mark};padding-left:0.8em;max-width:46em">'
+        f'<div style="border-left:4px solid {mark};padding-left:0.8em;margin:0.5em 0;max-width:46em">'
         f"<div><strong>{escape(headline)}</strong></div>"
         f"<div>{escape(sentence)}</div>"
         f'<table style="margin:0.4em 0">{table}</table>'

@@ -63,4 +63,5 @@ def _figure(estimate: MeasuredVolume) -> str:
         else (f"; the largest weight is {estimate.diagnostics.max_share:.0%} of the number")
     )
     sentence = f"Histogram of {what}, from {low:.4g} to {high:.4g}{largest}."
-    return histogram(values.numpy(), shares, "radius", sentence)
+    label = "radius" if shares is None else "radius (blue: directions, orange: their share)"
+    return histogram(values.numpy(), shares, label, sentence)
