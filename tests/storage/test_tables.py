@@ -155,6 +155,13 @@ def test_every_page_is_well_formed(radii: bv.Radii, comparison: bv.Comparison, t
     assert_page(profile._repr_html_(), "loss at the center")
 
 
+def test_a_notebook_shows_plots_without_pyplot(estimated: bv.VolumeEstimate) -> None:
+    drawn = estimated.plot()._repr_svg_()
+    assert xml.dom.minidom.parseString(drawn).documentElement.tagName == "svg"
+    assert f"log volume {estimated.log_volume:,.1f} nats" in drawn.replace("\u2212", "-")
+    assert estimated.plot()._repr_svg_() == drawn  # the same bytes every time
+
+
 def test_reprs_are_one_short_line(estimated, radii, comparison, trained, blobs) -> None:
     profile = bv.loss_profile(trained, F.cross_entropy, blobs, num_directions=5, num_radii=7)
     for result in (estimated, radii, comparison, profile, estimated.radii):

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from .style import COLORS, house_style
+from .style import COLORS, Drawing, house_style
 
 
 def plot_weights(radius: NDArray[np.float64], dim: int, scaling: str, title: str) -> Figure:
@@ -24,7 +24,7 @@ def plot_weights(radius: NDArray[np.float64], dim: int, scaling: str, title: str
     weights = np.exp(log_weights - log_weights[0])  # relative to the largest, as r^P itself overflows
     share = weights.cumsum() / weights.sum()
     with house_style():
-        figure = Figure(figsize=(7.0, 2.8), layout="constrained")
+        figure = Drawing(figsize=(7.0, 2.8), layout="constrained")
         left, right = figure.subplots(1, 2)
         left.hist(radius, bins=max(10, int(math.sqrt(len(radius)))), color=COLORS[0])
         left.set_xlabel(f"radius ({scaling} scaling)")
