@@ -224,7 +224,7 @@ def test_moves_leave_a_gaussian_as_it_is() -> None:
         energy,
         Whitening(torch.ones(space.dim, dtype=torch.float64), factor),
         Gibbs(beta=10.0, precision=0.0, center_loss=0.0),
-        num_leapfrog=10,
+        most_steps=10,
         step=0.04,
         generator=torch.Generator().manual_seed(0),
     )

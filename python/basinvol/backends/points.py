@@ -12,6 +12,7 @@ from .compiled import host_array, mlp_arguments
 from .extension import compiled_extension
 from .in_memory import unsupported_size
 from .mlp import Unsupported
+from .reduced_inputs import reduced_inputs
 
 _STEP_PER_THREAD = 8  # points between two chances to interrupt
 
@@ -27,6 +28,10 @@ class NativePoints:
         center: the perturbed parameters at x = 0. [P] float32
         scale: the positive factor of each parameter, the diagonal of S. [P] float32
         num_threads: threads of the CPU; default torch's number.
+        reduces: whether points have only the coordinates that the loss depends on, see `reduced_inputs`.
+
+    Attributes:
+        dim: number of coordinates of a point, P unless it is reduced.
 
     Raises:
         Unsupported: the landscape is not a float32 perceptron with one of three losses, or its data are too large.
@@ -39,6 +44,7 @@ class NativePoints:
         center: Tensor,
         scale: Tensor,
         num_threads: int | None = None,
+        reduces: bool = False,
     ) -> None:
         if landscape.device.type != "cpu" or center.dtype != torch.float32 or scale.dtype != torch.float32:
             raise Unsupported(f"the parameters are {center.dtype} on {landscape.device}, and it computes in float32")
@@ -48,10 +54,13 @@ class NativePoints:
         threads = torch.get_num_threads() if num_threads is None else num_threads
         self.levels = landscape.levels
         self._step = _STEP_PER_THREAD * threads
+        arguments = {**mlp_arguments(landscape, space, scale), "center": host_array(center)}
+        if reduces:
+            arguments = reduced_inputs(arguments)
+        self.dim = len(arguments["center"])
         self._engine = compiled_extension().MlpPoints(
-            **mlp_arguments(landscape, space, scale),
+            **arguments,
             levels=list(self.levels),
-            center=host_array(center),
             resources=compiled_extension().Resources(threads, memory_budget=0),
         )
 

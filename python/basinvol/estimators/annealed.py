@@ -9,17 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..progress import Bar, progress_bar
 from ..trust.diagnostics import Verdict
 from .batched import BatchedLoss
-from .conversion import Conversion, Limits, convert
+from .conversion import Limits
 from .curves import annealed_curve
-from .groups import AIM_SPREAD, number_of_groups, volume_of_groups
-from .hamiltonian import Chains, Gibbs, Hamiltonian, Whitening
+from .groups import number_of_groups, volume_of_groups
+from .hamiltonian import FIRST_ANGLE, Chains, Gibbs, Hamiltonian, Whitening
 from .mixing import MAX_R_HAT, unmixed
-from .population import Annealed, Population, Temperature, refined
+from .population import Population, Temperature
+from .production import Plan, Production
 from .stages import Stage
 from .task import Outcome, Task
-from .warm_up import Warmed, first_step, fit_axes, start_inside, warm_up
+from .warm_up import MOST_DENSE, Warmed, fit_axes, start_inside, warm_up
 
 _MOST_RAYS = 1000
 _LARGEST_BETA = 50.0  # times P / (cutoff - center loss), far beyond any basin's
@@ -35,7 +37,7 @@ class Options:
     Attributes:
         num_chains: K, in `num_groups` independent populations whose spread is the error.
         num_groups: G, the number of these populations; 0 for 16, or for 8 where there are too few chains.
-        num_leapfrog: leapfrog steps of a trajectory.
+        num_leapfrog: most leapfrog steps of a trajectory, each of which costs a gradient.
         num_windows: windows of the warm-up, where there is one, each of `window` moves of all chains at the target;
             after each window the reference Gaussian is fitted anew.
         window: moves in a window.
@@ -43,6 +45,9 @@ class Options:
         refine: temperatures of the production run for each temperature of the pilot.
         rounds: most production runs, each with twice the temperatures of the one before; another is only made if the
             groups spread by more than 0.7 nats, and the last one is the estimate.
+        target_error: standard error of the log of the measure that is asked for, in nats; the last run is repeated, and
+            all its repetitions averaged, until their error is as small. None for the error of one run.
+        most_runs: most repetitions for that; if they do not reach the error, the reason of the verdict says so.
     """
 
     num_chains: int = 128
@@ -53,13 +58,17 @@ class Options:
     num_final: int = 20
     refine: int = 3
     rounds: int = 3
+    target_error: float | None = None
+    most_runs: int = 32
 
     def __post_init__(self) -> None:
         if self.num_groups == 0:
             object.__setattr__(self, "num_groups", number_of_groups(self.num_chains, least=2))
-        for name in ("num_leapfrog", "num_windows", "window", "num_final", "refine", "rounds"):
+        for name in ("num_leapfrog", "num_windows", "window", "num_final", "refine", "rounds", "most_runs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if self.target_error is not None and not self.target_error > 0.0:
+            raise ValueError(f"`target_error` must be above 0 nats, or None, got {self.target_error}.")
         if self.num_groups < 2 or self.num_chains % self.num_groups or self.num_chains < 2 * self.num_groups:
             raise ValueError(
                 "`num_chains` must be a multiple of `num_groups`, twice as large or more, and `num_groups` at least 2, "
@@ -85,7 +94,9 @@ def estimate(task: Task, options: Options) -> Outcome:
     """
     rays = task.uniform_rays(_MOST_RAYS)
     center_loss = rays.center_loss
-    energy = BatchedLoss(task.landscape, task.space, rays.center, task.scale, task.options.num_threads)
+    # Axes of secants are taken in all coordinates; without them, chains move only in those that the loss depends on.
+    reduces = task.measure.is_gaussian and task.space.dim > MOST_DENSE
+    energy = BatchedLoss(task.landscape, task.space, rays.center, task.scale, task.options.num_threads, reduces)
     generator = task.generator_of(Stage.ANNEALED)
     warmed = None
     if task.measure.is_gaussian:
@@ -96,25 +107,24 @@ def estimate(task: Task, options: Options) -> Outcome:
         warmed = warm_up(task, start, options.num_windows, options.window)
         hamiltonian = warmed.hamiltonian
     population = Population(hamiltonian, options.num_chains, options.num_groups, generator)
-    schedule, has_arrived = _temperatures(population, task)
-    refine = options.refine
-    annealed = population.anneal(refined(schedule, refine))
-    for _ in range(1, options.rounds if has_arrived else 1):
-        if float(annealed.log_z.std()) <= AIM_SPREAD:
-            break
-        refine *= 2
-        annealed = population.anneal(refined(schedule, refine))
+    with progress_bar(task.progress, 0, "pilot", "temperature") as bar:
+        schedule, has_arrived = _temperatures(population, task, bar)
+    plan = Plan(
+        options.refine, options.rounds if has_arrived else 1, options.num_final, options.target_error, options.most_runs
+    )
     limits = Limits(task.cutoff, task.measure.limit)
-    conversion = convert(hamiltonian, energy, annealed, limits, options.num_final)
+    found = Production.of(population, schedule, plan, limits, task.progress)
 
-    evidence = _evidence(options, hamiltonian, len(schedule) * refine, annealed, conversion, warmed)
-    verdict, reason = _judge(evidence, task.space.dim, options, conversion, annealed, has_arrived)
-    log_groups = annealed.log_z + _log_reference(task, hamiltonian.whitening)
-    shift, error, slope = conversion.log_mean, conversion.error, conversion.slope
-    volume = volume_of_groups(task, log_groups, verdict, reason, shift, error, slope)
+    evidence = _evidence(options, hamiltonian, found, warmed)
+    verdict, reason = _judge(evidence, task.space.dim, options, found, has_arrived)
+    if options.target_error is not None and not found.standard_error <= options.target_error:
+        reason += f" The error asked for, {options.target_error:g} nats, was not reached in {len(found.runs)} runs."
+    conversion, log_groups = found.conversion, found.log_z + _log_reference(task, hamiltonian.whitening)
+    shift = conversion.log_mean
+    volume = volume_of_groups(task, log_groups, verdict, reason, shift, conversion.error, conversion.slope)
     curve = None
     if task.measure.is_gaussian:  # a fitted reference is no measure, and what lies between has no cutoff of its own
-        passed = annealed_curve(annealed.passed, hamiltonian.gibbs)
+        passed = annealed_curve(found.passed(), hamiltonian.gibbs)
         curve = passed.ending(task.cutoff, volume.log_volume, volume.standard_error, log_groups + shift)
     return Outcome.of_rays(volume, rays, evidence, beyond_star=True, curve=curve)
 
@@ -131,17 +141,16 @@ def _from_measure(
 
     Axes [P, P] turn the coordinates in which chains move, so that they can take each stiff direction at its own step.
     """
-    variance, dim = task.measure.variance, task.space.dim
-    lengths = torch.full((dim,), math.sqrt(variance), dtype=torch.float64)
+    lengths = torch.full((energy.dim,), math.sqrt(task.measure.variance), dtype=torch.float64)
     whitening = Whitening(torch.zeros_like(lengths), lengths, axes)
-    largest = Gibbs(_LARGEST_BETA * dim / (task.cutoff - center_loss), 1.0 / variance, center_loss)
-    return Hamiltonian(energy, whitening, largest, options.num_leapfrog, first_step(dim), generator)
+    largest = Gibbs(_LARGEST_BETA * energy.dim / (task.cutoff - center_loss), whitening.precision or 0.0, center_loss)
+    return Hamiltonian(energy, whitening, largest, options.num_leapfrog, FIRST_ANGLE, generator)
 
 
-def _temperatures(population: Population, task: Task) -> tuple[list[Temperature], bool]:
+def _temperatures(population: Population, task: Task, bar: Bar) -> tuple[list[Temperature], bool]:
     """The schedule, and whether it reached its end; under a Gaussian measure it also finds beta."""
     if not task.measure.is_gaussian:
-        schedule, _, has_arrived = population.choose_temperatures()
+        schedule, _, has_arrived = population.choose_temperatures(bar)
         return schedule, has_arrived
 
     def is_at_cutoff(chains: Chains, log_weights: Tensor) -> bool:
@@ -149,7 +158,7 @@ def _temperatures(population: Population, task: Task) -> tuple[list[Temperature]
 
     # The pilot anneals toward a beta far too large and ends where the mean loss meets the cutoff, at the share t of the
     # way: t x beta is the target, and temperatures are shares of the way to it.
-    schedule, t, has_arrived = population.choose_temperatures(is_at_cutoff, reshapes=True)
+    schedule, t, has_arrived = population.choose_temperatures(bar, is_at_cutoff, reshapes=True)
     gibbs = population.hamiltonian.gibbs
     population.hamiltonian.gibbs = Gibbs(t * gibbs.beta, gibbs.precision, gibbs.center_loss)
     return [Temperature(part.t / t, part.step, part.shape) for part in schedule], has_arrived
@@ -157,34 +166,31 @@ def _temperatures(population: Population, task: Task) -> tuple[list[Temperature]
 
 def _log_reference(task: Task, whitening: Whitening) -> float:
     """The log of the integral of exp(-|y|^2/2) over x, or over the Gaussian measure."""
-    log_integral = 0.5 * task.space.dim * math.log(2.0 * math.pi) + whitening.log_det
-    if not task.measure.is_gaussian:
-        return log_integral
-    return log_integral - 0.5 * task.space.dim * math.log(2.0 * math.pi * task.measure.variance)
+    if task.measure.is_gaussian:
+        return 0.0  # it is the measure itself
+    return 0.5 * task.space.dim * math.log(2.0 * math.pi) + whitening.log_det
 
 
-def _evidence(
-    options: Options,
-    hamiltonian: Hamiltonian,
-    num_temperatures: int,
-    annealed: Annealed,
-    conversion: Conversion,
-    warmed: Warmed | None,
-) -> dict[str, Any]:
+def _evidence(options: Options, hamiltonian: Hamiltonian, found: Production, warmed: Warmed | None) -> dict[str, Any]:
     """The diagnostics of the chains by name, as results show them."""
     # Annealed chains must agree with warmed-up ones or, where there are none, with themselves some moves earlier.
-    if warmed is None:
-        origin = _distance(conversion.first, conversion.last.loss, annealed.log_chain)
-    else:
-        pairs = zip(warmed.statistics(warmed.chains), warmed.statistics(conversion.last), strict=True)
-        origin = max(_distance(first, second, annealed.log_chain) for first, second in pairs)
+    origin = 0.0
+    for run, conversion in zip(found.runs, found.conversions, strict=True):
+        if warmed is None:
+            pairs = [(conversion.first, conversion.last.loss)]
+        else:
+            pairs = list(zip(warmed.statistics(warmed.chains), warmed.statistics(conversion.last), strict=True))
+        origin = max(origin, *(_distance(first, second, run.log_chain) for first, second in pairs))
+    conversion = found.conversion
     return {
         "chains": f"{options.num_chains} in {options.num_groups} groups",
         "reference": "the measure" if warmed is None else "fitted",
-        "temperatures": num_temperatures,
+        "coordinates": len(hamiltonian.whitening.mean),
+        "temperatures": found.num_temperatures,
+        "runs": len(found.runs),
         "beta": hamiltonian.gibbs.beta,
-        "spread_of_log_z": float(annealed.log_z.std()),
-        "smallest_acceptance": annealed.acceptance,
+        "spread_of_log_z": float(found.log_z.std()),
+        "smallest_acceptance": found.acceptance,
         "samples_at_the_cutoff": conversion.num_samples,
         "smooth_conversion": conversion.is_smoothed,
         "growth_in_last_window": 0.0 if warmed is None else warmed.growth,
@@ -198,12 +204,12 @@ def _judge(
     evidence: dict[str, Any],
     dim: int,
     options: Options,
-    conversion: Conversion,
-    annealed: Annealed,
+    found: Production,
     has_arrived: bool,
 ) -> tuple[Verdict, str]:
+    conversion = found.conversion
     spread, growth = evidence["spread_of_log_z"], evidence["growth_in_last_window"]
-    if not bool(torch.isfinite(annealed.log_z).all()) or not math.isfinite(conversion.log_mean):
+    if not bool(torch.isfinite(found.log_z).all()) or not math.isfinite(conversion.log_mean):
         return Verdict.INVALID, "chains ended at a loss that is not finite, or none near the cutoff."
     if not has_arrived:
         return Verdict.INVALID, "the annealing ended before it came to the basin; the basin may be too thin for chains."
@@ -217,8 +223,8 @@ def _judge(
         return Verdict.LOWER_BOUND, (
             f"independent groups of chains spread by {spread:.1f} nats; raise `refine` or `num_chains`."
         )
-    if annealed.acceptance < _MIN_ACCEPTANCE:
-        return Verdict.LOWER_BOUND, f"the chains accepted only {annealed.acceptance:.0%} of their moves somewhere."
+    if found.acceptance < _MIN_ACCEPTANCE:
+        return Verdict.LOWER_BOUND, f"the chains accepted only {found.acceptance:.0%} of their moves somewhere."
     if conversion.r_hat > MAX_R_HAT:
         return Verdict.LOWER_BOUND, unmixed(conversion.r_hat)
     if evidence["origins_differ_by_z"] > _MAX_ORIGIN_Z:
@@ -226,8 +232,8 @@ def _judge(
             f"chains that should agree differ by {evidence['origins_differ_by_z']:.1f} standard errors."
         )
     return Verdict.TRUSTWORTHY, (
-        f"{len(annealed.log_z)} groups of chains agree within {spread:.2f} nats, acceptance at least "
-        f"{annealed.acceptance:.0%}, {conversion.num_samples:.0f} samples at the cutoff."
+        f"{len(found.log_z)} groups of chains agree within {spread:.2f} nats, acceptance at least "
+        f"{found.acceptance:.0%}, {conversion.num_samples:.0f} samples at the cutoff."
     )
 
 

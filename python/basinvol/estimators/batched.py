@@ -33,6 +33,11 @@ class BatchedLoss:
         center: the trained parameters. [P]
         scale: the positive factor of each parameter, the diagonal of S. [P]
         num_threads: threads of the extension; default torch's number.
+        reduces: whether points may have fewer coordinates, of which the loss depends on each; only a Gaussian measure
+            that has the same variance along all of them stays what it is (`backends/reduced_inputs.py`).
+
+    Attributes:
+        dim: number of coordinates of a point, P unless it is reduced.
     """
 
     def __init__(
@@ -42,10 +47,12 @@ class BatchedLoss:
         center: Tensor,
         scale: Tensor,
         num_threads: int | None = None,
+        reduces: bool = False,
     ) -> None:
         self._native: NativePoints | None = None
         with contextlib.suppress(Unsupported):
-            self._native = NativePoints(landscape, space, center, scale, num_threads)
+            self._native = NativePoints(landscape, space, center, scale, num_threads, reduces)
+        self.dim = space.dim if self._native is None else self._native.dim
         self._landscape, self._space = landscape, space
         self._center, self._scale = center.double(), scale.double().to(center.device)
         self._dtype = center.dtype

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..progress import Bar
 from ..trust.diagnostics import weight_statistics
 from .batched import BatchedLoss
 from .hamiltonian import Chains, Gibbs, Hamiltonian
 from .mixing import LEAST_MOVES, rank_normalized_r_hat, watched
-from .population import Annealed, effective_size
+from .population import effective_size
 
 _MIN_CONVERTED = 20.0  # effective samples near the cutoff, below which their density is smoothed
 _FARTHEST = 5.0  # standard deviations of the loss that a normal density may be extended to the cutoff
@@ -60,26 +61,27 @@ class Conversion:
 
 
 def convert(
-    hamiltonian: Hamiltonian, energy: BatchedLoss, annealed: Annealed, limits: Limits, num_moves: int
+    hamiltonian: Hamiltonian, chains: Chains, log_chain: Tensor, limits: Limits, num_moves: int, bar: Bar
 ) -> Conversion:
     """Moves the chains on at the target, where every state counts, and converts their energy to a measure.
 
     Args:
         hamiltonian: the moves, with the target.
-        energy: the loss at many points.
-        annealed: the chains at the target, with their weights.
+        chains: K chains at the target.
+        log_chain: log of the weight of each; the weights sum to 1. [K]
         limits: the bounds of the set.
         num_moves: M, moves of every chain.
+        bar: is told of every move.
     """
-    chains, log_chain = annealed.chains, annealed.log_chain
     losses, norms, seen, statistics = [], [], [], []
     for move in range(num_moves):
         chains = hamiltonian.move(chains, 1.0)
         if move >= num_moves - _LOOKS:
-            seen.append(_is_visible(energy, chains, limits))
+            seen.append(_is_visible(hamiltonian.energy, chains, limits))
         losses.append(chains.loss)
         statistics.append(watched(chains.x, chains.loss))
         norms.append(chains.x.square().sum(dim=1))
+        bar.update()
     loss, norm = torch.stack(losses), torch.stack(norms)
     r_hat = float(rank_normalized_r_hat(torch.stack(statistics)).max()) if num_moves >= LEAST_MOVES else math.nan
     log_terms = _log_terms(hamiltonian.gibbs, limits, loss, norm) + log_chain - math.log(len(loss))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -11,8 +13,12 @@ from torch import Tensor
 from .batched import BatchedLoss
 
 TARGET_ACCEPTANCE = 0.8  # the step is adapted to this acceptance ...
-_ADAPTATION = 0.25  # ... by this share of the difference, in ln step
+_ADAPTATION = 0.5  # ... by this share of the difference, in ln step
 _JITTER = 0.2  # steps of one length would resonate with oscillations of the chains
+# A quarter of a period, after which a Gaussian of the extent that the momenta assume is independent of where it was.
+_QUARTER = math.pi / 2.0
+FIRST_ANGLE = 0.5 * _QUARTER  # of a step, before anything is known of the loss
+_NUMBERS_AT_ONCE = 2**19  # of one array of a trajectory, which stays in a cache
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,12 @@ class Whitening:
     mean: Tensor
     lengths: Tensor
     axes: Tensor | None = None
+
+    @cached_property
+    def precision(self) -> float | None:
+        """The precision of a reference Gaussian that is the same in all directions around 0, else None."""
+        is_round = bool((self.mean == 0).all()) and bool((self.lengths == self.lengths[0]).all())
+        return float(self.lengths[0]) ** -2 if is_round else None
 
     @property
     def log_det(self) -> float:
@@ -82,20 +94,28 @@ class Chains:
         """A copy of the chains at these positions, which may repeat."""
         return Chains(self.x[index].clone(), self.loss[index].clone(), self.gradient[index].clone())
 
+    def part(self, which: slice) -> Chains:
+        """Some of the chains, as views."""
+        return Chains(self.x[which], self.loss[which], self.gradient[which])
+
 
 class Hamiltonian:
-    """Moves chains under exp(-U), where U = (1 - t) |y|^2 / 2 + t (beta (L - L0) + precision |x|^2 / 2).
+    """Moves chains under exp(-U), where U = |y|^2 / 2 + t R and R = beta (L - L0) + precision |x|^2 / 2 - |y|^2 / 2.
+
+    The motion in the reference Gaussian is exact, a rotation of y and its momentum, and only R is integrated by steps
+    (Beskos, Pinski, Sanz-Serna and Stuart 2011; Shahbaba, Lan, Johnson and Neal 2014). So the step does not shrink with
+    the number of parameters, of which most feel the reference alone, but with the number of those that R confines.
 
     Args:
         energy: the loss L at many points.
         whitening: the map between x and y, which defines the reference Gaussian.
         gibbs: the target, at t = 1.
-        num_leapfrog: leapfrog steps of a trajectory.
-        step: leapfrog step to begin with.
+        most_steps: most steps of a trajectory; as many are made as lead through a quarter of a period.
+        step: step to begin with, as an angle.
         generator: generator of all random numbers, on the CPU.
 
     Attributes:
-        step: leapfrog step, in units of `shape`.
+        step: step as an angle, where the extent of the target is `shape`.
         shape: extent of the target along each coordinate of y, for the momenta. [P]
         acceptance: mean acceptance probability of the last move.
     """
@@ -105,19 +125,19 @@ class Hamiltonian:
         energy: BatchedLoss,
         whitening: Whitening,
         gibbs: Gibbs,
-        num_leapfrog: int,
+        most_steps: int,
         step: float,
         generator: torch.Generator,
     ) -> None:
         self.energy, self.whitening, self.gibbs = energy, whitening, gibbs
-        self.num_leapfrog, self.step = num_leapfrog, step
+        self.most_steps, self.step = most_steps, step
         self.shape = torch.ones_like(whitening.mean)
         self.acceptance = math.nan
         self._generator = generator
 
     def with_target(self, whitening: Whitening, gibbs: Gibbs) -> Hamiltonian:
         """The same moves, with another reference Gaussian and target."""
-        return Hamiltonian(self.energy, whitening, gibbs, self.num_leapfrog, self.step, self._generator)
+        return Hamiltonian(self.energy, whitening, gibbs, self.most_steps, self.step, self._generator)
 
     def start(self, x: Tensor) -> Chains:
         """Chains that start at these positions. [K, P]"""
@@ -125,17 +145,16 @@ class Hamiltonian:
 
     def reference(self, count: int) -> Chains:
         """New chains, `count` of them, drawn from the reference Gaussian."""
-        noise = torch.randn(count, len(self.whitening.mean), generator=self._generator, dtype=torch.float64)
-        return self.start(self.whitening.to_x(noise))
+        return self.start(self.whitening.to_x(self._noise((count, len(self.whitening.mean)))))
 
-    def potential(self, chains: Chains, t: float) -> Tensor:
-        """The potential U of every chain; infinite where the loss is not a number. [K]"""
-        gibbs = self.gibbs
-        reference = 0.5 * self.whitening.to_y(chains.x).square().sum(dim=1)
-        target = gibbs.beta * (chains.loss - gibbs.center_loss) + 0.5 * gibbs.precision * chains.x.square().sum(dim=1)
-        # At t = 0 an infinite loss must not count: 0 x infinity is NaN.
-        total = (1.0 - t) * reference + t * target if t > 0 else reference
-        return torch.where(torch.isnan(total), math.inf, total)
+    def rest(self, chains: Chains) -> Tensor:
+        """R of every chain, in which the target and the reference differ; infinite where the loss is no number. [K]"""
+        gibbs, whitening = self.gibbs, self.whitening
+        rest = gibbs.beta * (chains.loss - gibbs.center_loss)
+        if whitening.precision != gibbs.precision:
+            rest = rest + 0.5 * gibbs.precision * chains.x.square().sum(dim=1)
+            rest = rest - 0.5 * whitening.to_y(chains.x).square().sum(dim=1)
+        return torch.where(torch.isnan(rest), math.inf, rest)
 
     def move(self, chains: Chains, t: float, adapts: bool = False) -> Chains:
         """The chains after one trajectory each, accepted or not (Duane et al. 1987; Neal 2011).
@@ -145,35 +164,74 @@ class Hamiltonian:
             t: share of the way from the reference Gaussian, at 0, to the target, at 1.
             adapts: whether to move the step toward the target acceptance, which a run that counts must not.
         """
-        jitter = 1.0 + _JITTER * (2.0 * float(torch.rand((), generator=self._generator)) - 1.0)
+        jitter = 1.0 + _JITTER * (2.0 * float(self._uniform(())) - 1.0)
         step = self.step * jitter
-        momentum = torch.randn(chains.x.shape, generator=self._generator, dtype=torch.float64)
-        before = self.potential(chains, t) + 0.5 * momentum.square().sum(dim=1)
-        y, moved = self.whitening.to_y(chains.x), chains
-        momentum = momentum - 0.5 * step * self.shape * self._force(moved, y, t)
-        for leap in range(self.num_leapfrog):
-            y = y + step * self.shape * momentum
-            moved = self.start(self.whitening.to_x(y))
-            last = leap == self.num_leapfrog - 1
-            momentum = momentum - (0.5 if last else 1.0) * step * self.shape * self._force(moved, y, t)
-        # Trajectories that end at a loss that is not finite are rejected, whatever the chain's own.
-        after = self.potential(moved, t) + 0.5 * momentum.square().sum(dim=1)
-        log_ratio = torch.where(torch.isfinite(after), before - after, -math.inf)
-        log_ratio = torch.where(torch.isnan(log_ratio), -math.inf, log_ratio)
-        uniform = torch.rand(len(y), generator=self._generator, dtype=torch.float64)
-        accepted = uniform.log() < log_ratio
-        self.acceptance = float(log_ratio.clamp(max=0.0).exp().mean())
+        count = min(max(round(_QUARTER * jitter / step), 1), self.most_steps)
+        log_uniform = self._uniform((len(chains.loss),)).log()
+        moved = Chains(torch.empty_like(chains.x), torch.empty_like(chains.loss), torch.empty_like(chains.gradient))
+        acceptance = torch.empty_like(chains.loss)
+        # The size of a part is no choice of the caller's: the numbers that are drawn depend on it.
+        at_once = max(1, _NUMBERS_AT_ONCE // chains.x.shape[1])
+        for first in range(0, len(chains.loss), at_once):
+            part = slice(first, first + at_once)
+            before = chains.part(part)
+            after, log_ratio = self._trajectory(before, t, step, count)
+            acceptance[part] = log_ratio.clamp(max=0.0).exp()
+            accepted = log_uniform[part] < log_ratio
+            torch.where(accepted[:, None], after.x, before.x, out=moved.x[part])
+            torch.where(accepted, after.loss, before.loss, out=moved.loss[part])
+            torch.where(accepted[:, None], after.gradient, before.gradient, out=moved.gradient[part])
+        self.acceptance = float(acceptance.mean())
         if adapts:
             self.step *= math.exp(_ADAPTATION * (self.acceptance - TARGET_ACCEPTANCE))
-        return Chains(
-            torch.where(accepted[:, None], moved.x, chains.x),
-            torch.where(accepted, moved.loss, chains.loss),
-            torch.where(accepted[:, None], moved.gradient, chains.gradient),
-        )
+            self.step = min(self.step, _QUARTER)
+        return moved
 
-    def _force(self, chains: Chains, y: Tensor, t: float) -> Tensor:
-        gibbs = self.gibbs
-        target = gibbs.beta * chains.gradient + gibbs.precision * chains.x
-        force = (1.0 - t) * y + t * self.whitening.pull_back(target)
-        # A trajectory through a bad point goes straight on; it stays reversible, and its end decides.
-        return torch.nan_to_num(force, nan=0.0, posinf=0.0, neginf=0.0)
+    def _trajectory(self, chains: Chains, t: float, step: float, count: int) -> tuple[Chains, Tensor]:
+        """The chains at the end of `count` steps, and the log of the ratio of densities that decides on it. [K]"""
+        y = self.whitening.to_y(chains.x)
+        momentum = self._noise(y.shape)
+        before = t * self.rest(chains) if t > 0 else torch.zeros_like(chains.loss)  # where 0 x infinity is NaN
+        before = before + 0.5 * (_squares(y) + _squares(momentum))
+        angle = step * self.shape
+        cos, sin, spare = angle.cos(), angle.sin(), torch.empty_like(y)
+        self._push(momentum, angle, chains, y, 0.5 * t)
+        moved = chains
+        for number in range(count):
+            # In place: an array of a trajectory has millions of numbers.
+            torch.mul(y, sin, out=spare)
+            y.mul_(cos).addcmul_(momentum, sin)
+            momentum.mul_(cos).sub_(spare)
+            moved = self.start(self.whitening.to_x(y))
+            self._push(momentum, angle, moved, y, (0.5 if number == count - 1 else 1.0) * t)
+        # Trajectories that end at a loss that is not finite are rejected, whatever the chain's own.
+        after = t * self.rest(moved) if t > 0 else torch.zeros_like(moved.loss)
+        after = after + 0.5 * (_squares(y) + _squares(momentum))
+        log_ratio = torch.where(torch.isfinite(after), before - after, -math.inf)
+        return moved, torch.where(torch.isnan(log_ratio), -math.inf, log_ratio)
+
+    def _push(self, momentum: Tensor, angle: Tensor, chains: Chains, y: Tensor, factor: float) -> None:
+        """Takes factor x angle x the gradient of R with respect to y from the momentum. [K, P]"""
+        gibbs, whitening = self.gibbs, self.whitening
+        if whitening.precision == gibbs.precision:
+            force = whitening.pull_back(chains.gradient)
+            factor *= gibbs.beta
+        else:
+            force = whitening.pull_back(gibbs.beta * chains.gradient + gibbs.precision * chains.x) - y
+        if not math.isfinite(float(force.sum())):
+            # A trajectory through a bad point goes straight on; it stays reversible, and its end decides.
+            force = torch.nan_to_num(force, nan=0.0, posinf=0.0, neginf=0.0)
+        momentum.addcmul_(angle, force, value=-factor)
+
+    def _noise(self, shape: Sequence[int]) -> Tensor:
+        # Five times as fast as in float64, and no coarser than the parameters of a network.
+        return torch.randn(tuple(shape), generator=self._generator, dtype=torch.float32).double()
+
+    def _uniform(self, shape: Sequence[int]) -> Tensor:
+        return torch.rand(tuple(shape), generator=self._generator, dtype=torch.float64)
+
+
+def _squares(vectors: Tensor) -> Tensor:
+    """The squared norm of every row. [K]"""
+    norms: Tensor = torch.linalg.vecdot(vectors, vectors)
+    return norms

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..progress import Bar
 from ..trust.diagnostics import log_mean_exp
 from .hamiltonian import Chains, Hamiltonian
 
@@ -55,17 +56,15 @@ class Passed:
 
 @dataclass(frozen=True)
 class Annealed:
-    """Chains at the end of the annealing.
+    """What an annealing says of the target's integral.
 
     Attributes:
-        chains: the K chains at the target.
         log_z: log of the ratio of the target's integral to that of the reference Gaussian, from each group. [G] float64
         log_chain: log weight of each chain in the average over all groups; the weights sum to 1. [K] float64
         acceptance: smallest mean acceptance over ten temperatures in a row.
         passed: the population at every temperature.
     """
 
-    chains: Chains
     log_z: Tensor
     log_chain: Tensor
     acceptance: float
@@ -88,11 +87,12 @@ class Population:
         self._generator = generator
 
     def choose_temperatures(
-        self, is_there: Callable[[Chains, Tensor], bool] | None = None, reshapes: bool = False
+        self, bar: Bar, is_there: Callable[[Chains, Tensor], bool] | None = None, reshapes: bool = False
     ) -> tuple[list[Temperature], float, bool]:
         """A first annealing that keeps the conditional effective sample size; it tunes the steps too.
 
         Args:
+            bar: is told of every temperature.
             is_there: says whether to end, given the chains and their log weights [K]; by default it ends at the target.
             reshapes: whether the momenta follow the extent of the chains.
 
@@ -106,8 +106,9 @@ class Population:
         while t < 1.0 and len(schedule) < _MOST_TEMPERATURES:
             if is_there is not None and is_there(chains, log_weights):
                 break
-            goal = self._next_temperature(chains, log_weights, t)
-            log_weights = log_weights + self._increment(chains, t, goal)
+            rest = hamiltonian.rest(chains)
+            goal = _next_temperature(rest, log_weights, t)
+            log_weights = log_weights + _increment(rest, t, goal)
             t = goal
             if effective_size(log_weights) < _RESAMPLE * self._count:
                 chains = chains.copy(self._resampled(log_weights))
@@ -121,55 +122,41 @@ class Population:
                 if hamiltonian.acceptance >= _TUNED_ACCEPTANCE:
                     break
             schedule.append(Temperature(t, hamiltonian.step, hamiltonian.shape))
+            bar.update()
         return schedule, t, t >= 1.0 if is_there is None else is_there(chains, log_weights)
 
-    def anneal(self, schedule: Sequence[Temperature]) -> Annealed:
-        """Runs the annealing that counts, with all temperatures and steps fixed, so that Z is unbiased."""
+    def anneal(self, schedule: Sequence[Temperature], bar: Bar) -> tuple[Chains, Annealed]:
+        """The chains [K] after an annealing that counts: all temperatures and steps are fixed, so that Z is unbiased.
+
+        Args:
+            schedule: the temperatures, from the reference to the target.
+            bar: is told of every temperature.
+        """
         hamiltonian, size = self.hamiltonian, self._count // self._groups
         chains = hamiltonian.reference(self._count)
         log_weights = torch.zeros((self._groups, size), dtype=torch.float64)
         log_z = torch.zeros(self._groups, dtype=torch.float64)
         acceptances, t, passed = [], 0.0, list[Passed]()
         for temperature in schedule:
-            increment = self._increment(chains, t, temperature.t)
+            increment = _increment(hamiltonian.rest(chains), t, temperature.t)
             log_weights = log_weights + increment.reshape(self._groups, size)
             t, hamiltonian.step, hamiltonian.shape = temperature.t, temperature.step, temperature.shape
             index = torch.arange(self._count).reshape(self._groups, size).clone()
-            for group in range(self._groups):
-                # Within its group only, so that groups stay independent and their spread is an error.
-                if effective_size(log_weights[group]) < _RESAMPLE * size:
-                    log_z[group] += log_mean_exp(log_weights[group])
-                    index[group] = group * size + self._resampled(log_weights[group])
-                    log_weights[group] = 0.0
-            chains = hamiltonian.move(chains.copy(index.reshape(-1)), t)
+            # Within its group only, so that groups stay independent and their spread is an error.
+            poor = [g for g in range(self._groups) if effective_size(log_weights[g]) < _RESAMPLE * size]
+            for group in poor:
+                log_z[group] += log_mean_exp(log_weights[group])
+                index[group] = group * size + self._resampled(log_weights[group])
+                log_weights[group] = 0.0
+            chains = hamiltonian.move(chains.copy(index.reshape(-1)) if poor else chains, t)
             acceptances.append(hamiltonian.acceptance)
             passed.append(Passed(t, chains.loss, log_weights.clone(), log_z.clone()))
+            bar.update()
         log_z += torch.logsumexp(log_weights, dim=1) - math.log(size)
         log_chain = (log_z[:, None] + torch.log_softmax(log_weights, dim=1)).reshape(-1)
         span = min(_ACCEPTANCE_SPAN, len(acceptances))
         smallest = float(torch.tensor(acceptances).unfold(0, span, 1).mean(dim=1).min()) if acceptances else 1.0
-        return Annealed(chains, log_z, log_chain - torch.logsumexp(log_chain, dim=0), smallest, passed)
-
-    def _next_temperature(self, chains: Chains, log_weights: Tensor, t: float) -> float:
-        if self._conditional_ess(chains, log_weights, t, 1.0) >= _CONDITIONAL_ESS:
-            return 1.0
-        low, high = t, 1.0
-        for _ in range(_BISECTIONS):
-            middle = 0.5 * (low + high)
-            enough = self._conditional_ess(chains, log_weights, t, middle) >= _CONDITIONAL_ESS
-            low, high = (middle, high) if enough else (low, middle)
-        return max(low, t * (1.0 + 1e-6), 1e-15)  # always some progress, or the schedule would never end
-
-    def _increment(self, chains: Chains, t: float, goal: float) -> Tensor:
-        """The log of the ratio of densities between two temperatures. [K]"""
-        before, after = self.hamiltonian.potential(chains, t), self.hamiltonian.potential(chains, goal)
-        return torch.where(torch.isfinite(before), before - after, -math.inf)
-
-    def _conditional_ess(self, chains: Chains, log_weights: Tensor, t: float, goal: float) -> float:
-        increment = self._increment(chains, t, goal)
-        share = torch.log_softmax(log_weights, dim=0)
-        first, second = torch.logsumexp(share + increment, 0), torch.logsumexp(share + 2.0 * increment, 0)
-        return float((2.0 * first - second).exp())
+        return chains, Annealed(log_z, log_chain - torch.logsumexp(log_chain, dim=0), smallest, passed)
 
     def _resampled(self, log_weights: Tensor) -> Tensor:
         """Positions of chains in proportion to their weights, by systematic resampling. [K]"""
@@ -177,6 +164,35 @@ class Population:
         edges = torch.softmax(log_weights, dim=0).cumsum(0)
         comb = (torch.arange(count) + torch.rand((), generator=self._generator, dtype=torch.float64)) / count
         return torch.searchsorted(edges, comb).clamp(max=count - 1)  # rounding may leave the last edge below 1
+
+
+def _next_temperature(rest: Tensor, log_weights: Tensor, t: float) -> float:
+    """The farthest temperature to which the conditional effective sample size allows to go.
+
+    Args:
+        rest: R of every chain, see `Hamiltonian`. [K]
+        log_weights: log weights of the chains. [K]
+        t: the temperature at which they are.
+    """
+    if _conditional_ess(log_weights, _increment(rest, t, 1.0)) >= _CONDITIONAL_ESS:
+        return 1.0
+    low, high = t, 1.0
+    for _ in range(_BISECTIONS):
+        middle = 0.5 * (low + high)
+        enough = _conditional_ess(log_weights, _increment(rest, t, middle)) >= _CONDITIONAL_ESS
+        low, high = (middle, high) if enough else (low, middle)
+    return max(low, t * (1.0 + 1e-6), 1e-15)  # always some progress, or the schedule would never end
+
+
+def _increment(rest: Tensor, t: float, goal: float) -> Tensor:
+    """The log of the ratio of densities between two temperatures. [K]"""
+    return torch.where(torch.isfinite(rest), (t - goal) * rest, -math.inf)
+
+
+def _conditional_ess(log_weights: Tensor, increment: Tensor) -> float:
+    share = torch.log_softmax(log_weights, dim=0)
+    first, second = torch.logsumexp(share + increment, 0), torch.logsumexp(share + 2.0 * increment, 0)
+    return float((2.0 * first - second).exp())
 
 
 def refined(schedule: Sequence[Temperature], parts: int) -> list[Temperature]:

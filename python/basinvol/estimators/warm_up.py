@@ -16,7 +16,7 @@ from .task import Task, UniformRays, in_chunks
 from .tilt import Tilt
 
 # Most parameters to fit all correlations, and fewest points of chains and rays for each.
-_MOST_DENSE, _POINTS_EACH, _RAYS_EACH = 500, 5, 2
+MOST_DENSE, _POINTS_EACH, _RAYS_EACH = 500, 5, 2
 _LAST_WINDOW = 3  # the last window is this many times as long as the others
 _START = 0.9  # chains begin at this share of the radius, inside
 
@@ -149,7 +149,7 @@ def _secant_axes(task: Task, energy: BatchedLoss, rays: UniformRays, vectors: Te
 def _boundary(task: Task, rays: UniformRays) -> tuple[Tensor, Tensor]:
     """Unit vectors [n, P] and radii [n] of two rays for each parameter; none where P is too large for a matrix."""
     dim, radius = task.space.dim, rays.radii.entering
-    count = _RAYS_EACH * dim if dim <= _MOST_DENSE else 0
+    count = _RAYS_EACH * dim if dim <= MOST_DENSE else 0
     vectors, ends = rays.directions.materialize(range(min(len(radius), count)), torch.float64), radius[:count]
     if count > len(ends):
         more = task.directions(count - len(ends), Stage.PILOT)
@@ -174,7 +174,7 @@ def fitted_whitening(points: Tensor, axes: Tensor | None = None) -> Whitening:
     mean, variance = flat.mean(dim=0), flat.var(dim=0)
     count, dim = flat.shape
     floor = 1e-12 * float(variance.mean())
-    if dim > _MOST_DENSE or count < _POINTS_EACH * dim:
+    if dim > MOST_DENSE or count < _POINTS_EACH * dim:
         along = variance if axes is None else ((flat - mean) @ axes).var(dim=0)
         return Whitening(mean, (along + floor).sqrt(), axes)
     # Shrunk toward the diagonal, as a covariance from few points exaggerates its own extremes.
