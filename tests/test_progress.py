@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -26,11 +27,21 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     return stream
 
 
-SMALL = {
+SMALL: dict[str, dict[str, Any]] = {
     "star": {},
     "gaussian": {"sigma": 1.0},
     "preconditioned": {},
     "hit-and-run": {"method_options": {"num_walkers": 32, "num_groups": 2, "num_steps": 4}},
+    "annealed": {"method_options": {"num_chains": 32, "num_windows": 2, "window": 4, "num_final": 2, "rounds": 1}},
+    "splitting": {"sigma": 1.0, "measure": "gaussian", "method_options": {"num_chains": 64, "rounds": 1}},
+}
+
+
+PURPOSES = {
+    "preconditioned": ("pilot", "uniform rays", "stretched rays"),
+    "hit-and-run": ("directions", "walk"),
+    "annealed": ("directions", "warm-up", "annealing"),
+    "splitting": ("directions", "splitting"),
 }
 
 
@@ -41,8 +52,8 @@ def test_every_method_shows_how_far_it_is_and_the_time_left(method: str, monkeyp
     settings = {"num_directions": 40, "scaling": "none", "method": method, "probe": False, **SMALL[method]}
     bv.estimate_volume(*case.task(), cutoff=1.0, **settings, progress=True)
     shown = stream.getvalue()
-    purpose = {"preconditioned": "pilot", "hit-and-run": "walk"}.get(method, "directions")
-    assert f"{purpose}: " in shown
+    for purpose in PURPOSES.get(method, ("directions",)):
+        assert f"{purpose}: " in shown
     assert "<" in shown  # the time that went by < the time left
 
 

@@ -17,7 +17,7 @@ from .storage.journal import Journal, of_digest
 from .trust.volume_estimate import TYPES, VolumeEstimate
 
 # Settings that change how long the rays take, and no result.
-_OF_SPEED = ("num_threads", "memory_budget")
+_OF_SPEED = ("num_threads", "memory_budget", "executor")
 _LONGEST = 120  # characters of a setting that a sentence tells
 _RESULT = "estimates"
 

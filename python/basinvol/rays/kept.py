@@ -65,6 +65,8 @@ class KeptRays:
         """Takes the radii of directions from `start` on, which are written some seconds later, or by `flush`."""
         if self._journal is None:
             return
+        if start != self._start + sum(map(len, self._parts)):  # not where the last ones end
+            self.flush()
         if not self._parts:
             self._start = start
         self._parts.append(radii)
