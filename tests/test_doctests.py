@@ -8,9 +8,11 @@ import importlib
 import pytest
 
 EXAMPLES = [
+    "basinvol.callbacks.recorder",
     "basinvol.estimate",
     "basinvol.model.directions",
     "basinvol.model.parameters",
+    "basinvol.saved",
     "basinvol.search.radii",
     "basinvol.trust.measures",
     "basinvol.trust.volume",

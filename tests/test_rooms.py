@@ -12,16 +12,17 @@ PACKAGE = Path(basinvol.__file__).parent
 
 # From the ground up: a room imports from rooms before it, and from itself. Files of one line share a floor.
 FLOORS = (
-    ("inputs", "figures"),
+    ("inputs", "figures", "progress"),
+    ("storage",),
     ("model", "search"),
     ("backends",),
     ("rays",),
     ("trust",),
     ("estimators",),
-    ("probing",),
+    ("probing", "resuming"),
     ("estimate", "profile", "ground_truth"),
-    ("calibration", "learning"),
-    ("experiments",),
+    ("calibration", "learning", "callbacks"),
+    ("experiments", "saved"),
     ("cli",),
 )
 EXPERIMENT_FLOORS = (("describe",), ("data", "records"), ("run", "report"))

@@ -24,17 +24,20 @@ except PackageNotFoundError:  # copied into a path without its metadata
     __version__ = "unknown"
 
 if TYPE_CHECKING:
-    from . import ground_truth
+    from . import callbacks, ground_truth
     from .backends import BackendUnavailable
     from .calibration import calibrate, calibration_by_method, calibration_summary, calibration_table
     from .estimate import estimate_volume
+    from .estimators import CenterOutsideError
     from .inputs.row_loss import PerExampleLoss
     from .learning import LearningCoefficient, learning_coefficient
+    from .model.deadline import BudgetSpent
     from .model.directions import Directions
     from .model.landscape import Landscape
     from .model.parameters import ParameterSpace
     from .profile import LossProfile, loss_profile
     from .rays import RaySearchFailed, RaySolver, find_radii
+    from .saved import load
     from .search.radii import Radii, Status
     from .trust.comparison import Comparison, compare
     from .trust.curve import Curve
@@ -46,7 +49,9 @@ if TYPE_CHECKING:
 # Imported on first use: records, figures and reports are read without torch.
 _HOMES = {
     "BackendUnavailable": "backends",
+    "BudgetSpent": "model.deadline",
     "CensoredError": "trust.result",
+    "CenterOutsideError": "estimators",
     "Curve": "trust.curve",
     "Diagnostics": "trust.diagnostics",
     "Directions": "model.directions",
@@ -72,13 +77,16 @@ _HOMES = {
     "estimate_volume": "estimate",
     "find_radii": "rays",
     "learning_coefficient": "learning",
+    "load": "saved",
     "loss_profile": "profile",
 }
-_MODULES = ("ground_truth",)
+_MODULES = ("callbacks", "ground_truth")
 
 __all__ = [
     "BackendUnavailable",
+    "BudgetSpent",
     "CensoredError",
+    "CenterOutsideError",
     "Comparison",
     "Curve",
     "Diagnostics",
@@ -101,11 +109,13 @@ __all__ = [
     "calibration_by_method",
     "calibration_summary",
     "calibration_table",
+    "callbacks",
     "compare",
     "estimate_volume",
     "find_radii",
     "ground_truth",
     "learning_coefficient",
+    "load",
     "loss_profile",
 ]
 

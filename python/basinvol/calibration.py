@@ -10,6 +10,7 @@ from typing import Any
 
 from .estimate import estimate_volume
 from .ground_truth import Case, table
+from .progress import progress_bar
 from .trust.diagnostics import Verdict
 from .trust.volume_estimate import VolumeEstimate
 
@@ -105,7 +106,9 @@ class Calibration:
         return self.score.error
 
 
-def calibrate(cases: Iterable[Case] | None = None, **settings: Any) -> list[Calibration]:
+def calibrate(
+    cases: Iterable[Case] | None = None, progress: bool = False, purpose: str = "cases", **settings: Any
+) -> list[Calibration]:
     """Measures every case with the same settings, those of `basinvol.estimate_volume`.
 
     With measure="gaussian" the cases whose mass is known are measured at the sigma at which it is known, or at `sigma`
@@ -113,6 +116,8 @@ def calibrate(cases: Iterable[Case] | None = None, **settings: Any) -> list[Cali
 
     Args:
         cases: the cases to measure; default `ground_truth.table()`.
+        progress: whether to show a bar over the cases, on a terminal or in a notebook.
+        purpose: name of the bar.
         settings: arguments of `basinvol.estimate_volume`, by name.
 
     Raises:
@@ -121,14 +126,17 @@ def calibrate(cases: Iterable[Case] | None = None, **settings: Any) -> list[Cali
     settings = {"scaling": "none", "on_censored": "bound", **settings}
     is_gaussian = "gaussian" in (settings.get("measure"), settings.get("method"))
     rows = []
-    for case in table() if cases is None else cases:
-        wanted = settings.get("sigma")
-        truths: list[tuple[float | None, float]] = [(None, case.log_volume)]
-        if is_gaussian:
-            truths = [(sigma, mass) for sigma, mass in case.log_masses.items() if wanted in (None, sigma)]
-        for sigma, truth in truths:
-            chosen = settings if sigma is None else {**settings, "measure": "gaussian", "sigma": sigma}
-            rows.append(Calibration(case, truth, estimate_volume(*case.task(), cutoff=case.cutoff, **chosen)))
+    chosen_cases = list(table() if cases is None else cases)
+    with progress_bar(progress, len(chosen_cases), purpose, "case") as bar:
+        for case in chosen_cases:
+            wanted = settings.get("sigma")
+            truths: list[tuple[float | None, float]] = [(None, case.log_volume)]
+            if is_gaussian:
+                truths = [(sigma, mass) for sigma, mass in case.log_masses.items() if wanted in (None, sigma)]
+            for sigma, truth in truths:
+                chosen = settings if sigma is None else {**settings, "measure": "gaussian", "sigma": sigma}
+                rows.append(Calibration(case, truth, estimate_volume(*case.task(), cutoff=case.cutoff, **chosen)))
+            bar.update()
     if not rows:
         raise ValueError("no case has a known truth in this measure; use measure='lebesgue', or leave `sigma` out.")
     return rows

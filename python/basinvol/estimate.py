@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import os
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeGuard, overload
 
 import torch
@@ -14,11 +17,14 @@ from torch import Tensor, nn
 from .backends import Backend
 from .estimators import METHODS, Method, SharedRays, Task, find_method
 from .inputs.arguments import one_of, real_number, whole_number
+from .model.deadline import Deadline
 from .model.default_device import cpu_by_default
 from .model.landscape import Landscape, LossFunction
 from .model.parameters import ParameterSpace
 from .probing.policy import checked, probed
 from .rays import SearchOptions, check_cutoffs
+from .resuming import call_of, keep_result, kept_result
+from .storage.journal import Journal
 from .trust.diagnostics import zero_scale_sentence
 from .trust.measures import Measure
 from .trust.result import CONFIDENCE, ON_CENSORED, CensoredError, Volume
@@ -83,6 +89,8 @@ def estimate_volume(
     probe_rays: int = 0,
     check: str | Method | None = None,
     progress: bool = False,
+    resume: str | os.PathLike[str] | None = None,
+    budget_seconds: float | None = None,
 ) -> VolumeEstimate | list[VolumeEstimate]:
     """The log-volume of the basin around a trained network, with an error, diagnostics and a verdict.
 
@@ -147,11 +155,18 @@ def estimate_volume(
         probe_rays: number of rays that are followed beyond their radius, nine evaluations each.
         check: a second method; where the two differ by more than their errors and 1 % of the log, the number is not
             trustworthy.
-        progress: whether to show a bar, if standard error is a terminal.
+        progress: whether to show bars with the time left, on a terminal or in a notebook.
+        resume: a file in which solved rays and the walkers of "hit-and-run" are kept every two seconds. After a kill or
+            an interrupt the same call goes on from there and gives the same result, but for `seconds`; after its end
+            it gives the result at once. Other chains begin anew. The file of another call is refused; the number of
+            threads may change. Delete it when it is not needed any more.
+        budget_seconds: seconds after which `BudgetSpent` is raised; work that has begun on a few directions, or on
+            one step of all chains, is finished before.
 
     Raises:
-        ValueError: an argument is bad, the data or the model cannot be used, or the cutoff is not above the loss at the
-            center.
+        ValueError: an argument is bad, the data or the model cannot be used, or `resume` belongs to another call.
+        CenterOutsideError: the cutoff is not above the loss at the center; it is a ValueError too.
+        BudgetSpent: `budget_seconds` are over.
         BackendUnavailable: the named backend cannot solve this problem.
         CensoredError: rays never crossed and on_censored="raise"; the error carries the radii.
         RaySearchFailed: an evaluation failed; the error carries the radii found so far.
@@ -177,6 +192,7 @@ def estimate_volume(
     )
     space = ParameterSpace.of(model, include, exclude, trainable_only)
     cutoffs = check_cutoffs(cutoff) if _is_several(cutoff) else (real_number("cutoff", cutoff),)
+    deadline = None if budget_seconds is None else _deadline(budget_seconds)
     task = Task(
         landscape=Landscape(model, loss_fn, data, device=device, batch_size=batch_size),
         space=space,
@@ -190,19 +206,19 @@ def estimate_volume(
         progress=progress,
         shared=SharedRays(cutoffs) if len(cutoffs) > 1 else None,
     )
+    task.landscape.deadline = deadline
     _warn_of_zero_scale(task)
 
-    def estimate(cutoff: float) -> VolumeEstimate:
-        one = dataclasses.replace(task, cutoff=cutoff)
-        outcome = chosen.estimate(one)
-        diagnostics = probed(one, outcome, probe, probe_rays)
+    def estimate(task: Task) -> VolumeEstimate:
+        outcome = chosen.estimate(task)
+        diagnostics = probed(task, outcome, probe, probe_rays)
         if second is not None:
-            diagnostics = checked(outcome.volume, diagnostics, one, second)
+            diagnostics = checked(outcome.volume, diagnostics, task, second)
         solver = outcome.solver
         return VolumeEstimate(
             **{**_fields(outcome.volume), "diagnostics": diagnostics},
             radii=outcome.radii,
-            cutoff=cutoff,
+            cutoff=task.cutoff,
             center_loss=float(solver.center_losses[0]),
             num_directions=task.num_directions,
             seed=task.seed,
@@ -221,12 +237,45 @@ def estimate_volume(
             passed=outcome.curve,
         )
 
-    found = [estimate(cutoff) for cutoff in cutoffs]
+    def estimates(task: Task) -> list[VolumeEstimate]:
+        return [estimate(dataclasses.replace(task, cutoff=cutoff)) for cutoff in cutoffs]
+
+    if resume is None:
+        found = estimates(task)
+    else:
+        call = call_of(
+            task,
+            chosen,
+            {
+                "cutoff": cutoffs,
+                "num_directions": task.num_directions,
+                "seed": task.seed,
+                "scaling": scaling,
+                "measure": measured,
+                "on_censored": on_censored,
+                "perturbed parameters": space.names,
+                "probe": probe,
+                "probe_rays": probe_rays,
+                "check": second,
+            },
+        )
+        with Journal.opened(Path(resume), call) as journal:
+            kept = kept_result(journal)
+            found = estimates(dataclasses.replace(task, journal=journal)) if kept is None else kept
+            if kept is None:
+                keep_result(journal, found)
     return found if _is_several(cutoff) else found[0]
 
 
 def _is_several(cutoff: object) -> TypeGuard[Sequence[float]]:
     return hasattr(cutoff, "__len__") and not isinstance(cutoff, (str, bytes, Tensor))
+
+
+def _deadline(budget_seconds: float) -> Deadline:
+    seconds = real_number("budget_seconds", budget_seconds)
+    if not 0.0 < seconds < math.inf:
+        raise ValueError(f"`budget_seconds` must be a positive number of seconds, got {seconds:g}.")
+    return Deadline(seconds)
 
 
 def _fields(volume: Volume) -> dict[str, Any]:

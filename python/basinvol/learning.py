@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .estimate import estimate_volume
 from .estimators.groups import few_groups_factor
+from .figures.card import DOUBTFUL, GOOD, card
+from .figures.inline import lines
 from .inputs.arguments import real_number
 from .model.default_device import cpu_by_default
 from .model.landscape import Landscape, LossFunction
 from .model.parameters import ParameterSpace
+from .storage.archive import Saveable
+from .storage.tables import Variable, dataset
 from .trust.curve import Curve
 from .trust.diagnostics import Verdict
 from .trust.volume_estimate import VolumeEstimate
 
 if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
     from matplotlib.figure import Figure
 
 _DROP = 1e-5  # of the median rise under the measure, down to which chains go unless a cutoff is given
@@ -29,8 +38,8 @@ _LEAST_SPAN = 1.0  # nats of the excess loss that a line is fitted to, at least
 _LEAST_POINTS = 6
 
 
-@dataclass(frozen=True)
-class LearningCoefficient:
+@dataclass(frozen=True, repr=False)
+class LearningCoefficient(Saveable):
     """The slope lambda = d ln V / d ln eps, where V(eps) is the mass of {loss <= loss at the center + eps}.
 
     Attributes:
@@ -71,14 +80,70 @@ class LearningCoefficient:
             ]
         )
 
+    def __repr__(self) -> str:
+        trusted = "trustworthy" if self.is_trustworthy else "not trustworthy"
+        return f"LearningCoefficient({self.value:,.3f} +- {self.standard_error:.3f}, {trusted})"
+
+    def _repr_html_(self) -> str:
+        excess, log_mass = self._curve()
+        figure = lines(excess, [log_mass], "loss over that of the center", "Log mass against the excess loss.")
+        found = self.estimate.diagnostics
+        rows = [
+            ("learning coefficient", f"{self.value:,.3f}, standard error {self.standard_error:.3f}"),
+            ("P/2", f"{self.estimate.dim / 2:,.1f}"),
+            ("fitted for excess losses", f"from {self.smallest:.4g} to {self.largest:.4g}"),
+        ]
+        trusted = found.verdict is Verdict.TRUSTWORTHY and not self.is_straight
+        headline = "not a line" if trusted else str(found.verdict)
+        mark = GOOD if self.is_trustworthy else DOUBTFUL
+        return card(headline, found.reason, rows, figure, str(self), mark)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The coefficient, its error and range, and the estimate behind it, as plain types, for JSON."""
+        found = {part.name: getattr(self, part.name) for part in dataclasses.fields(self) if part.name != "estimate"}
+        return {**found, "is_trustworthy": self.is_trustworthy, "estimate": self.estimate.to_dict()}
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """A table with a row per cutoff that chains passed: excess loss, log mass, its error, and whether it is fitted.
+
+        Raises:
+            MissingPackage: pandas is not installed.
+        """
+        excess, _ = self._curve()
+        frame = self.estimate.curve().to_dataframe()
+        return frame.assign(excess=excess, is_fitted=self._is_fitted(excess))
+
+    def to_dataset(self) -> xr.Dataset:
+        """The curve along "cutoff" as in `Curve.to_dataset`, with the coefficient and its error, for xarray.
+
+        Raises:
+            MissingPackage: xarray is not installed.
+        """
+        excess, _ = self._curve()
+        more = {
+            "excess": Variable(("cutoff",), excess, "loss", "cutoff over the loss at the center"),
+            "is_fitted": Variable(("cutoff",), self._is_fitted(excess), "1", "whether the line is fitted to it"),
+            "learning_coefficient": Variable((), self.value, "1", "slope of the log mass"),
+            "standard_error_of_slope": Variable((), self.standard_error, "1", "its standard error"),
+        }
+        return self.estimate.curve().to_dataset().merge(dataset(more, {}, {}))
+
+    def _curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Excess losses [n] and log masses [n] that chains passed."""
+        curve = self.estimate.curve()
+        return (curve.cutoff - self.estimate.center_loss).numpy(), curve.log_mass.numpy()
+
+    def _is_fitted(self, excess: NDArray[np.float64]) -> NDArray[np.bool_]:
+        inside: NDArray[np.bool_] = (excess >= self.smallest * (1 - 1e-9)) & (excess <= self.largest * (1 + 1e-9))
+        return inside
+
     def plot(self) -> Figure:
         """ln V against ln eps with the range of the fit and its line, as a matplotlib figure."""
         from .figures.of_learning import plot_line  # matplotlib is optional
 
-        curve = self.estimate.curve()
-        excess = (curve.cutoff - self.estimate.center_loss).numpy()
+        excess, log_mass = self._curve()
         title = f"learning coefficient {self.value:,.3f} +- {self.standard_error:.3f}"
-        return plot_line(excess, curve.log_mass.numpy(), (self.smallest, self.largest), self.value, title)
+        return plot_line(excess, log_mass, (self.smallest, self.largest), self.value, title)
 
 
 @cpu_by_default

@@ -13,14 +13,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from .figures.card import PLAIN, card
+from .figures.inline import lines
 from .model.default_device import cpu_by_default
 from .model.directions import Directions
 from .model.landscape import Landscape, LossFunction
 from .model.parameters import ParameterSpace
+from .progress import progress_bar
 from .rays import RaySolver, find_radii
 from .search.radii import Status
+from .storage.archive import Saveable
+from .storage.tables import Variable, data_frame, dataset
 
 if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
     from matplotlib.figure import Figure
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -31,8 +38,8 @@ _SPAN = 100.0  # a profile ends at this many times the radius it begins at
 _BAR = 24  # width of the axis in the printed table, in characters
 
 
-@dataclass(frozen=True)
-class LossProfile:
+@dataclass(frozen=True, repr=False)
+class LossProfile(Saveable):
     """The losses along D rays at R radii.
 
     Attributes:
@@ -59,7 +66,7 @@ class LossProfile:
     def __str__(self) -> str:
         low, _, middle, _, high = self.quantiles
         finite = self.quantiles[np.isfinite(self.quantiles) & (self.quantiles > 0)]
-        lines = [
+        text = [
             f"loss at the center {self.center_loss:.6g}; {self.dim:,} parameters, {len(self.losses)} directions, "
             f"{self.scaling} scaling, backend {self.backend}",
             f"{'radius':>12}" + "".join(f"{f'{quantile:.0%}':>11}" for quantile in QUANTILES) + "  5 % to 95 %, median",
@@ -67,8 +74,65 @@ class LossProfile:
         for column, radius in enumerate(self.radius):
             cells = "".join(f"{value:>11.4g}" for value in self.quantiles[:, column])
             bar = _bar((low[column], middle[column], high[column]), finite.min(), finite.max())
-            lines.append(f"{radius:>12.5g}{cells}  {bar}")
-        return "\n".join(lines)
+            text.append(f"{radius:>12.5g}{cells}  {bar}")
+        return "\n".join(text)
+
+    def __repr__(self) -> str:
+        return (
+            f"LossProfile({len(self.losses)} directions, {len(self.radius)} radii from {self.radius[0]:.4g} to "
+            f"{self.radius[-1]:.4g}, {self.dim:,} dimensions, loss at the center {self.center_loss:.6g})"
+        )
+
+    def _repr_html_(self) -> str:
+        with np.errstate(divide="ignore"):
+            rows = np.log(self.quantiles)
+        rows[np.isneginf(rows)] = np.nan
+        what = f"the loss (logarithmic) along {len(self.losses)} directions, 5 to 95 %"
+        figure = lines(self.radius, list(rows), "radius", f"Quantiles of {what}, against the radius.")
+        places = [0, len(self.radius) // 2, len(self.radius) - 1]
+        shown = [
+            (
+                f"at radius {self.radius[i]:.4g}",
+                f"median loss {self.quantiles[2][i]:.4g}, 5 % {self.quantiles[0][i]:.4g}",
+            )
+            for i in places
+        ]
+        headline = f"loss at the center {self.center_loss:.6g}"
+        return card(headline, f"Below: {what}, against the radius.", shown, figure, str(self), PLAIN)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """A table with a row per direction and radius.
+
+        Raises:
+            MissingPackage: pandas is not installed.
+        """
+        count, num_radii = self.losses.shape
+        return data_frame(
+            {
+                "direction": np.repeat(np.arange(count), num_radii),
+                "radius": np.tile(self.radius, count),
+                "loss": self.losses.reshape(-1),
+            }
+        )
+
+    def to_dataset(self) -> xr.Dataset:
+        """The losses along "direction" and "radius", and their quantiles over the directions, for xarray.
+
+        Raises:
+            MissingPackage: xarray is not installed.
+        """
+        variables = {
+            "loss": Variable(("direction", "radius"), self.losses, "loss", "mean loss along a direction"),
+            "loss_quantile": Variable(("quantile", "radius"), self.quantiles, "loss", "quantile over directions"),
+            "center_loss": Variable((), self.center_loss, "loss", "loss at radius 0"),
+        }
+        directions = np.arange(len(self.losses))
+        coordinates = {
+            "direction": Variable(("direction",), directions, "1", "position of the direction"),
+            "radius": Variable(("radius",), self.radius, "scale", "distance from the center"),
+            "quantile": Variable(("quantile",), np.array(QUANTILES), "1", "share of the directions"),
+        }
+        return dataset(variables, coordinates, {"dim": self.dim, "scaling": self.scaling, "backend": self.backend})
 
     def to_dict(self) -> dict[str, Any]:
         """The quantiles and settings as plain types, for JSON; infinities become None."""
@@ -103,6 +167,7 @@ def loss_profile(
     backend: str = "auto",
     device: torch.device | str | None = None,
     num_threads: int | None = None,
+    progress: bool = False,
 ) -> LossProfile:
     """The loss along random rays, from where it has risen by 1 % of the loss at the center to a hundred times as far.
 
@@ -111,7 +176,7 @@ def loss_profile(
         num_directions: D, the number of rays.
         num_radii: R, the number of radii, evenly spaced in their logarithm.
         seed: seed of the directions.
-        scaling, backend, device, num_threads: see `basinvol.estimate_volume`.
+        scaling, backend, device, num_threads, progress: see `basinvol.estimate_volume`.
 
     Raises:
         ValueError: an argument is bad, or the loss does not rise along the first rays.
@@ -128,7 +193,8 @@ def loss_profile(
     grid = (radius / math.sqrt(space.dim)).tolist()
     # Every ray is inside everywhere, so that a grid search evaluates every point.
     solver = RaySolver(landscape, directions, [sys.float_info.max], search="grid", grid=grid, **options)
-    trace = solver.solve(0, num_directions).trace
+    with progress_bar(progress, num_directions, "directions", "dir") as bar:
+        trace = solver.solve(0, num_directions, bar.update).trace
     if trace is None:
         raise ValueError(
             f"backend {solver.choice.backend.name!r} keeps no losses; use backend='native' or 'reference'."

@@ -1,57 +1,33 @@
-"""The commands calibrate and doctor, and the options of `estimate` that say what is measured and how it is checked."""
+"""The commands calibrate and doctor."""
 
 from __future__ import annotations
 
 import argparse
-import json
+import dataclasses
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..inputs.arguments import whole_number
-from .exits import LINES_KEPT, NOTHING_KEPT
+from .exits import LINES_KEPT, NOTHING_KEPT, PROBLEMS
 from .lines import measured_lines
-from .loading import load_user_task
+from .measuring import add_basics, add_json, add_user_task, as_json, loaded
+from .style import highlighted
 
 if TYPE_CHECKING:
     from ..ground_truth import Case
 
 
-def add_estimate_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `estimate` about its measure and its checks."""
-    parser.add_argument("--measure", default="lebesgue", help="what is measured: lebesgue, gaussian or ball (lebesgue)")
-    parser.add_argument("--sigma", type=float, help="standard deviation of the Gaussian measure, in units of the scale")
-    parser.add_argument("--radius", type=float, help="radius of the ball, in units of the scale")
-    parser.add_argument("--check", help="a second method, which must agree with the first")
-    parser.add_argument(
-        "--probe-rays", type=int, default=0, help="number of rays that are followed beyond their radius (0)"
-    )
-    parser.add_argument(
-        "--probe",
-        action=argparse.BooleanOptionalAction,
-        help="look for unbounded and longer directions; default: before a number is called trustworthy, and where this "
-        "is cheap",
-    )
-
-
-def estimate_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """The values of those options as arguments of `estimate_volume`."""
-    names = ("measure", "sigma", "radius", "check", "probe", "probe_rays")
-    return {name: getattr(options, name) for name in names}
-
-
 def add_commands(commands: Any) -> None:
     """Adds `calibrate` and `doctor` to the command line."""
     _add_calibrate(commands)
-    doctor = commands.add_parser("doctor", help="find what stands between your model and a number that can be trusted")
-    doctor.add_argument("user_task", metavar="module:make_task", help="make_task() returns (model, loss_fn, data)")
-    doctor.add_argument("--cutoff", type=float, default=0.1, help="loss that bounds the basin (0.1)")
-    doctor.add_argument(
-        "--directions", type=int, default=500, help="number of directions that the forecast is for (500)"
-    )
-    doctor.add_argument("--seed", type=int, default=0, help="seed of the directions (0)")
-    doctor.add_argument("--scaling", default="filter", help="units of the directions: filter or none (filter)")
-    doctor.set_defaults(command=_doctor, kept=NOTHING_KEPT)
+    parser = commands.add_parser("doctor", help="find what stands between your model and a number that can be trusted")
+    add_user_task(parser)
+    parser.add_argument("--cutoff", type=float, default=0.1, help="loss that bounds the basin (0.1)")
+    add_basics(parser)
+    parser.add_argument("--backend", default="auto", help="what evaluates the loss, as for estimate (auto)")
+    add_json(parser, "a JSON list of findings")
+    parser.set_defaults(command=doctor, kept=NOTHING_KEPT)
 
 
 def _add_calibrate(commands: Any) -> None:
@@ -79,15 +55,23 @@ def _add_calibrate(commands: Any) -> None:
         metavar="FILE",
         help="add a JSON line to FILE for every number, and measure only what it lacks",
     )
-    calibrate.add_argument("--json", action="store_true", help="print a JSON list; an infinite truth is null")
+    add_json(calibrate, "a JSON list; what is infinite is null")
     calibrate.set_defaults(command=_calibrate, kept=NOTHING_KEPT)
 
 
-def _doctor(options: argparse.Namespace) -> None:
+def doctor(options: argparse.Namespace) -> int:
+    """Prints the findings about the user's task; the exit code says whether one of them is a problem."""
     from ..probing.doctor import examine
 
-    model, loss_fn, data = load_user_task(options.user_task)
-    print(examine(model, loss_fn, data, options.cutoff, options.directions, options.seed, options.scaling))
+    model, loss_fn, data = loaded(options, options.user_task)
+    settings = (options.cutoff, options.directions, options.seed, options.scaling, options.backend)
+    report = examine(model, loss_fn, data, *settings, progress=True)
+    if options.json:
+        print(as_json([dataclasses.asdict(finding) for finding in report.findings]))
+    else:
+        for finding, line in zip(report.findings, str(report).splitlines(), strict=True):
+            print(highlighted(line, finding.state))
+    return PROBLEMS if report.has_problems else 0
 
 
 def _calibrate(options: argparse.Namespace) -> None:
@@ -99,22 +83,31 @@ def _calibrate(options: argparse.Namespace) -> None:
     chosen = {"num_directions": options.directions, "measure": options.measure}
     if options.out is not None:
         options.kept = LINES_KEPT
-        print(calibration_by_method(measured_lines(options.out, cases, settings, chosen)))
+        scores = measured_lines(options.out, cases, settings, chosen)
+        if options.json:
+            records = [dataclasses.asdict(score) for score in scores]
+            print(as_json([{name: _finite(value) for name, value in record.items()} for record in records]))
+        else:
+            print(calibration_by_method(scores))
         return
-    rows = [row for method, seed in settings for row in calibrate(cases, method=method, seed=seed, **chosen)]
+    rows = []
+    for number, (method, seed) in enumerate(settings, 1):
+        purpose = f"{method} ({number} of {len(settings)})"
+        rows += calibrate(cases, method=method, seed=seed, progress=True, purpose=purpose, **chosen)
     if options.json:
-        known = [row.truth if math.isfinite(row.truth) else None for row in rows]
-        records = [
-            {"case": row.case.name, "truth": truth, **row.estimate.to_dict()}
-            for row, truth in zip(rows, known, strict=True)
-        ]
-        print(json.dumps(records, indent=2, allow_nan=False))
+        records = [{"case": row.case.name, "truth": _finite(row.truth), **row.estimate.to_dict()} for row in rows]
+        print(as_json(records))
     elif len(settings) > 1:
         print(calibration_by_method(rows))
     else:
         print(calibration_table(rows))
         if len(rows) > 1:
             print(calibration_summary(rows))
+
+
+def _finite(value: Any) -> Any:
+    """The value, or None for a number that JSON does not have."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cases(options: argparse.Namespace) -> list[Case]:

@@ -1,22 +1,19 @@
-"""The command line: estimate, profile and info; the modules beside this one add the other commands."""
+"""The command line: how a command ends, and the command info; the modules beside this one add the other commands."""
 
 from __future__ import annotations
 
 import argparse
 import errno
-import json
 import os
 import platform
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import __version__
-from .checks import add_commands, add_estimate_options, estimate_settings
-from .exits import BAD_INPUT, FULL_DISK, INTERRUPTED, NOTHING_KEPT
-from .experiments import add_execution, add_experiment_commands
-from .loading import load_user_task
+from . import checks, completion, estimating, experiments
+from .exits import BAD_INPUT, ENDED_EARLY, FULL_DISK, INTERRUPTED, NOTHING_KEPT
+from .measuring import add_json, as_json
 
 if TYPE_CHECKING:
     from ..backends import Backend
@@ -32,149 +29,75 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code.
 
-    A command that fails prints one sentence on standard error: 2 is for bad input, 3 for a full disk and 130 for an
-    interrupt (Ctrl-C).
+    A command that fails prints one sentence on standard error, and where the user's own task was refused, a second
+    line with the command that looks at it more closely. The codes are in `exits.py`, and in docs/cli.md.
 
     Args:
         arguments: the words after `basinvol`; None for those of this process.
     """
     options = _parser().parse_args(arguments)
-    command: Callable[[argparse.Namespace], None] = options.command
+    command: Callable[[argparse.Namespace], int | None] = options.command
     try:
-        command(options)
+        return command(options) or 0
     except ModuleNotFoundError as error:
-        print(f"basinvol: {error.name} is not installed: pip install 'basinvol[data]'.", file=sys.stderr)
-        return BAD_INPUT
+        return _end(BAD_INPUT, _what_to_install(error))
     except ValueError as error:
-        message = " ".join(str(error).split())
-        print(f"basinvol: {message}", file=sys.stderr)
-        return BAD_INPUT
+        return _end(BAD_INPUT, str(error), _advice(options))
     except KeyboardInterrupt:
-        print(f"basinvol: interrupted; {options.kept}", file=sys.stderr)
-        return INTERRUPTED
+        return _end(INTERRUPTED, f"interrupted; {options.kept}")
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        print(
-            f"basinvol: the disk is full ({error.strerror}); what was measured is kept: free some space and repeat the "
-            "command.",
-            file=sys.stderr,
+        return _end(
+            FULL_DISK,
+            f"the disk is full ({error.strerror}); what was measured is kept: free some space and repeat the command.",
         )
-        return FULL_DISK
-    return 0
+    except Exception as error:
+        # By name, because the help of a command needs no torch, and these are defined where torch is.
+        if type(error).__name__ not in ("BudgetSpent", "RaySearchFailed"):
+            raise
+        return _end(ENDED_EARLY, str(error))
+
+
+def _end(code: int, sentence: str, advice: str = "") -> int:
+    print(f"basinvol: {' '.join(sentence.split())}{advice}", file=sys.stderr)
+    return code
+
+
+def _advice(options: argparse.Namespace) -> str:
+    """The command that looks at the user's task, on a line of its own, where a task was loaded and then refused."""
+    task = getattr(options, "loaded_task", None)
+    if task is None or options.command is checks.doctor:
+        return ""
+    cutoff, scaling = getattr(options, "cutoff", None), getattr(options, "scaling", "filter")
+    smallest = min(cutoff) if isinstance(cutoff, tuple) else cutoff
+    words = ["basinvol doctor", task]
+    words += [] if smallest is None else [f"--cutoff {smallest:g}"]
+    words += [] if scaling == "filter" else [f"--scaling {scaling}"]
+    return f"\nbasinvol: what stands in the way is found by: {' '.join(words)}"
+
+
+def _what_to_install(error: ModuleNotFoundError) -> str:
+    if str(error).startswith("No module named"):
+        return f"{error.name} is not installed: pip install 'basinvol[data]'."
+    return str(error)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="basinvol", description="How large is the basin that a network fell into?")
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(required=True, metavar="command", parser_class=_Parser)
-
-    estimate = commands.add_parser("estimate", help="measure the basin volume of your own model")
-    estimate.add_argument("user_task", metavar="module:make_task", help="make_task() returns (model, loss_fn, data)")
-    estimate.add_argument("--cutoff", type=float, default=0.1, help="loss that bounds the basin (0.1)")
-    estimate.add_argument("--directions", type=int, default=500, help="number of random directions (500)")
-    estimate.add_argument("--seed", type=int, default=0, help="seed of the directions (0)")
-    estimate.add_argument("--scaling", default="filter", help="units of the directions: filter or none (filter)")
-    estimate.add_argument(
-        "--search", default="interpolate", help="how a radius is searched: interpolate, bisect or grid (interpolate)"
-    )
-    estimate.add_argument("--method", default="star", help="estimator: star, preconditioned, annealed, ... (star)")
-    estimate.add_argument("--rtol", type=float, default=1e-4, help="relative width of the brackets (1e-4)")
-    estimate.add_argument(
-        "--radius-max", type=float, help="radius at which a ray that is still inside counts as censored"
-    )
-    estimate.add_argument(
-        "--on-censored", default="raise", help="what to do with censored rays: raise, drop or bound (raise)"
-    )
-    estimate.add_argument("--device", help="where to evaluate, for example cuda; default: where the model is")
-    estimate.add_argument(
-        "--precision", help="precision of matrix products: fp32, fp16x3, tf32x3 or tf32; default: as exact as float32"
-    )
-    estimate.add_argument(
-        "--compile", action="store_true", help="evaluate the model through torch.compile, on the backend torch"
-    )
-    add_estimate_options(estimate)
-    add_execution(estimate)
-    estimate.add_argument("--json", action="store_true", help="print one JSON object")
-    estimate.set_defaults(command=_estimate, kept=NOTHING_KEPT)
-    add_commands(commands)
-
-    profile = commands.add_parser(
-        "profile", help="show the loss against the radius along random directions, to choose a cutoff"
-    )
-    profile.add_argument("user_task", metavar="module:make_task", help="make_task() returns (model, loss_fn, data)")
-    profile.add_argument("--directions", type=int, default=32, help="number of random directions (32)")
-    profile.add_argument("--radii", type=int, default=25, help="number of radii (25)")
-    profile.add_argument("--seed", type=int, default=0, help="seed of the directions (0)")
-    profile.add_argument("--scaling", default="filter", help="units of the directions: filter or none (filter)")
-    profile.add_argument("--backend", default="auto", help="what evaluates the loss: auto, native or reference (auto)")
-    profile.add_argument(
-        "--threads", type=int, help="number of threads; default: as many as torch uses; changes no result"
-    )
-    profile.add_argument("--figure", type=Path, help="file to draw the profile to, ending in .svg, .pdf or .png")
-    profile.add_argument("--json", action="store_true", help="print one JSON object")
-    profile.set_defaults(command=_profile, kept=NOTHING_KEPT)
-
-    add_experiment_commands(commands)
-
+    commands: Any = parser.add_subparsers(required=True, metavar="command", parser_class=_Parser)
+    estimating.add_commands(commands)
+    checks.add_commands(commands)
+    experiments.add_experiment_commands(commands)
     info = commands.add_parser("info", help="show versions, backends and what each can do here")
-    info.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json(info)
     info.set_defaults(command=_info, kept=NOTHING_KEPT)
+    completion.add_command(commands, _parser)
     return parser
-
-
-def _estimate(options: argparse.Namespace) -> None:
-    from ..estimate import estimate_volume
-
-    model, loss_fn, data = load_user_task(options.user_task)
-    estimate = estimate_volume(
-        model,
-        loss_fn,
-        data,
-        cutoff=options.cutoff,
-        num_directions=options.directions,
-        seed=options.seed,
-        scaling=options.scaling,
-        search=options.search,
-        method=options.method,
-        rtol=options.rtol,
-        radius_max=options.radius_max,
-        resolve=options.resolve,
-        on_censored=options.on_censored,
-        backend=options.backend,
-        device=options.device,
-        num_threads=options.threads,
-        precision=options.precision,
-        compile=options.compile,
-        progress=True,
-        **estimate_settings(options),
-    )
-    print(json.dumps(estimate.to_dict(), indent=2) if options.json else estimate)
-
-
-def _profile(options: argparse.Namespace) -> None:
-    from ..profile import loss_profile
-
-    kinds = (".svg", ".pdf", ".png")
-    if options.figure is not None and options.figure.suffix not in kinds:
-        raise ValueError(f"`figure` must end in {', '.join(kinds)}, got {str(options.figure)!r}.")
-    model, loss_fn, data = load_user_task(options.user_task)
-    profile = loss_profile(
-        model,
-        loss_fn,
-        data,
-        num_directions=options.directions,
-        num_radii=options.radii,
-        seed=options.seed,
-        scaling=options.scaling,
-        backend=options.backend,
-        num_threads=options.threads,
-    )
-    print(json.dumps(profile.to_dict(), indent=2) if options.json else profile)
-    if options.figure is not None:
-        profile.plot().savefig(options.figure, dpi=200)
 
 
 def _where(backend: Backend) -> str:
@@ -206,7 +129,7 @@ def _info(options: argparse.Namespace) -> None:
         "backends": {name: _where(backend) for name, backend in backends().items()},
     }
     if options.json:
-        print(json.dumps(found, indent=2))
+        print(as_json(found))
         return
     for name, value in found.items():
         if isinstance(value, dict):

@@ -5,16 +5,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from .exits import RECORDS_KEPT, RUN_KEPT
+from .measuring import add_execution, numbers
 
 if TYPE_CHECKING:
     from ..experiments.describe.description import Experiment
-
-Number = TypeVar("Number", int, float)
 
 
 def add_experiment_commands(commands: argparse._SubParsersAction[Any]) -> None:
@@ -23,13 +21,13 @@ def add_experiment_commands(commands: argparse._SubParsersAction[Any]) -> None:
     reproduce.add_argument("name", help="for example mnist-data-scaling")
     reproduce.add_argument("--preset", default="small", help="size of the experiment: smoke, small or paper (small)")
     reproduce.add_argument("--out", type=Path, help="run directory; default: runs/NAME-PRESET")
-    reproduce.add_argument("--seeds", type=_numbers(int), help="model seeds, for example 0,1,2")
+    reproduce.add_argument("--seeds", type=numbers(int), help="model seeds, for example 0,1,2")
     reproduce.add_argument(
         "--levels",
-        type=_numbers(int),
+        type=numbers(int),
         help="numbers of examples taken from the pool, one training each, for example 0,340,1940",
     )
-    reproduce.add_argument("--cutoffs", type=_numbers(float), help="losses that bound the basins, for example 0.05,0.1")
+    reproduce.add_argument("--cutoffs", type=numbers(float), help="losses that bound the basins, for example 0.05,0.1")
     reproduce.add_argument("--directions", type=int, help="number of random directions")
     reproduce.add_argument("--method", help="star, or paper: the published grid, rounding and generators (star)")
     reproduce.add_argument(
@@ -55,27 +53,6 @@ def add_experiment_commands(commands: argparse._SubParsersAction[Any]) -> None:
         help="write report-static.html instead, a plain page without scripts that can be sent alone",
     )
     report.set_defaults(command=_report, kept=RECORDS_KEPT)
-
-
-def add_execution(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of how radii are found."""
-    parser.add_argument(
-        "--backend", default="auto", help="what evaluates the loss: auto, native, triton, cuda or reference (auto)"
-    )
-    parser.add_argument(
-        "--resolve", default="all", help="which radii are solved: all, or decisive, those that can matter (all)"
-    )
-    parser.add_argument(
-        "--threads", type=int, help="number of threads of each process; changes no result of the native backend"
-    )
-
-
-def _numbers(kind: Callable[[str], Number]) -> Callable[[str], tuple[Number, ...]]:
-    def parse(text: str) -> tuple[Number, ...]:
-        return tuple(kind(part) for part in text.split(","))
-
-    parse.__name__ = "list of numbers"  # argparse puts it into its message
-    return parse
 
 
 def _reproduce(options: argparse.Namespace) -> None:

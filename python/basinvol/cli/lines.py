@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..progress import progress_bar
+
 if TYPE_CHECKING:
     from ..calibration import Score
     from ..ground_truth import Case
@@ -33,19 +35,21 @@ def measured_lines(
         raise ValueError(f"`--out` is {path}, in a folder that does not exist; make {path.parent} first.")
     scores = _read(path)
     known = {(score.case.split(", sigma ")[0], score.method, score.measure, score.seed) for score in scores}
-    with path.open("a") as file:
-        for method, seed in settings:
-            for case in cases:
-                if not _has_truth(case, method, chosen["measure"]):
-                    continue
-                measure = "gaussian" if method == "gaussian" else chosen["measure"]
-                if (case.name, method, measure, seed) in known:
-                    continue
-                found = [row.score for row in calibrate([case], method=method, seed=seed, **chosen)]
-                # All lines of a case at once: a case is whole in the file, or not there.
-                file.write("".join(json.dumps(dataclasses.asdict(score)) + "\n" for score in found))
-                file.flush()
-                scores += found
+    missing = [
+        (method, seed, case)
+        for method, seed in settings
+        for case in cases
+        if _has_truth(case, method, chosen["measure"])
+        and (case.name, method, "gaussian" if method == "gaussian" else chosen["measure"], seed) not in known
+    ]
+    with path.open("a") as file, progress_bar(True, len(missing), "calibrate", "number") as bar:
+        for method, seed, case in missing:
+            found = [row.score for row in calibrate([case], method=method, seed=seed, **chosen)]
+            # All lines of a case at once: a case is whole in the file, or not there.
+            file.write("".join(json.dumps(dataclasses.asdict(score)) + "\n" for score in found))
+            file.flush()
+            scores += found
+            bar.update()
     return scores
 
 

@@ -10,9 +10,9 @@ from importlib.metadata import entry_points
 from typing import Any, Protocol, cast, runtime_checkable
 
 from ..inputs.arguments import one_of
-from .task import Outcome, SharedRays, Task
+from .task import CenterOutsideError, Outcome, SharedRays, Task
 
-__all__ = ["METHODS", "Method", "Outcome", "SharedRays", "Task", "find_method"]
+__all__ = ["METHODS", "CenterOutsideError", "Method", "Outcome", "SharedRays", "Task", "find_method"]
 
 ENTRY_POINTS = "basinvol.methods"
 

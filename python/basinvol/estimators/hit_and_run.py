@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..progress import Bar, progress_bar
 from ..trust.diagnostics import Verdict
 from ..trust.volume import log_unit_ball
 from .batched import BatchedLoss
+from .checkpoint import Checkpoint
 from .groups import cutoff_slope, mean_of_inverses, number_of_groups, volume_of_groups
 from .mixing import MAX_R_HAT, drift, is_drifting, rank_normalized_r_hat, unmixed
 from .stages import Stage
@@ -69,7 +71,8 @@ def estimate(task: Task, options: Options) -> Outcome:
     rays = task.uniform_rays()
     lower = rays.radii.lower
     walk = _Walk(task, options, rays.center, _INNER * float(lower[lower > 0].min()))
-    log_volumes = walk.run()
+    with progress_bar(task.progress, walk.forecast(float(lower.max())), "walk") as bar:
+        log_volumes = walk.run(bar)
     slope = walk.cutoff_slope(rays.center_loss)
     # The shares of points that lie in the ball before are unbiased, and so is their product: of the inverse volume.
     verdict = walk.verdict(log_volumes)
@@ -103,20 +106,34 @@ class _Walk:
         self._radius = min(inner, task.measure.radius_max(task.space.dim))
         self._shape = torch.eye(task.space.dim, dtype=torch.float64)
         self._steps = options.num_steps or 20 + 2 * task.space.dim
+        self._checkpoint = Checkpoint(task, "hit-and-run", self._generator)
 
-    def run(self) -> Tensor:
-        """The log of the measure, from each group. [G] float64"""
+    def forecast(self, longest: float) -> int:
+        """About how many steps there will be, if the basin ends at its longest ray; it may be longer."""
+        reach = min(longest, self.task.measure.radius_max(self.task.space.dim))
+        balls = self.task.space.dim * math.log(max(reach / self._radius, 1.0), _GROWTH)
+        return self._steps * (math.ceil(balls) + _EMPTY_SHELLS)
+
+    def run(self, bar: Bar) -> Tensor:
+        """The log of the measure, from each group; the bar is told of every step. [G] float64"""
         dim, measure = self.task.space.dim, self.task.measure
         reach = measure.radius_max(dim)
-        x, log_volume = self._first_ball()
-        log_parts = [self._shell(x[None], 0.0, log_volume)]
-        empty = 0
+        kept = self._checkpoint.restored()
+        if kept is None:
+            x, log_volume = self._first_ball()
+            log_parts, empty = [self._shell(x[None], 0.0, log_volume)], 0
+        else:
+            x, log_volume, log_parts, empty = (kept[name] for name in ("x", "log_volume", "log_parts", "empty"))
+            self._radius, self._shape, self.growth = (kept[name] for name in ("radius", "shape", "growth"))
+            self.num_phases, self.r_hat = kept["num_phases"], kept["r_hat"]
+            bar.update(self._steps * self.num_phases)
         while self._radius < reach and self.num_phases < _MOST_DOUBLINGS * dim and empty < _EMPTY_SHELLS:
             # A star-shaped body at most doubles its volume from ball to ball, so that every ratio is well measured.
             before, self._radius = self._radius, min(self._radius * _GROWTH ** (1.0 / dim), reach)
             samples = []
             for step in range(self._steps):
                 x = self._step(x)
+                bar.update()
                 if step >= self._steps // 2:  # the first half lets walkers spread from the ball before
                     samples.append(x)
             points = torch.stack(samples)
@@ -129,6 +146,9 @@ class _Walk:
             self._shape = _root_covariance(points)
             empty = 0 if bool(is_new.any()) else empty + 1
             self.num_phases += 1
+            walkers = {"x": x, "log_volume": log_volume, "log_parts": log_parts, "empty": empty}
+            ball = {"radius": self._radius, "shape": self._shape, "growth": self.growth}
+            self._checkpoint.keep({**walkers, **ball, "num_phases": self.num_phases, "r_hat": self.r_hat})
         self.has_ended = self._radius >= reach or empty >= _EMPTY_SHELLS
         self._x = x
         return torch.logsumexp(torch.stack(log_parts), dim=0)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..inputs.arguments import one_of, whole_number
 from ..model.stretch import Stretch
+from ..progress import progress_bar
 from ..rays import RaySolver
 from ..search.radii import Radii
 from ..trust.result import Volume
@@ -88,7 +89,7 @@ def estimate(task: Task, options: Options) -> Outcome:
     share = num_uniform / (num_uniform + num_stretched)
 
     uniform = task.directions(num_uniform, Stage.UNIFORM)
-    plain = task.solver(uniform).solve_all(task.progress).at()
+    plain = task.solver(uniform).solve_all(task.progress, "uniform rays").at()
     log_norm = torch.cat([log_norms(stretch.solve(part)) for _, part in in_chunks(uniform, range(num_uniform))])
     solver, found, found_norm = solve_stretched(task, num_stretched, stretch)
 
@@ -137,7 +138,7 @@ class _Fit:
             count = self.options.num_pilot or 200
         self.pilot_directions = task.directions(count, Stage.PILOT)
         solver = task.solver(self.pilot_directions, rtol=min(task.options.rtol, _FIT_RTOL))
-        self.pilot = self._spend(solver.solve_all().at())
+        self.pilot = self._spend(solver.solve_all(self.task.progress, "pilot").at())
         radius = self.pilot.entering
 
         if self.name == "secant":
@@ -164,7 +165,7 @@ class _Fit:
                 directions = self.task.directions(count, Stage.PILOT, round_)
                 stretch = curvature.rsqrt().to(self.task.scale).double()
                 solver = self.task.solver(directions, stretch, rtol=min(self.task.options.rtol, _FIT_RTOL))
-                radius = self._spend(solver.solve_all().at()).entering
+                radius = self._spend(solver.solve_all(self.task.progress, f"pilot {round_ + 1}").at()).entering
             chunks = in_chunks(directions, range(count))
             features = torch.cat([group_sums(part.square(), groups, num_groups) for _, part in chunks])
             curvature = curvature * fit_radii(features, radius)[groups]
@@ -173,9 +174,9 @@ class _Fit:
     def _secant(self, solver: RaySolver, radius: Tensor) -> Stretch:
         task, scale = self.task, self.task.scale.double().cpu()
         points = radius[:, None] * self.pilot_directions.materialize(range(len(radius)), torch.float64)
-        gradients = [self._gradient(solver.problem.center, point, scale) for point in points]
+        gradients = self._gradients(solver.problem.center, points, scale)
         rise = task.cutoff - float(solver.center_losses[0])
-        curvature, axes = fit_secants(points, torch.stack(gradients), rise)
+        curvature, axes = fit_secants(points, gradients, rise)
         return Stretch.along_axes(axes, self._lengths(curvature))
 
     def _normals(self, count: int, solver: RaySolver, radius: Tensor) -> Stretch:
@@ -188,10 +189,12 @@ class _Fit:
         for round_ in range(self.options.rounds):
             if round_ > 0:
                 directions = task.stretched(count, stretch, Stage.PILOT, round_)
-                radius = self._spend(task.solver(directions).solve_all().at()).entering
+                radius = self._spend(
+                    task.solver(directions).solve_all(task.progress, f"pilot {round_ + 1}").at()
+                ).entering
                 vectors = directions.materialize(range(count), torch.float64)
             points = radius[:, None] * vectors
-            gradients = torch.stack([self._gradient(solver.problem.center, point, scale) for point in points])
+            gradients = self._gradients(solver.problem.center, points, scale)
             found = fit_normals(stretch.solve(points), stretch.apply(gradients))
             curvature = undo_stretch(found, precision)
             tilt = Tilt.of(curvature.spectrum(), task.measure)
@@ -199,6 +202,15 @@ class _Fit:
             stretch = Stretch.along_axes(precision.axes, (precision.bulk / precision.values).sqrt())
         self.log_axis_spread = float(precision.spectrum().log().std()) / 2.0
         return stretch
+
+    def _gradients(self, center: Tensor, points: Tensor, scale: Tensor) -> Tensor:
+        """The gradients at offsets [n, P] from the center, see `_gradient`. [n, P]"""
+        rows = []
+        with progress_bar(self.task.progress, len(points), "gradients") as bar:
+            for point in points:
+                rows.append(self._gradient(center, point, scale))
+                bar.update()
+        return torch.stack(rows)
 
     def _gradient(self, center: Tensor, point: Tensor, scale: Tensor) -> Tensor:
         """The gradient of the loss at an offset from the center, both in scaled coordinates. [P]"""

@@ -32,14 +32,14 @@ def solve_stretched(task: Task, num_stretched: int, stretch: Stretch) -> tuple[R
         rounded = (scale * stretch.diagonal).to(task.scale.dtype).double() / torch.where(scale > 0, scale, 1.0)
         exact = Stretch.along_coordinates(torch.where(scale > 0, rounded, stretch.diagonal))
         solver = task.solver(along, stretch.diagonal)
-        radii = solver.solve_all(task.progress).at()
+        radii = solver.solve_all(task.progress, "stretched rays").at()
         norms = torch.cat(
             [torch.linalg.vector_norm(exact.apply(part), dim=1) for _, part in in_chunks(along, range(along.count))]
         )
         return solver, scaled_radii(radii, norms), -norms.log()
     rotated = task.stretched(num_stretched, stretch, Stage.STRETCHED)
     solver = task.solver(rotated)
-    radii = solver.solve_all(task.progress).at()
+    radii = solver.solve_all(task.progress, "stretched rays").at()
     chunks: list[Any] = in_chunks(rotated, range(rotated.count))
     return solver, radii, torch.cat([log_norms(stretch.solve(part)) for _, part in chunks])
 

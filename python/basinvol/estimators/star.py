@@ -23,6 +23,6 @@ def estimate(task: Task, options: Options) -> Outcome:
     too low, without limit, unless exp(KL) directions are used, where KL ~ (P/2) ln(arithmetic / geometric mean of the
     squared semi-axes) for an ellipsoid (Chatterjee and Diaconis 2018). Cost: about five evaluations a direction.
     """
-    rays = task.uniform_rays(progress=task.progress)
+    rays = task.uniform_rays()
     volume = Volume.of(rays.radii, task.space, task.scale, task.on_censored, task.measure)
     return Outcome.of_rays(volume, rays)

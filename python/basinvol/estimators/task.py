@@ -16,12 +16,21 @@ from ..model.parameters import ParameterSpace
 from ..model.stretch import Stretch, StretchedDirections
 from ..rays import DEFAULTS, RaySolver, SearchOptions
 from ..search.radii import Radii
+from ..storage.journal import Journal
 from ..trust.curve import Curve
 from ..trust.measures import LEBESGUE, Measure
 from ..trust.result import Volume
 from .stages import Stage, stage_seed
 
 _BYTES_IN_FLIGHT = 256 * 2**20
+
+
+class CenterOutsideError(ValueError):
+    """The error for a center that is in no basin: its loss, `center_loss`, is not below the cutoff."""
+
+    def __init__(self, message: str, center_loss: float) -> None:
+        super().__init__(message)
+        self.center_loss = center_loss
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,7 @@ class Task:
         progress: whether to show a bar.
         generator: generator of the directions, see `Directions`.
         shared: rays that are shared with tasks of other cutoffs, or None.
+        journal: where finished parts are kept, and taken from, so that the task can go on after a kill; or None.
     """
 
     landscape: Landscape
@@ -55,6 +65,7 @@ class Task:
     progress: bool = False
     generator: str = "philox"
     shared: SharedRays | None = None
+    journal: Journal | None = None
 
     def directions(self, count: int, stage: Stage = Stage.RAYS, round_: int = 0) -> Directions:
         """The directions of one round of one stage, independent of those of all others.
@@ -90,7 +101,7 @@ class Task:
             rtol: relative width of the brackets, instead of that of the options.
 
         Raises:
-            ValueError: the loss at the center is not below the cutoff.
+            CenterOutsideError: the loss at the center is not below the cutoff.
         """
         return self._solver(directions, [self.cutoff], stretch, rtol)
 
@@ -102,22 +113,24 @@ class Task:
         if reach is not None and stretch is not None:  # a stretched ray is that much shorter in its own coordinates
             reach = reach / float(stretch.min())
         options = dataclasses.replace(self.options, radius_max=reach, rtol=self.options.rtol if rtol is None else rtol)
-        solver = RaySolver(self.landscape, directions, cutoffs, scaling=scale, options=options)
+        solver = RaySolver(self.landscape, directions, cutoffs, scaling=scale, options=options, journal=self.journal)
         center_loss = float(solver.center_losses[0])
         if not min(cutoffs) > center_loss:
-            raise ValueError(
+            raise CenterOutsideError(
                 f"`cutoff` must be above the loss at the center, got cutoff={min(cutoffs):g} and "
-                f"loss={center_loss:.6g}; train longer or raise `cutoff`."
+                f"loss={center_loss:.6g}; train longer or raise `cutoff`.",
+                center_loss,
             )
         return solver
 
-    def uniform_rays(self, most: int | None = None, progress: bool = False) -> UniformRays:
+    def uniform_rays(self, most: int | None = None, progress: bool | None = None) -> UniformRays:
         """The solved rays of a plain estimate with this seed.
 
         Args:
             most: most rays, where a method needs fewer than `num_directions`.
-            progress: whether to show a bar.
+            progress: whether to show a bar; default as the task says.
         """
+        progress = self.progress if progress is None else progress
         count = self.num_directions if most is None else min(self.num_directions, most)
         directions = self.directions(count)
         if self.shared is None:

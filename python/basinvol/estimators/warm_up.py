@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..progress import progress_bar
 from .batched import BatchedLoss
 from .curvature import feature_groups, fit_radii, fit_secants, group_sums
 from .hamiltonian import Chains, Gibbs, Hamiltonian, Whitening
@@ -55,21 +56,23 @@ def warm_up(task: Task, start: tuple[Hamiltonian, Chains], num_windows: int, win
     """
     hamiltonian, chains = start
     yardstick = variance = torch.full((task.space.dim,), math.nan, dtype=torch.float64)
-    for number in range(num_windows):
-        is_last = number == num_windows - 1
-        samples = []
-        for move in range(window * (_LAST_WINDOW if is_last else 1)):
-            chains = hamiltonian.move(chains, 1.0, adapts=True)
-            if move >= window // 2:  # before that, chains still remember where they started
-                samples.append(chains)
-        points = torch.stack([sample.x for sample in samples])
-        rise = float(torch.stack([sample.loss for sample in samples]).mean()) - hamiltonian.gibbs.center_loss
-        # The last window is a sample of what production will sample.
-        gibbs = hamiltonian.gibbs
-        if not is_last:
-            gibbs = _tuned(gibbs, task, rise, float(points.square().sum(2).mean()))
-        yardstick, variance = variance, points.flatten(0, 1).var(dim=0)
-        hamiltonian = hamiltonian.with_target(fitted_whitening(points, hamiltonian.whitening.axes), gibbs)
+    num_moves = [window] * (num_windows - 1) + [window * _LAST_WINDOW]
+    with progress_bar(task.progress, sum(num_moves), "warm-up", "move") as bar:
+        for number, count in enumerate(num_moves, 1):
+            samples = []
+            for move in range(count):
+                chains = hamiltonian.move(chains, 1.0, adapts=True)
+                bar.update()
+                if move >= window // 2:  # before that, chains still remember where they started
+                    samples.append(chains)
+            points = torch.stack([sample.x for sample in samples])
+            rise = float(torch.stack([sample.loss for sample in samples]).mean()) - hamiltonian.gibbs.center_loss
+            # The last window is a sample of what production will sample.
+            gibbs = hamiltonian.gibbs
+            if number < num_windows:
+                gibbs = _tuned(gibbs, task, rise, float(points.square().sum(2).mean()))
+            yardstick, variance = variance, points.flatten(0, 1).var(dim=0)
+            hamiltonian = hamiltonian.with_target(fitted_whitening(points, hamiltonian.whitening.axes), gibbs)
     return Warmed(hamiltonian, chains, 0.5 * float((variance / yardstick).log().sum()), yardstick)
 
 
@@ -154,7 +157,7 @@ def _boundary(task: Task, rays: UniformRays) -> tuple[Tensor, Tensor]:
     if count > len(ends):
         more = task.directions(count - len(ends), Stage.PILOT)
         vectors = torch.cat([vectors, more.materialize(range(count - len(ends)), torch.float64)])
-        ends = torch.cat([ends, task.solver(more).solve_all().at().entering])
+        ends = torch.cat([ends, task.solver(more).solve_all(task.progress, "rays for axes").at().entering])
     return vectors, ends
 
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 from numpy.typing import NDArray
 
-from .style import COLORS, UNITS, house_style
+from .style import COLORS, UNITS, Drawing, house_style
 
 
 def plot_weights(
@@ -34,7 +34,7 @@ def plot_weights(
     rank = np.arange(1, len(share) + 1)
     heaviest = radius[log_weights.argmax()]
     with house_style():
-        figure = Figure(figsize=(7.0, 3.0), layout="constrained")
+        figure = Drawing(figsize=(7.0, 3.0), layout="constrained")
         left, right = figure.subplots(1, 2)
         left.hist(radius, bins=max(10, int(math.sqrt(len(radius)))), color=COLORS[0])
         left.axvline(heaviest, color=COLORS[1], linestyle="--", label="direction of the largest weight")

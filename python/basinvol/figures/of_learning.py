@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from .style import COLORS, house_style
+from .style import COLORS, Drawing, house_style
 
 
 def plot_line(
@@ -29,7 +29,7 @@ def plot_line(
     x = np.log(excess[inside])
     line = log_mass[inside].mean() + slope * (x - x.mean())
     with house_style():
-        figure = Figure(figsize=(5.0, 3.4), layout="constrained")
+        figure = Drawing(figsize=(5.0, 3.4), layout="constrained")
         axes = figure.subplots()
         axes.axvspan(*fitted, color=COLORS[0], alpha=0.12, linewidth=0, label="fitted range")
         axes.plot(excess, log_mass, color=COLORS[0], marker=".", linestyle="none", label="chains")

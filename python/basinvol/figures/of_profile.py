@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from .style import COLORS, UNITS, house_style
+from .style import COLORS, UNITS, Drawing, house_style
 
 
 def plot_quantiles(
@@ -27,7 +27,7 @@ def plot_quantiles(
     """
     low, quarter, median, three_quarters, high = quantiles
     with house_style():
-        figure = Figure(figsize=(5.0, 3.4), layout="constrained")
+        figure = Drawing(figsize=(5.0, 3.4), layout="constrained")
         axes = figure.subplots()
         axes.fill_between(radius, low, high, color=COLORS[0], alpha=0.15, linewidth=0, label="5 % to 95 %")
         axes.fill_between(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from .arrays import of_array
 from .chunks import chunks
 from .fields import Fields, Inputs
+from .random_states import random_states
 from .spool import Spool
 
 _READ_BATCH = 64  # examples of a Dataset that are read at a time: memory holds a few such batches
@@ -102,7 +101,7 @@ def _read_batches(data: Any) -> tuple[Inputs, Inputs]:
         raise ValueError(f"{_EXPECTED}; got {'None' if data is None else f'a {type(data).__name__}'}.")
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
         data = DataLoader(data, batch_size=_READ_BATCH)
-    with _random_states(), Spool() as spool:
+    with random_states(), Spool() as spool:
         form = _collect(data, spool)
         is_one_pass = iter(data) is data  # a generator is its own iterator, and is used up
         if not is_one_pass and not _is_same(spool, data):
@@ -177,18 +176,6 @@ def _is_equal(ours: Tensor, theirs: Tensor) -> bool:
     # The type of batches of several types is the widest of them.
     is_like = theirs.dtype == ours.dtype or torch.promote_types(theirs.dtype, ours.dtype) == ours.dtype
     return is_like and theirs.device == ours.device and torch.equal(ours, theirs.to(ours.dtype))
-
-
-@contextlib.contextmanager
-def _random_states() -> Iterator[None]:
-    """Restores the user's random states, from which loaders draw seeds and transforms draw numbers."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  (the state that users share)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
 
 
 def _check_finite(name: str, values: Tensor) -> None:

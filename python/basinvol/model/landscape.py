@@ -18,6 +18,7 @@ from ..inputs.module import read_model
 from .batch_size import examples_at_once
 from .caller import ModelCaller
 from .checks import check_center
+from .deadline import Deadline
 from .default_device import cpu_by_default
 
 __all__ = ["GRADIENT_COST", "Landscape", "LossFunction"]
@@ -57,6 +58,7 @@ class Landscape:
             [N, ...] each
         num_evaluations: evaluations of the loss by everything that was measured on this landscape; a gradient counts
             as three.
+        deadline: until when anything may be evaluated, or None; it is looked at where evaluations are counted.
 
     Raises:
         ValueError: the model, loss or data cannot be measured; the loss is not a mean over examples, or differs between
@@ -88,6 +90,7 @@ class Landscape:
         self.inputs = widened_inputs(inputs[: self.levels[-1]].to(self.device))
         self.targets = widened_inputs(targets[: self.levels[-1]].to(self.device))
         self.num_evaluations = 0
+        self.deadline: Deadline | None = None
         self._weights = example_weights(self.loss_fn, self.targets)
         self._caller = ModelCaller(self.model, self.loss_fn, self.device)
         self.batch_size = examples_at_once(self._caller, self.inputs) if batch_size is None else int(batch_size)
@@ -219,8 +222,14 @@ class Landscape:
         return self._caller.measuring()
 
     def count(self, evaluations: int) -> None:
-        """Adds evaluations of the loss that were made elsewhere, by an engine or in a batch, to the count."""
+        """Adds evaluations of the loss that were made elsewhere, by an engine or in a batch, to the count.
+
+        Raises:
+            BudgetSpent: the deadline is over.
+        """
         self.num_evaluations += evaluations
+        if self.deadline is not None:
+            self.deadline.check(self.num_evaluations)
 
     def weight(self, first: int, last: int) -> float:
         """The weight of the mean of examples `first` to `last` - 1 in a mean of several batches."""

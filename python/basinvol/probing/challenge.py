@@ -216,7 +216,8 @@ def _estimate_along(
         radius_max=min(measure.radius_max(dim), 1e3 * _LONGEST * float(prober.radius.max())),
         num_threads=task.options.num_threads,
     )
-    found = RaySolver(task.landscape, along, [task.cutoff], scaling=task.scale, options=options).solve_all().at()
+    solver = RaySolver(task.landscape, along, [task.cutoff], scaling=task.scale, options=options, journal=task.journal)
+    found = solver.solve_all(task.progress, "probes").at()
     parts = []
     for sample, rays in ((directions, radii), (along, found)):
         chunks = [vectors for _, vectors in in_chunks(sample, range(len(rays)))]

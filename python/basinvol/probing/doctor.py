@@ -70,6 +70,7 @@ def examine(
     seed: int = 0,
     scaling: str = "filter",
     backend: str = "auto",
+    progress: bool = False,
 ) -> Report:
     """Findings about a model, its loss and its basin, from 32 rays.
 
@@ -87,7 +88,7 @@ def examine(
         num_directions: D of the measurement that is forecast.
         seed: seed of the directions.
         scaling: "filter" or "none", see `ParameterSpace.scale`.
-        backend: see `estimate_volume`.
+        backend, progress: see `estimate_volume`.
 
     Raises:
         ValueError: an argument is bad.
@@ -112,6 +113,7 @@ def examine(
         seed=seed,
         on_censored="bound",
         options=SearchOptions(backend=backend),
+        progress=progress,
     )
     started = time.perf_counter()
     outcome = estimate(task, Options())

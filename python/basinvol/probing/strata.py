@@ -108,8 +108,10 @@ def _before(task: Task, vectors: Tensor) -> Tensor:
     options = SearchOptions(
         rtol=_RTOL, radius_max=None if math.isinf(reach) else reach, num_threads=task.options.num_threads
     )
-    solver = RaySolver(task.landscape, directions, [task.cutoff], scaling=task.scale, options=options)
-    return task.measure.log_weights(solver.solve_all().at().entering, task.space.dim)
+    solver = RaySolver(
+        task.landscape, directions, [task.cutoff], scaling=task.scale, options=options, journal=task.journal
+    )
+    return task.measure.log_weights(solver.solve_all(task.progress, "probes").at().entering, task.space.dim)
 
 
 def _near(task: Task, vectors: Tensor, distance: float) -> Tensor:

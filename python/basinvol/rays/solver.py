@@ -5,23 +5,24 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ..backends import Backend, Choice, RayProblem, choose
 from ..model.default_device import cpu_by_default
 from ..model.directions import Directions
 from ..model.landscape import Landscape
 from ..model.scale import Scale
+from ..progress import is_watched, progress_bar
 from ..search import RUNNING
 from ..search.radii import NUM_PILOT, Guess, Radii, Status
+from ..storage.journal import Journal
 from .announcement import Announcement
 from .first_radius import first_radius
+from .kept import KeptRays
 from .options import DEFAULTS, SearchOptions, check_cutoffs
 
 # The first directions of a seed are solved from a generic guess, and all others from what these show. The guess is a
@@ -53,6 +54,7 @@ class RaySolver:
         cutoffs: losses that bound the basin, in any order.
         scaling: "filter", "none", or the scale itself, a positive factor for every parameter. [P]
         options: how to search, and where.
+        journal: where solved rays are kept, and taken from; None to keep none.
         changes: single options by name, instead of those in `options`, see `SearchOptions`.
 
     Attributes:
@@ -75,6 +77,7 @@ class RaySolver:
         *,
         scaling: str | Tensor = "filter",
         options: SearchOptions = DEFAULTS,
+        journal: Journal | None = None,
         **changes: Any,
     ) -> None:
         _check_types(landscape, directions)
@@ -101,6 +104,7 @@ class RaySolver:
         # The engine may have scouts between the landscape's levels.
         rows = [self.engine.levels.index(level) for level in landscape.levels]
         self.center_losses = self.engine.center_losses[rows]
+        self._kept = KeptRays(journal, self.problem, options.resolve)
         self._first: tuple[Radii, Guess] | None = None
         self._pilot: tuple[Radii, Tensor | None] | None = None
 
@@ -121,17 +125,22 @@ class RaySolver:
         return self.engine.description
 
     @cpu_by_default
-    def solve_all(self, progress: bool = False) -> Radii:
-        """The radii of all directions, refined, with a progress bar on a terminal if asked. [L, C, D]"""
+    def solve_all(self, progress: bool = False, purpose: str = "directions") -> Radii:
+        """The radii of all directions, refined. [L, C, D]
+
+        Args:
+            progress: whether to show a bar, on a terminal or in a notebook.
+            purpose: name of the bar.
+        """
         count = self.problem.directions.count
-        announced = Announcement(count, is_shown=progress and sys.stderr.isatty())
-        with tqdm(total=count, desc="directions", unit="dir", disable=None if progress else True) as bar:
+        announced = Announcement(count, is_shown=progress and is_watched())
+        with progress_bar(progress, count, purpose, "dir") as bar:
 
             def on_done(number: int) -> None:
                 bar.update(number)
                 announced.update(number)
 
-            return self.refine(self.solve(0, count, on_done))
+            return self._kept.once("refined", lambda: self.refine(self.solve(0, count, on_done)), self._book)
 
     @cpu_by_default
     def solve(self, start: int, stop: int, on_done: Callable[[int], object] = lambda _: None) -> Radii:
@@ -144,20 +153,29 @@ class RaySolver:
         Raises:
             RaySearchFailed: an evaluation failed; the error carries the radii found so far.
         """
-        step = self.engine.step
         parts: list[Radii] = []
-        for first in range(start, stop, step):
-            last = min(first + step, stop)
-            try:
-                parts.append(self._solve_step(first, last))
-            except (RuntimeError, MemoryError) as error:
-                done = Radii.concatenate(parts) if parts else None
-                raise RaySearchFailed(
-                    f"the search failed at directions {first} to {last - 1}: {error}", done
-                ) from error
-            self._book(parts[-1])
-            on_done(last - first)
+        first = start
+        try:
+            while first < stop:
+                last = min(first + self.engine.step, stop)
+                part = self._kept.block(first)
+                if part is None:
+                    part = self._try_step(first, last, parts)
+                    self._kept.keep(first, part)
+                parts.append(part)
+                first += len(part)
+                self._book(part)
+                on_done(len(part))
+        finally:
+            self._kept.flush()
         return Radii.concatenate(parts)
+
+    def _try_step(self, first: int, last: int, parts: Sequence[Radii]) -> Radii:
+        try:
+            return self._solve_step(first, last)
+        except (RuntimeError, MemoryError) as error:
+            done = Radii.concatenate(parts) if parts else None
+            raise RaySearchFailed(f"the search failed at directions {first} to {last - 1}: {error}", done) from error
 
     @cpu_by_default
     def refine(self, radii: Radii) -> Radii:
@@ -220,8 +238,13 @@ class RaySolver:
         """The first rays, and the guess that they give for all others."""
         if self._first is None:
             count = min(NUM_FIRST, self.problem.directions.count)
-            first = self.engine.solve(range(count), self.generic_guess)
-            first.num_evaluations[0] += self._scan[1]  # it went along this ray
+
+            def solve() -> Radii:
+                found = self.engine.solve(range(count), self.generic_guess)
+                found.num_evaluations[0] += self._scan[1]  # it went along this ray
+                return found
+
+            first = self._kept.once("first", solve)
             self._first = first, Guess.learned(first, self.generic_guess)
         return self._first
 
@@ -230,8 +253,12 @@ class RaySolver:
         if self._pilot is None:
             first, guess = self._learn()
             count = min(NUM_PILOT, self.problem.directions.count)
-            rest = [self.engine.solve(range(NUM_FIRST, count), guess)] if count > NUM_FIRST else []
-            pilot = Radii.concatenate([first, *rest])
+
+            def solve() -> Radii:
+                rest = [self.engine.solve(range(NUM_FIRST, count), guess)] if count > NUM_FIRST else []
+                return Radii.concatenate([first, *rest])
+
+            pilot = self._kept.once("pilot", solve)
             self._learn_order(pilot)
             self._pilot = pilot, self._negligible(pilot)
         return self._pilot
@@ -300,7 +327,7 @@ def find_radii(
             (proposes radii that tf32x3 certifies); default the backend's best that is as exact as float32.
         compile: whether the backend "torch" evaluates the model through torch.compile; "auto" then takes this backend,
             others refuse. It needs a C++ compiler on the CPU, and takes seconds to minutes before the first ray.
-        progress: whether to show a bar, if standard error is a terminal.
+        progress: whether to show a bar, on a terminal or in a notebook.
 
     Raises:
         ValueError: an argument is bad.

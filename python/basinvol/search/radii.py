@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..figures.card import PLAIN, card
+from ..figures.inline import histogram
+from ..storage.archive import Saveable
+from ..storage.tables import Variable, data_frame, dataset
 from .trace import Trace
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
 
 # With resolve="decisive", directions solved in full: they give the distribution, and the length that others must reach
 # to matter. 500 directions then have about 14 more that do.
@@ -41,8 +52,8 @@ class Status(enum.Enum):
 _STATUSES = tuple(Status)
 
 
-@dataclass(frozen=True)
-class Radii:
+@dataclass(frozen=True, repr=False)
+class Radii(Saveable):
     """Boundary radii with their certificates, in the chosen (scaled) coordinates.
 
     Shapes are [L, C, D] from `find_radii`, and [D] from `at` and `estimate_volume`. Every CROSSED direction has
@@ -91,6 +102,92 @@ class Radii:
 
     def __len__(self) -> int:
         return int(self.num_evaluations.shape[0])
+
+    def __repr__(self) -> str:
+        counts = Counter(status.name for status in self.status.reshape(-1))
+        shown = ", ".join(f"{count:,} {name}" for name, count in counts.most_common())
+        return f"Radii({len(self)} directions, levels {list(self.levels)}, cutoffs {list(self.cutoffs)}: {shown})"
+
+    def _repr_html_(self) -> str:
+        parts = [self] if self.radius.ndim == 1 else [self.at(n, c) for n in self.levels for c in self.cutoffs]
+        return "".join(part._one_html() for part in parts[:_MOST_SHOWN]) + (
+            f"<div>and {len(parts) - _MOST_SHOWN} more</div>" if len(parts) > _MOST_SHOWN else ""
+        )
+
+    def _one_html(self) -> str:
+        """One level and cutoff as HTML."""
+        radius = self.radius[torch.isfinite(self.radius) & (self.radius > 0)]
+        crossed = int(self.is_status(Status.CROSSED).sum())
+        rows, figure = [("evaluations", f"{int(self.num_evaluations.sum()):,}")], ""
+        if len(radius):
+            span = f"{float(radius.min()):.4g} to {float(radius.max()):.4g}, median {float(radius.median()):.4g}"
+            rows.append(("radius", span))
+            figure = histogram(radius.numpy(), None, "radius", f"Histogram of {len(radius)} radii, from {span}.")
+        where = f"{self.levels[0]:,} examples, cutoff {self.cutoffs[0]:g}"
+        counts = Counter(self.status)
+        sentence = "; ".join(f"{count:,}: {status.value}" for status, count in counts.most_common())
+        return card(
+            f"{crossed:,} of {len(self):,} directions cross ({where})", sentence, rows, figure, repr(self), PLAIN
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Levels, cutoffs and every array as nested lists, for JSON; what is not finite becomes None."""
+        arrays = {name: _listed(getattr(self, name).tolist()) for name in _TENSORS if name != "status_code"}
+        statuses = np.vectorize(lambda status: status.name, otypes=[object])(self.status).tolist()
+        return {"levels": list(self.levels), "cutoffs": list(self.cutoffs), **arrays, "status": statuses}
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """A table with a row per direction, cutoff and level.
+
+        Its columns are the position of the direction, level, cutoff, lower, upper, radius, value_lower, value_upper,
+        slope, status and num_evaluations, which is that of all levels and cutoffs of the direction together.
+
+        Raises:
+            MissingPackage: pandas is not installed.
+        """
+        shape = (len(self.levels), len(self.cutoffs), len(self))
+
+        def flat(values: Any) -> NDArray[Any]:
+            spread: NDArray[Any] = np.broadcast_to(np.asarray(values), shape).reshape(-1)
+            return spread
+
+        numbers = {name: flat(getattr(self, name).numpy()) for name in _PER_RAY if name != "status_code"}
+        return data_frame(
+            {
+                "direction": flat(np.arange(len(self))),
+                "level": flat(np.array(self.levels)[:, None, None]),
+                "cutoff": flat(np.array(self.cutoffs)[None, :, None]),
+                **numbers,
+                "status": [status.name for status in self.status.reshape(-1)],
+                "num_evaluations": flat(self.num_evaluations.numpy()),
+            }
+        )
+
+    def to_dataset(self) -> xr.Dataset:
+        """The arrays with the dimensions "level", "cutoff" and "direction", and their units, for xarray.
+
+        Of one level and cutoff (see `at`), these two are coordinates without a dimension.
+
+        Raises:
+            MissingPackage: xarray is not installed.
+        """
+        is_one = self.radius.ndim == 1
+        dims = ("direction",) if is_one else ("level", "cutoff", "direction")
+        variables = {
+            name: Variable(dims, getattr(self, name).numpy(), unit, what) for name, (unit, what) in _MEANINGS.items()
+        }
+        names = np.vectorize(lambda status: status.name, otypes=[str])(self.status)
+        variables["status"] = Variable(dims, names, "1", "how the search along the direction ended")
+        spent = "loss evaluations, of all levels and cutoffs together"
+        variables["num_evaluations"] = Variable(("direction",), self.num_evaluations.numpy(), "1", spent)
+        level: Any = self.levels[0] if is_one else np.array(self.levels)
+        cutoff: Any = self.cutoffs[0] if is_one else np.array(self.cutoffs)
+        coordinates = {
+            "direction": Variable(("direction",), np.arange(len(self)), "1", "position of the direction"),
+            "level": Variable(() if is_one else ("level",), level, "examples", "number of examples of the landscape"),
+            "cutoff": Variable(() if is_one else ("cutoff",), cutoff, "loss", "loss that bounds the basin"),
+        }
+        return dataset(variables, coordinates, {})
 
     def at(self, level: int | None = None, cutoff: float | None = None) -> Radii:
         """The radii [D] of one level (a number of examples) and one cutoff; either may be left out if there is one.
@@ -151,6 +248,22 @@ class Radii:
 
 _PER_RAY = ("lower", "upper", "radius", "value_lower", "value_upper", "slope", "status_code")
 _TENSORS = (*_PER_RAY, "num_evaluations")
+_MOST_SHOWN = 6  # levels and cutoffs in a notebook
+_MEANINGS = {
+    "lower": ("scale", "largest radius known to be inside"),
+    "upper": ("scale", "smallest radius known to be outside"),
+    "radius": ("scale", "radius at which the loss crosses the cutoff"),
+    "value_lower": ("loss", "loss at the lower end"),
+    "value_upper": ("loss", "loss at the upper end"),
+    "slope": ("1", "d ln(loss - center loss) / d ln(radius) near the crossing"),
+}
+
+
+def _listed(values: Any) -> Any:
+    """Nested lists without numbers that JSON does not have."""
+    if isinstance(values, list):
+        return [_listed(part) for part in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 @dataclass(frozen=True)

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from ..figures.card import DOUBTFUL, GOOD, card, grid
 from ..search.radii import Status
+from ..storage.archive import Saveable
+from ..storage.tables import data_frame
 from .diagnostics import Verdict
+from .result import plain
 from .volume_estimate import VolumeEstimate
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _RESAMPLES = 1000
 _RAY_METHODS = ("star", "paper", "gaussian")
+_NOT_TRUSTED = "not all verdicts are trustworthy: this ranks the numbers on these directions, not the volumes"
+_STEPS = ("difference", "error", "probability", "typical_difference", "typical_error", "share_larger")
 
 
 @dataclass(frozen=True)
@@ -50,8 +60,8 @@ class PairComparison:
     is_valid: bool
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Saveable):
     """The ranking of several minima; `print` shows the ranking first.
 
     Attributes:
@@ -71,17 +81,54 @@ class Comparison:
     stability: float
     pairs: tuple[PairComparison, ...]
 
+    @property
+    def is_valid(self) -> bool:
+        """Whether all verdicts are trustworthy, so that this ranks the volumes and not only the numbers."""
+        return all(verdict is Verdict.TRUSTWORTHY for verdict in self.verdicts)
+
+    def __repr__(self) -> str:
+        return f"Comparison({' > '.join(self.names)}, in {self.stability:.0%} of resamples)"
+
+    def _repr_html_(self) -> str:
+        first, *others = str(self).splitlines()
+        rows = list(zip(self.names, map("{:,.2f}".format, self.log_volumes), map(str, self.verdicts), strict=True))
+        table = grid(["minimum", "log volume (nats)", "verdict"], rows)
+        sentence = "all verdicts are trustworthy" if self.is_valid else _NOT_TRUSTED
+        mark = GOOD if self.is_valid else DOUBTFUL
+        headline = first.removeprefix("ranking").strip()
+        return card(headline, f"{sentence}.", [], table, "\n".join([first, *others]), mark)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Names, numbers, verdicts and pairs as plain types, for JSON; NaN and infinities become None."""
+        found = {part.name: getattr(self, part.name) for part in dataclasses.fields(self)}
+        found["verdicts"] = [verdict.value for verdict in self.verdicts]
+        found["pairs"] = [dataclasses.asdict(pair) for pair in self.pairs]
+        return {name: plain(value) for name, value in found.items()}
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """A table with a row per minimum, from the largest down, and how each compares with the next.
+
+        Raises:
+            MissingPackage: pandas is not installed.
+        """
+        steps = [dataclasses.asdict(pair) for pair in self.pairs]
+        columns: dict[str, list[Any]] = {
+            "name": list(self.names),
+            "log_volume": list(self.log_volumes),
+            "trace_prediction": list(self.trace_predictions),
+            "verdict": [verdict.value for verdict in self.verdicts],
+        }
+        for name in _STEPS:
+            columns[f"next_{name}"] = [*(step[name] for step in steps), math.nan]  # after the last there is none
+        return data_frame(columns)
+
     def __str__(self) -> str:
         how = "the same directions, resampled together" if self.is_paired else "independent estimates"
-        trusted = all(verdict is Verdict.TRUSTWORTHY for verdict in self.verdicts)
         lines = [
             f"ranking          {' > '.join(self.names)}, in {self.stability:.0%} of resamples ({how})",
         ]
-        if not trusted:
-            lines.append(
-                " " * 17
-                + "not all verdicts are trustworthy: this ranks the numbers on these directions, not the volumes"
-            )
+        if not self.is_valid:
+            lines.append(" " * 17 + _NOT_TRUSTED)
         rows = zip(self.names, self.log_volumes, self.trace_predictions, self.verdicts, strict=True)
         lines += [
             f"{name:<16} {volume:>16,.2f} nats, {verdict}; from the trace alone {trace:,.2f}"
@@ -218,7 +265,7 @@ def _finite(error: float) -> float:
 def _describe(pair: PairComparison) -> str:
     valid = "" if pair.is_valid else " (not valid: not both trustworthy)"
     text = (
-        f"{pair.first} - {pair.second}".ljust(17) + f"{pair.difference:+,.2f} nats, error {pair.error:.2f}{valid}, "
+        f"{pair.first} - {pair.second}".ljust(16) + f" {pair.difference:+,.2f} nats, error {pair.error:.2f}{valid}, "
         f"larger with probability {pair.probability:.1%}; trace {pair.trace_difference:+,.2f}"
     )
     if math.isfinite(pair.typical_difference):

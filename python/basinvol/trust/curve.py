@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from ..figures.card import PLAIN, card
+from ..figures.inline import lines
+from ..storage.archive import Saveable
+from ..storage.tables import Variable, data_frame, dataset
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
 
 _PRINTED = 20  # rows
 
 
-@dataclass(frozen=True)
-class Curve:
+@dataclass(frozen=True, repr=False)
+class Curve(Saveable):
     """The log of the mass of {loss <= cutoff} under the Gaussian measure, for n cutoffs in increasing order.
 
     Neighbors share most of their chains, so their errors are nearly the same error: differences along the curve are
@@ -59,6 +70,43 @@ class Curve:
     def to_dict(self) -> dict[str, list[float]]:
         """The three columns of the table as lists, for JSON and for pandas.DataFrame."""
         return {name: getattr(self, name).tolist() for name in ("cutoff", "log_mass", "standard_error")}
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """A table with a row per cutoff.
+
+        Raises:
+            MissingPackage: pandas is not installed.
+        """
+        return data_frame(self.to_dict())
+
+    def to_dataset(self) -> xr.Dataset:
+        """The log mass along "cutoff", and along "group" of chains, in nats, for xarray.
+
+        Raises:
+            MissingPackage: xarray is not installed.
+        """
+        variables = {
+            "log_mass": Variable(("cutoff",), self.log_mass.numpy(), "nats", "log of the mass"),
+            "standard_error": Variable(("cutoff",), self.standard_error.numpy(), "nats", "its standard error"),
+            "log_groups": Variable(("cutoff", "group"), self.log_groups.numpy(), "nats", "log mass by group of chains"),
+        }
+        groups = np.arange(self.log_groups.shape[1])
+        coordinates = {
+            "cutoff": Variable(("cutoff",), self.cutoff.numpy(), "loss", "loss that bounds the basin"),
+            "group": Variable(("group",), groups, "1", "independent group of chains"),
+        }
+        return dataset(variables, coordinates, {})
+
+    def __repr__(self) -> str:
+        if not len(self):
+            return "Curve(no cutoffs)"
+        return f"Curve({len(self)} cutoffs from {float(self.cutoff[0]):.6g} to {float(self.cutoff[-1]):.6g})"
+
+    def _repr_html_(self) -> str:
+        inside = self.cutoff > 0
+        x, y, error = (part[inside].numpy() for part in (self.cutoff, self.log_mass, self.standard_error))
+        figure = lines(x, [y - error, y, y + error], "cutoff", "Log mass against cutoff.") if len(x) > 1 else ""
+        return card("log mass against cutoff", repr(self), [], figure, str(self), PLAIN)
 
     def __str__(self) -> str:
         """A table of at most 20 rows, evenly taken."""

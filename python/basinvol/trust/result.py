@@ -227,14 +227,15 @@ class MeasuredVolume(Volume):
             for part in dataclasses.fields(record):
                 if part.name not in (*numbers, "radii", "diagnostics", "measure", "details", "passed"):
                     numbers[part.name] = getattr(record, part.name)
-        return {name: _plain(value) for name, value in {**numbers, **self.details}.items()}
+        return {name: plain(value) for name, value in {**numbers, **self.details}.items()}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """The value as plain types, for JSON; NaN and infinities become None."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(key): _plain(part) for key, part in value.items()}
+        return {str(key): plain(part) for key, part in value.items()}
     if isinstance(value, (tuple, list)):
-        return [_plain(part) for part in value]
+        return [plain(part) for part in value]
     return value

@@ -17,16 +17,19 @@ def describe_estimate(estimate: MeasuredVolume) -> str:
     return "\n".join(f"{name:<{_INDENT}}{text}" for name, text in lines)
 
 
-def _number(estimate: MeasuredVolume) -> list[tuple[str, str]]:
+def certainty(estimate: MeasuredVolume) -> str:
+    """What is known of the true number: an interval, a bound from below, or nothing."""
     interval = estimate.interval
     if interval is not None:
-        certainty = f", {CONFIDENCE:.0%} interval {interval[0]:,.2f} to {interval[1]:,.2f}"
-    elif math.isfinite(estimate.lower_bound):
-        certainty = f", above {estimate.lower_bound:,.2f} with {CONFIDENCE:.0%} confidence"
-    else:
-        certainty = ", without a bound"
+        return f"{CONFIDENCE:.0%} interval {interval[0]:,.2f} to {interval[1]:,.2f}"
+    if math.isfinite(estimate.lower_bound):
+        return f"above {estimate.lower_bound:,.2f} with {CONFIDENCE:.0%} confidence"
+    return "without a bound"
+
+
+def _number(estimate: MeasuredVolume) -> list[tuple[str, str]]:
     quantity = estimate.measure.quantity
-    lines = [(quantity, f"{estimate.log_volume:,.2f} nats in {estimate.dim:,} dimensions{certainty}")]
+    lines = [(quantity, f"{estimate.log_volume:,.2f} nats in {estimate.dim:,} dimensions, {certainty(estimate)}")]
     if not estimate.measure.is_gaussian:
         lines += [
             ("  log unit ball", f"{estimate.log_unit_ball:,.2f}"),

@@ -5,39 +5,73 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..search.radii import Radii
+from ..search.trace import Trace
+from ..storage.archive import Saveable
+from ..storage.tables import Variable, dataset
+from .curve import Curve
+from .diagnostics import Diagnostics, Verdict
+from .html import estimate_html
+from .measures import Measure
 from .result import MeasuredVolume
 from .text import describe_estimate
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
     from matplotlib.figure import Figure
 
+# Terms of the result as they are in a dataset, with what they mean.
+_TERMS = {
+    "log_volume": "log of the volume or mass of the basin",
+    "lower_bound": "value that the true log exceeds with 95 % confidence",
+    "log_unit_ball": "log volume of the unit ball",
+    "log_mean_power": "log of the mean weight of a direction",
+    "log_det_scale": "log of the determinant of the scale",
+    "standard_error": "standard error of the log, valid only if trustworthy",
+}
+_SETTINGS = ("method", "search", "scaling", "seed", "backend", "num_directions", "dim", "cutoff", "center_loss")
 
-@dataclass(frozen=True)
-class VolumeEstimate(MeasuredVolume):
+
+@dataclass(frozen=True, repr=False)
+class VolumeEstimate(MeasuredVolume, Saveable):
     """A log-volume with its diagnostics, the radii behind it and how it was made. `print` shows the verdict first."""
 
     def __str__(self) -> str:
         return describe_estimate(self)
 
-    def to_dataframe(self) -> pd.DataFrame:
-        """A table with a row per direction: bracket, radius, losses at both ends, slope, status, evaluations."""
-        import pandas as pd  # optional
-
-        radii = self.radii
-        return pd.DataFrame(
-            {
-                "direction": range(len(radii)),
-                "lower": radii.lower.numpy(),
-                "upper": radii.upper.numpy(),
-                "radius": radii.radius.numpy(),
-                "value_lower": radii.value_lower.numpy(),
-                "value_upper": radii.value_upper.numpy(),
-                "slope": radii.slope.numpy(),
-                "status": [status.name for status in radii.status],
-                "num_evaluations": radii.num_evaluations.numpy(),
-            }
+    def __repr__(self) -> str:
+        return (
+            f"VolumeEstimate({self.diagnostics.verdict}, {self.measure.quantity} {self.log_volume:,.2f} nats, "
+            f"{self.dim:,} dimensions, cutoff {self.cutoff:g}, method {self.method})"
         )
+
+    def _repr_html_(self) -> str:
+        return estimate_html(self)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """A table with a row per direction: bracket, radius, losses at both ends, slope, status, evaluations.
+
+        Raises:
+            MissingPackage: pandas is not installed.
+        """
+        return self.radii.to_dataframe().drop(columns=["level", "cutoff"])
+
+    def to_dataset(self) -> xr.Dataset:
+        """The radii along "direction" as in `Radii.to_dataset`, with the log-volume and its terms, in nats.
+
+        Raises:
+            MissingPackage: xarray is not installed.
+        """
+        terms = {name: Variable((), getattr(self, name), "nats", what) for name, what in _TERMS.items()}
+        found = self.diagnostics
+        about = {
+            "verdict": str(found.verdict),
+            "reason": found.reason,
+            **self.measure.settings(),
+            **{name: getattr(self, name) for name in _SETTINGS},
+        }
+        return self.radii.to_dataset().merge(dataset(terms, {}, {})).assign_attrs(dataset({}, {}, about).attrs)
 
     def plot(self) -> Figure:
         """The distribution of the radii and how the weight is shared, as a matplotlib figure."""
@@ -53,3 +87,7 @@ class VolumeEstimate(MeasuredVolume):
             f"{found.verdict}: {self.measure.quantity} {self.log_volume:,.1f} nats, "
             f"effective sample size {found.ess:.1f} of {found.num_used}",
         )
+
+
+# What the file of an estimate holds.
+TYPES = {kind.__name__: kind for kind in (VolumeEstimate, Radii, Trace, Curve, Diagnostics, Verdict, Measure)}

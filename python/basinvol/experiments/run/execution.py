@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-from tqdm import tqdm
-
-
-class Bar(Protocol):
-    """A progress bar, open inside its `with`."""
-
-    def update(self, steps: int = 1, /) -> object:
-        """Counts steps that were done."""
-
-    def __enter__(self) -> Bar: ...
-
-    def __exit__(self, *_: object) -> object: ...
+from ...progress import Bar, progress_bar
 
 
 @dataclass(frozen=True)
@@ -29,7 +18,7 @@ class Execution:
         num_threads: number of threads of each process.
         device: where to train and measure, for example "cuda"; None for the CPU.
         data_dir: folder with published data files.
-        progress: whether bars are shown, if standard error is a terminal.
+        progress: whether bars are shown, on a terminal or in a notebook.
     """
 
     backend: str = "auto"
@@ -39,28 +28,12 @@ class Execution:
     data_dir: Path | None = None
     progress: bool = False
 
-    def bar(self, total: int, description: str, unit: str) -> Bar:
-        """A progress bar on standard error, or one that shows nothing.
+    def bar(self, total: int, description: str, unit: str) -> AbstractContextManager[Bar]:
+        """A progress bar with the time left, or one that shows nothing.
 
         Args:
             total: number of steps.
             description: what is done.
             unit: what one step is called.
         """
-        if not self.progress:
-            return _NoBar()
-        bar: Bar = tqdm(total=total, desc=description, unit=unit, leave=False, disable=None)
-        return bar
-
-
-class _NoBar:
-    """Shows nothing. Even a disabled bar of tqdm makes a semaphore, which a worker that is ended would leave behind."""
-
-    def update(self, steps: int = 1) -> None:
-        """Does nothing."""
-
-    def __enter__(self) -> _NoBar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Does nothing."""
+        return progress_bar(self.progress, total, description, unit)
