@@ -235,6 +235,7 @@ def estimate_volume(
             num_evaluations=task.landscape.num_evaluations,
             parameters=space.describe(),
             passed=outcome.curve,
+            samples=outcome.samples,
         )
 
     def estimates(task: Task) -> list[VolumeEstimate]:

@@ -126,7 +126,7 @@ def estimate(task: Task, options: Options) -> Outcome:
     if task.measure.is_gaussian:  # a fitted reference is no measure, and what lies between has no cutoff of its own
         passed = annealed_curve(found.passed(), hamiltonian.gibbs)
         curve = passed.ending(task.cutoff, volume.log_volume, volume.standard_error, log_groups + shift)
-    return Outcome.of_rays(volume, rays, evidence, beyond_star=True, curve=curve)
+    return Outcome.of_rays(volume, rays, evidence, beyond_star=True, curve=curve, samples=found.samples)
 
 
 def _from_measure(

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from ..progress import Bar
+from ..trust.chains import ChainSamples
 from ..trust.diagnostics import weight_statistics
 from .batched import BatchedLoss
 from .hamiltonian import Chains, Gibbs, Hamiltonian
-from .mixing import LEAST_MOVES, rank_normalized_r_hat, watched
+from .mixing import LEAST_MOVES, rank_normalized_r_hat, samples_of, watched
 from .population import effective_size
 
 _MIN_CONVERTED = 20.0  # effective samples near the cutoff, below which their density is smoothed
@@ -46,6 +47,7 @@ class Conversion:
         r_hat: largest R-hat of the chains' statistics, NaN for fewer than eight moves.
         slope: d ln measure / d ln (cutoff - L0), as beta times the mean of L - L0: exact for a measure that is a power
             of the cutoff, and the estimate of Lau et al. (2023) of a learning coefficient.
+        samples: what the chains looked like over these moves.
         first, last: the chains' losses after the first move [K], and the chains after the last move.
     """
 
@@ -56,6 +58,7 @@ class Conversion:
     visible: float
     first: Tensor
     last: Chains
+    samples: ChainSamples
     r_hat: float = math.nan
     slope: float = math.nan
 
@@ -83,7 +86,9 @@ def convert(
         norms.append(chains.x.square().sum(dim=1))
         bar.update()
     loss, norm = torch.stack(losses), torch.stack(norms)
-    r_hat = float(rank_normalized_r_hat(torch.stack(statistics)).max()) if num_moves >= LEAST_MOVES else math.nan
+    seen_by_move = torch.stack(statistics)
+    r_hat = float(rank_normalized_r_hat(seen_by_move).max()) if num_moves >= LEAST_MOVES else math.nan
+    samples = samples_of(seen_by_move, chains.x.shape[1])
     log_terms = _log_terms(hamiltonian.gibbs, limits, loss, norm) + log_chain - math.log(len(loss))
     looked = log_terms[-len(seen) :].reshape(-1)
     visible = float((torch.softmax(looked, dim=0) * torch.stack(seen).reshape(-1)).sum())
@@ -97,7 +102,7 @@ def convert(
         log_mean, error = float(torch.logsumexp(per_chain, dim=0)), weight_statistics(per_chain)["standard_error"]
     rise = float((log_chain.exp() * (loss.mean(dim=0) - hamiltonian.gibbs.center_loss)).sum())
     slope = hamiltonian.gibbs.beta * rise if math.isfinite(rise) else math.nan
-    return Conversion(log_mean, error, effective, is_smoothed, visible, losses[0], chains, r_hat, slope)
+    return Conversion(log_mean, error, effective, is_smoothed, visible, losses[0], chains, samples, r_hat, slope)
 
 
 def _log_terms(gibbs: Gibbs, limits: Limits, loss: Tensor, norm: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from ..trust.chains import ChainSamples
+
 # Of chains this short: those of round and elliptic bodies stay below 1.5, those of crosses whose arms they do not
 # leave are from 2.2 on (docs/trust.md).
 MAX_R_HAT = 2.0
@@ -67,14 +69,26 @@ def is_drifting(later_minus_earlier: Tensor) -> bool:
     return z > MAX_DRIFT_Z and mean > MIN_DRIFT_NATS
 
 
-def watched(x: Tensor, loss: Tensor, most: int = 64) -> Tensor:
+def watched(x: Tensor, loss: Tensor) -> Tensor:
     """Statistics of chains that R-hat is asked of: the loss, the distance from the center, and sizes of coordinates.
 
     Args:
         x: positions. [K, P]
         loss: of every chain. [K]
-        most: coordinates, evenly spaced among all.
+
+    Returns:
+        The loss, the distance and the sizes of the coordinates of `watched_coordinates`. [K, 2 + C]
     """
-    dim = x.shape[1]
-    chosen = torch.linspace(0, dim - 1, min(most, dim)).round().long()
-    return torch.cat([loss[:, None], x.square().sum(dim=1, keepdim=True), x[:, chosen].abs()], dim=1)
+    distance = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    return torch.cat([loss[:, None], distance, x[:, watched_coordinates(x.shape[1])].abs()], dim=1)
+
+
+def watched_coordinates(dim: int, most: int = 64) -> Tensor:
+    """The coordinates that are watched, evenly spaced among all. [C] int64"""
+    return torch.linspace(0, dim - 1, min(most, dim)).round().long()
+
+
+def samples_of(statistics: Tensor, dim: int) -> ChainSamples:
+    """The statistics of `watched`, over moves, by name. [M, K, 2 + C]"""
+    loss, distance, sizes = statistics[..., 0], statistics[..., 1], statistics[..., 2:]
+    return ChainSamples(loss, distance, sizes, watched_coordinates(dim))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..progress import progress_bar
+from ..trust.chains import ChainSamples
 from ..trust.diagnostics import log_mean_exp
 from .conversion import Conversion, Limits, convert
 from .groups import AIM_SPREAD, mean_of_groups
@@ -54,7 +55,7 @@ class Production:
     def of(
         cls, population: Population, schedule: Sequence[Temperature], plan: Plan, limits: Limits, progress: bool
     ) -> Production:
-        """Runs the plan.
+        """Runs that fulfil the plan.
 
         Args:
             population: the chains' moves and groups.
@@ -89,7 +90,12 @@ class Production:
         limits: Limits,
         progress: bool,
     ) -> Production:
-        """A single run, see `of`, with `refine` temperatures for each of the pilot's."""
+        """A single run of the plan.
+
+        Args:
+            population, schedule, plan, limits, progress: see `of`.
+            refine: temperatures for each one of the pilot.
+        """
         fine = refined(schedule, refine)
         with progress_bar(progress, len(fine) + plan.num_final, "annealing", "move") as bar:
             chains, annealed = population.anneal(fine, bar)
@@ -128,8 +134,19 @@ class Production:
         )
 
     @property
+    def samples(self) -> ChainSamples:
+        """What the chains of all runs looked like at the target."""
+        parts = [part.samples for part in self.conversions]
+        return ChainSamples(
+            torch.cat([part.loss for part in parts], dim=1),
+            torch.cat([part.distance for part in parts], dim=1),
+            torch.cat([part.sizes for part in parts], dim=1),
+            parts[0].coordinates,
+        )
+
+    @property
     def standard_error(self) -> float:
-        """The standard error of the log of the measure. nats"""
+        """The standard error of the log of the measure, in nats."""
         return math.hypot(mean_of_groups(self.log_z)[1], self.conversion.error)
 
     def passed(self) -> list[Passed]:

@@ -17,6 +17,7 @@ from ..model.stretch import Stretch, StretchedDirections
 from ..rays import DEFAULTS, RaySolver, SearchOptions
 from ..search.radii import Radii
 from ..storage.journal import Journal
+from ..trust.chains import ChainSamples
 from ..trust.curve import Curve
 from ..trust.measures import LEBESGUE, Measure
 from ..trust.result import Volume
@@ -188,6 +189,7 @@ class Outcome:
         beyond_star: whether the method measures the whole set {loss <= cutoff}, not only what is visible from the
             center.
         curve: the log mass at every cutoff that chains passed, or None.
+        samples: what chains looked like at the end, or None.
     """
 
     volume: Volume
@@ -198,6 +200,7 @@ class Outcome:
     details: Mapping[str, Any] = field(default_factory=dict)
     beyond_star: bool = False
     curve: Curve | None = None
+    samples: ChainSamples | None = None
 
     @classmethod
     def of_rays(
@@ -207,15 +210,17 @@ class Outcome:
         details: Mapping[str, Any] | None = None,
         beyond_star: bool = False,
         curve: Curve | None = None,
+        samples: ChainSamples | None = None,
     ) -> Outcome:
         """The outcome of a method whose rays are uniform: those that it averages, or those that it begins with.
 
         Args:
             volume: the number, with its verdict.
             rays: the rays.
-            details, beyond_star, curve: see the class.
+            details, beyond_star, curve, samples: see the class.
         """
-        return cls(volume, rays.radii, rays.solver, rays.directions, rays.radii, details or {}, beyond_star, curve)
+        uniform = rays.directions, rays.radii
+        return cls(volume, rays.radii, rays.solver, *uniform, details or {}, beyond_star, curve, samples)
 
 
 def in_chunks(directions: Directions, indices: range) -> list[tuple[range, Tensor]]:

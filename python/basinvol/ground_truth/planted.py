@@ -24,7 +24,7 @@ _MOST_STEPS = 10
 
 @dataclass(frozen=True)
 class Bracket:
-    """The log of the evidence Z = E[exp(-beta L)] under a Gaussian, from both ends of an annealing. nats
+    """The log of the evidence Z = E[exp(-beta L)] under a Gaussian, from both ends of an annealing, in nats.
 
     Attributes:
         forward: from chains that start in the Gaussian. Their mean of Z is right, that of ln Z too low, if at all.
@@ -42,7 +42,7 @@ class Bracket:
 
     @property
     def width(self) -> float:
-        """How far the two are apart: what the chains do not know. nats"""
+        """How far the two are apart in nats, which is what the chains do not know."""
         return self.backward - self.forward
 
     def __str__(self) -> str:

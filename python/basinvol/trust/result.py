@@ -14,6 +14,7 @@ from torch import Tensor
 from ..inputs.arguments import one_of
 from ..model.parameters import ParameterSpace
 from ..search.radii import Radii, Status
+from .chains import ChainSamples
 from .curve import Curve
 from .diagnostics import Diagnostics, Verdict, diagnose, zero_scale_sentence
 from .measures import LEBESGUE, Measure
@@ -179,6 +180,7 @@ class MeasuredVolume(Volume):
         num_evaluations: loss evaluations of all rays, chains, probes and checks; a gradient counts as three.
         parameters: how many of the model's parameters are perturbed, and which are left out and why.
         passed: what `curve` returns, or None.
+        samples: statistics of chains at the end, or None; see `to_datatree`.
     """
 
     radii: Radii
@@ -199,6 +201,7 @@ class MeasuredVolume(Volume):
     num_evaluations: int = field(default=0, kw_only=True)
     parameters: str = field(default="", kw_only=True)
     passed: Curve | None = field(default=None, kw_only=True, repr=False)
+    samples: ChainSamples | None = field(default=None, kw_only=True, repr=False)
 
     def curve(self) -> Curve:
         """The log of the mass at every cutoff that the chains passed on their way down to `cutoff`: one run for all.
@@ -225,7 +228,7 @@ class MeasuredVolume(Volume):
         }
         for record in (self.diagnostics, self):
             for part in dataclasses.fields(record):
-                if part.name not in (*numbers, "radii", "diagnostics", "measure", "details", "passed"):
+                if part.name not in (*numbers, "radii", "diagnostics", "measure", "details", "passed", "samples"):
                     numbers[part.name] = getattr(record, part.name)
         return {name: plain(value) for name, value in {**numbers, **self.details}.items()}
 

@@ -9,6 +9,7 @@ from ..search.radii import Radii
 from ..search.trace import Trace
 from ..storage.archive import Saveable
 from ..storage.tables import Variable, dataset
+from .chains import ChainSamples
 from .curve import Curve
 from .diagnostics import Diagnostics, Verdict
 from .html import estimate_html
@@ -73,6 +74,17 @@ class VolumeEstimate(MeasuredVolume, Saveable):
         }
         return self.radii.to_dataset().merge(dataset(terms, {}, {})).assign_attrs(dataset({}, {}, about).attrs)
 
+    def to_datatree(self) -> xr.DataTree:
+        """Statistics of the chains at the end, as ArviZ takes them: `arviz_stats.summary(estimate.to_datatree())`.
+
+        Raises:
+            MissingPackage: xarray is not installed.
+            ValueError: the method has no chains that keep them.
+        """
+        if self.samples is None:
+            raise ValueError(f"method {self.method!r} keeps no chains; use method='annealed'.")
+        return self.samples.to_datatree()
+
     def plot(self) -> Figure:
         """The distribution of the radii and how the weight is shared, as a matplotlib figure."""
         from ..figures.of_estimate import plot_weights  # matplotlib is optional
@@ -90,4 +102,5 @@ class VolumeEstimate(MeasuredVolume, Saveable):
 
 
 # What the file of an estimate holds.
-TYPES = {kind.__name__: kind for kind in (VolumeEstimate, Radii, Trace, Curve, Diagnostics, Verdict, Measure)}
+_KINDS = (VolumeEstimate, Radii, Trace, Curve, ChainSamples, Diagnostics, Verdict, Measure)
+TYPES = {kind.__name__: kind for kind in _KINDS}

@@ -116,7 +116,7 @@ class Panel:
 
 @dataclass(frozen=True, eq=False)
 class Chart:
-    """A figure.
+    """A figure as data, however it is drawn.
 
     Attributes:
         name: of its files, without their ending.

@@ -53,8 +53,10 @@ def verdict_text(row: pd.Series[Any]) -> str:
 
 
 def basin_lines(rows: pd.DataFrame) -> tuple[str, ...]:
-    """What a figure tells of basins that differ by their seed alone: minimum, landscape, cutoff, number, interval,
-    verdict."""
+    """What a figure tells of basins that differ by their seed alone.
+
+    These are the minimum, the landscape, the cutoff, the number with its interval, and the verdict.
+    """
     first = rows.iloc[0]
     variant = "" if first["variant"] == NO_VARIATION else f", {first['variant']}"
     lines = [
