@@ -32,13 +32,14 @@ docs: $(VENV)/installed-docs
 	    --doctree-dir build/docs/doctrees docs build/docs/html
 	@echo "build/docs/html/index.html"
 
-# A source distribution, built into a wheel and tried in an environment of its own.
-sdist: $(VENV)/torch
-	$(INSTALL) "build>=1.2"
-	$(BIN)/python -m build --sdist --outdir dist .
+# A source distribution, installed and tried in an environment of its own.
+sdist:
 	$(PYTHON) -m venv --clear build/fresh
-	build/fresh/bin/pip install --quiet --disable-pip-version-check "$(TORCH)"
-	build/fresh/bin/pip install --quiet --disable-pip-version-check "$$(ls -t dist/*.tar.gz | head -1)"
+	build/fresh/bin/pip install --quiet --disable-pip-version-check "build>=1.2" "$(TORCH)"
+	rm -rf dist
+	build/fresh/bin/python -m build --sdist --outdir dist .
+	build/fresh/bin/pip install --quiet --disable-pip-version-check \
+	    --config-settings=cmake.define.BASINVOL_CUDA=OFF dist/basinvol-*.tar.gz
 	cd build/fresh && bin/python "$(CURDIR)/tests/smoke.py"
 
 lint: $(VENV)/installed-lint

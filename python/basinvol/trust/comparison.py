@@ -228,7 +228,7 @@ def _finite(error: float) -> float:
 def _describe(pair: PairComparison) -> str:
     valid = "" if pair.is_valid else " (not valid: not both trustworthy)"
     text = (
-        f"{pair.first} - {pair.second}".ljust(17) + f"{pair.difference:+,.2f} nats, error {pair.error:.2f}{valid}, "
+        f"{pair.first} - {pair.second}".ljust(16) + f" {pair.difference:+,.2f} nats, error {pair.error:.2f}{valid}, "
         f"larger with probability {pair.probability:.1%}; trace {pair.trace_difference:+,.2f}"
     )
     if math.isfinite(pair.typical_difference):
