@@ -30,6 +30,7 @@ nb_execution_timeout = 300  # seconds for one page
 nb_execution_raise_on_error = True
 nb_execution_in_temp = True  # what a page writes is gone with it
 nb_merge_streams = True
+nb_output_stderr = "remove"  # progress, and announcements that depend on how busy the machine is
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # for `!basinvol`
 os.environ["NO_COLOR"] = "1"  # of what the command line prints on a page
 os.environ["COLUMNS"] = "100"
