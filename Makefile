@@ -26,9 +26,9 @@ bench: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks.gradients
 	$(BIN)/python -m pytest benchmarks --benchmark-columns=min,median,stddev,rounds --benchmark-sort=name
 
-# Every page whose code has changed is run again; build/docs/html/index.html is the first page.
+# Every page whose code has changed is run again, a page to a core; build/docs/html/index.html is the first page.
 docs: $(VENV)/installed-docs
-	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet \
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet --jobs auto \
 	    --doctree-dir build/docs/doctrees docs build/docs/html
 	@echo "build/docs/html/index.html"
 

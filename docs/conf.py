@@ -26,7 +26,7 @@ exclude_patterns = ["figures"]
 # Pages whose code is run. What has not changed since the last build comes from the cache.
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(Path(__file__).resolve().parents[1] / "build" / "docs" / "cache")
-nb_execution_timeout = 300  # seconds for one page
+nb_execution_timeout = 600  # seconds for one cell, on a machine that does other work, too
 nb_execution_raise_on_error = True
 nb_execution_in_temp = True  # what a page writes is gone with it
 nb_merge_streams = True
