@@ -9,7 +9,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 PARALLEL := --numprocesses auto --maxprocesses 8 --dist loadfile
 SOURCES := pyproject.toml CMakeLists.txt README.md $(shell find csrc python basin_triton -type f -not -name '*.pyc')
 
-.PHONY: demo test test-slow test-browser bench lint sanitize format clean
+.PHONY: demo test test-slow test-browser bench docs lint sanitize sdist format clean
 demo: $(VENV)/installed-data
 	$(BIN)/basinvol reproduce mnist-data-scaling --preset small --seeds 0 --out runs/demo
 
@@ -30,10 +30,27 @@ bench: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks.gradients
 	$(BIN)/python -m pytest benchmarks --benchmark-columns=min,median,stddev,rounds --benchmark-sort=name
 
+# Every page whose code has changed is run again, a page to a core; build/docs/html/index.html is the first page.
+docs: $(VENV)/installed-docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet --jobs auto \
+	    --doctree-dir build/docs/doctrees docs build/docs/html
+	@echo "build/docs/html/index.html"
+
+# A source distribution, installed and tried in an environment of its own.
+sdist:
+	$(PYTHON) -m venv --clear build/fresh
+	build/fresh/bin/pip install --quiet --disable-pip-version-check "build>=1.2" "$(TORCH)"
+	rm -rf dist
+	build/fresh/bin/python -m build --sdist --outdir dist .
+	build/fresh/bin/pip install --quiet --disable-pip-version-check \
+	    --config-settings=cmake.define.BASINVOL_CUDA=OFF dist/basinvol-*.tar.gz
+	cd build/fresh && bin/python "$(CURDIR)/tests/smoke.py"
+
 lint: $(VENV)/installed-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/zizmor --offline --quiet .github
 	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'tests/cpp/*.h' 'tests/cpp/*.cpp')
 
 # The engines under AddressSanitizer and UBSan.
@@ -61,9 +78,15 @@ $(VENV)/installed-lint: $(VENV)/torch $(SOURCES)
 	$(INSTALL) --config-settings=cmake.define.BASINVOL_WERROR=$(WERROR) ".[test,lint]"
 	touch $@ $(VENV)/installed-test
 
+# What pages computed with another version of the package is forgotten.
+$(VENV)/installed-docs: $(VENV)/torch $(SOURCES)
+	$(INSTALL) --config-settings=cmake.define.BASINVOL_WERROR=$(WERROR) ".[docs]"
+	rm -rf build/docs
+	touch $@
+
 $(VENV)/installed-%: $(VENV)/torch $(SOURCES)
 	$(INSTALL) --config-settings=cmake.define.BASINVOL_WERROR=$(WERROR) ".[$*]"
 	touch $@
 
 clean:
-	rm -rf $(VENV) build runs
+	rm -rf $(VENV) build dist runs

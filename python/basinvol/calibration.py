@@ -114,6 +114,11 @@ def calibrate(
     With measure="gaussian" the cases whose mass is known are measured at the sigma at which it is known, or at `sigma`
     where it is given and known.
 
+    >>> import basinvol as bv
+    >>> rows = bv.calibrate([bv.ground_truth.ball(6)], num_directions=50, probe=False)
+    >>> abs(rows[0].error) < 1e-3
+    True
+
     Args:
         cases: the cases to measure; default `ground_truth.table()`.
         progress: whether to show a bar over the cases, on a terminal or in a notebook.
@@ -143,7 +148,13 @@ def calibrate(
 
 
 def calibration_summary(rows: Iterable[Calibration | Score]) -> str:
-    """Two sentences that say how many wrong numbers were trusted, and how many right ones were not."""
+    """Two sentences that say how many wrong numbers were trusted, and how many right ones were not.
+
+    >>> import basinvol as bv
+    >>> print(bv.calibration_summary(bv.calibrate([bv.ground_truth.ball(6)], num_directions=50, probe=False)))
+    1 cases, 1 called trustworthy, of which 0 are off by more than 2 nats and three errors.
+    1 cases are within 0.5 nats and three errors, of which 1 are called trustworthy.
+    """
     scores = _scores(rows)
     trusted, right = [score for score in scores if score.is_trusted], [score for score in scores if score.is_right]
     wrong = sum(score.is_wrong for score in trusted)
@@ -155,7 +166,13 @@ def calibration_summary(rows: Iterable[Calibration | Score]) -> str:
 
 
 def calibration_table(rows: Sequence[Calibration]) -> str:
-    """A table in text with case, truth, estimate, error, verdict, effective sample size and evaluations."""
+    """A table in text with case, truth, estimate, error, verdict, effective sample size and evaluations.
+
+    >>> import basinvol as bv
+    >>> print(bv.calibration_table(bv.calibrate([bv.ground_truth.ball(6)], num_directions=50, probe=False)))
+    case         truth  estimate  error  verdict       ess  evaluations
+    ball, P = 6   1.64      1.64  +0.00  trustworthy  50.0          ...
+    """
     lines = [("case", "truth", "estimate", "error", "verdict", "ess", "evaluations")]
     for row in rows:
         score = row.score
@@ -178,6 +195,11 @@ def calibration_by_method(rows: Iterable[Calibration | Score]) -> str:
 
     A miss is a number that is trusted and wrong, or right and not trusted; each is listed with its error, its error bar
     and the reason of its verdict.
+
+    >>> import basinvol as bv
+    >>> rows = bv.calibrate([bv.ground_truth.ball(6)], num_directions=50, probe=False)
+    >>> print(bv.calibration_by_method(rows).splitlines()[1])
+    star    lebesgue     0        1        1               0      1                 1
     """
     scores = sorted(_scores(rows), key=_setting)
     lines: list[tuple[str, ...]] = [

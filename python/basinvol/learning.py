@@ -172,6 +172,12 @@ def learning_coefficient(
     The mass is that of all that chains reach, and not of the nearest minimum alone: choose `sigma` as large as the
     neighborhood that you mean.
 
+    >>> import basinvol as bv
+    >>> few = {"num_chains": 32, "num_windows": 1, "rounds": 1}  # for an example; the default chains say more
+    >>> found = bv.learning_coefficient(*bv.ground_truth.ball(2).task(), 1e-3, method_options=few, num_directions=20)
+    >>> abs(found.value - 2 / 2) < 4 * found.standard_error
+    True
+
     Args:
         model, loss_fn, data: see `basinvol.estimate_volume`. The model is at its minimum.
         cutoff: the smallest loss that chains go down to; default the loss at the center and 1e-5 of the median rise of

@@ -171,6 +171,15 @@ def loss_profile(
 ) -> LossProfile:
     """The loss along random rays, from where it has risen by 1 % of the loss at the center to a hundred times as far.
 
+    >>> import basinvol as bv
+    >>> model = nn.Linear(3, 2, bias=False)
+    >>> data = torch.eye(3), model(torch.eye(3)).detach()
+    >>> profile = bv.loss_profile(model, nn.functional.mse_loss, data, num_directions=4, num_radii=3, scaling="none")
+    >>> profile.losses.shape
+    (4, 3)
+    >>> bool((np.diff(profile.losses) > 0).all())  # the loss rises along every ray
+    True
+
     Args:
         model, loss_fn, data: see `basinvol.estimate_volume`.
         num_directions: D, the number of rays.

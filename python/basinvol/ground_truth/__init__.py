@@ -1,8 +1,12 @@
 """Landscapes whose basin is known exactly, as modules with a loss and data: for tests, and to calibrate any setting.
 
-case = basinvol.ground_truth.ellipsoid(100, condition=100.0, rotated=True)
-est = basinvol.estimate_volume(*case.task(), cutoff=case.cutoff, scaling="none")
-print(est.log_volume - case.log_volume)
+>>> import basinvol as bv
+>>> case = bv.ground_truth.ellipsoid(4, condition=4.0, rotated=True)
+>>> est = bv.estimate_volume(*case.task(), cutoff=case.cutoff, num_directions=200, scaling="none")
+>>> print(est.diagnostics.verdict)
+trustworthy
+>>> abs(est.log_volume - case.log_volume) < 4 * est.standard_error
+True
 """
 
 from __future__ import annotations

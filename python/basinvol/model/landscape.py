@@ -34,6 +34,13 @@ class Landscape:
     Parameters, buffers, attributes that forward() sets, training flags and torch's random state are left as they were.
     Models and data in half precision are measured in float32, see `inputs/half.py`.
 
+    >>> inputs, targets = torch.eye(3), torch.tensor([[1.0], [2.0], [3.0]])
+    >>> model = nn.Linear(3, 1, bias=False)
+    >>> _ = nn.init.zeros_(model.weight)
+    >>> landscape = Landscape(model, nn.functional.mse_loss, (inputs, targets), levels=[1, 2])
+    >>> landscape.losses().tolist()  # on the first example, and on the first two
+    [1.0, 2.5]
+
     Args:
         model: any module that maps a batch of inputs [n, ...] to outputs [n, ...]. Of a model inside DataParallel or
             torch.compile, the wrapped module is measured.

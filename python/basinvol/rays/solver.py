@@ -306,6 +306,17 @@ def find_radii(
     An evaluation serves every level and cutoff of its ray. A cutoff below the loss at the center is not an error here:
     its rays have status CENTER_OUTSIDE and radius 0.
 
+    >>> import basinvol as bv
+    >>> model, loss_fn, data = bv.ground_truth.ball(3).task()  # loss |w|^2
+    >>> directions = bv.Directions(bv.ParameterSpace.of(model), count=5)
+    >>> radii = bv.find_radii(bv.Landscape(model, loss_fn, data), directions, cutoffs=[1.0, 9.0], scaling="none")
+    >>> radii.radius.shape
+    torch.Size([1, 2, 5])
+    >>> [round(radius, 3) for radius in radii.at(cutoff=9.0).radius.tolist()]
+    [3.0, 3.0, 3.0, 3.0, 3.0]
+    >>> bool((radii.value_lower <= radii.value_upper).all())
+    True
+
     Args:
         landscape: the loss and its levels.
         directions: which rays.

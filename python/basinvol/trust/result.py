@@ -206,6 +206,14 @@ class MeasuredVolume(Volume):
     def curve(self) -> Curve:
         """The log of the mass at every cutoff that the chains passed on their way down to `cutoff`: one run for all.
 
+        >>> import basinvol as bv
+        >>> case = bv.ground_truth.ball(4, radius=0.5)
+        >>> gaussian = {"measure": "gaussian", "sigma": 0.5, "method": "splitting", "num_directions": 20}
+        >>> est = bv.estimate_volume(*case.task(), cutoff=case.cutoff, scaling="none", **gaussian)
+        >>> curve = est.curve()
+        >>> float(curve.cutoff[0]) == case.cutoff and bool((curve.log_mass.diff() >= 0).all())
+        True
+
         Raises:
             ValueError: no chains came down from a Gaussian measure: rays know their own cutoff alone.
         """

@@ -36,7 +36,17 @@ _SETTINGS = ("method", "search", "scaling", "seed", "backend", "num_directions",
 
 @dataclass(frozen=True, repr=False)
 class VolumeEstimate(MeasuredVolume, Saveable):
-    """A log-volume with its diagnostics, the radii behind it and how it was made. `print` shows the verdict first."""
+    """A log-volume with its diagnostics, the radii behind it and how it was made. `print` shows the verdict first.
+
+    >>> import basinvol as bv
+    >>> case = bv.ground_truth.ball(10, radius=2.0)
+    >>> est = bv.estimate_volume(*case.task(), cutoff=case.cutoff, num_directions=100, scaling="none")
+    >>> print(est)
+    verdict          trustworthy: ...
+    log volume       7.87 nats in 10 dimensions, 95% interval ...
+    >>> est.dim, est.num_directions, est.method
+    (10, 100, 'star')
+    """
 
     def __str__(self) -> str:
         return describe_estimate(self)
