@@ -13,7 +13,7 @@ PACKAGE = Path(basinvol.__file__).parent
 # From the ground up: a room imports from rooms before it, and from itself. Files of one line share a floor.
 FLOORS = (
     ("inputs", "figures"),
-    ("model", "search"),
+    ("model", "search", "executors"),
     ("backends",),
     ("rays",),
     ("trust",),
@@ -29,6 +29,7 @@ OPTIONAL_OR_LAZY = {
     "backends/__init__.py",  # a backend that is not used is not loaded
     "backends/triton/backend.py",  # basin_triton needs triton
     "backends/unit_vector.py",  # the same
+    "executors/specification.py",  # Ray and submitit
     "cli",  # the help of a command needs no torch
     "trust/volume_estimate.py",  # matplotlib
     "profile.py",

@@ -6,6 +6,7 @@ import dataclasses
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from typing import Any, TypeGuard, overload
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from .backends import Backend
 from .estimators import METHODS, Method, SharedRays, Task, find_method
+from .executors import opened
 from .inputs.arguments import one_of, real_number, whole_number
 from .model.default_device import cpu_by_default
 from .model.landscape import Landscape, LossFunction
@@ -83,6 +85,7 @@ def estimate_volume(
     probe_rays: int = 0,
     check: str | Method | None = None,
     progress: bool = False,
+    executor: Executor | str | None = None,
 ) -> VolumeEstimate | list[VolumeEstimate]:
     """The log-volume of the basin around a trained network, with an error, diagnostics and a verdict.
 
@@ -148,6 +151,7 @@ def estimate_volume(
         check: a second method; where the two differ by more than their errors and 1 % of the log, the number is not
             trustworthy.
         progress: whether to show a bar, if standard error is a terminal.
+        executor: where blocks of directions are searched, see `find_radii`; chains run in this process.
 
     Raises:
         ValueError: an argument is bad, the data or the model cannot be used, or the cutoff is not above the loss at the
@@ -221,7 +225,9 @@ def estimate_volume(
             passed=outcome.curve,
         )
 
-    found = [estimate(cutoff) for cutoff in cutoffs]
+    with opened(executor, num_threads or 1, int(task.landscape.device.type == "cuda")) as workers:
+        task = dataclasses.replace(task, options=dataclasses.replace(options, executor=workers))
+        found = [estimate(cutoff) for cutoff in cutoffs]
     return found if _is_several(cutoff) else found[0]
 
 

@@ -7,6 +7,7 @@ import functools
 import math
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..backends import Backend, Choice, RayProblem, choose
+from ..executors import opened
 from ..model.default_device import cpu_by_default
 from ..model.directions import Directions
 from ..model.landscape import Landscape
@@ -21,6 +23,7 @@ from ..model.scale import Scale
 from ..search import RUNNING
 from ..search.radii import NUM_PILOT, Guess, Radii, Status
 from .announcement import Announcement
+from .blocks import Block, Order, SpreadRays
 from .first_radius import first_radius
 from .options import DEFAULTS, SearchOptions, check_cutoffs
 
@@ -101,6 +104,11 @@ class RaySolver:
         # The engine may have scouts between the landscape's levels.
         rows = [self.engine.levels.index(level) for level in landscape.levels]
         self.center_losses = self.engine.center_losses[rows]
+        self._spread: SpreadRays | None = None
+        if options.executor is not None:
+            workers = options.resources_of_workers()
+            self._spread = SpreadRays(self.problem, self.choice.backend, workers, options.executor)
+        self._order: Order | None = None
         self._first: tuple[Radii, Guess] | None = None
         self._pilot: tuple[Radii, Tensor | None] | None = None
 
@@ -144,6 +152,8 @@ class RaySolver:
         Raises:
             RaySearchFailed: an evaluation failed; the error carries the radii found so far.
         """
+        if self._spread is not None:
+            return self._solve_spread(self._spread, start, stop, on_done)
         step = self.engine.step
         parts: list[Radii] = []
         for first in range(start, stop, step):
@@ -158,6 +168,44 @@ class RaySolver:
             self._book(parts[-1])
             on_done(last - first)
         return Radii.concatenate(parts)
+
+    def _solve_spread(self, spread: SpreadRays, start: int, stop: int, on_done: Callable[[int], object]) -> Radii:
+        """The same on an executor. The first directions teach all others, and are searched here."""
+        head = min(max(start, NUM_FIRST if self.resolve == "all" else NUM_PILOT), stop)
+        parts: dict[int, Radii] = {}
+
+        def finish(first: int, part: Radii) -> None:
+            parts[first] = part.only(self.problem.landscape.levels)
+            self._book(parts[first])
+            on_done(len(part))
+
+        try:
+            if start < head:
+                finish(start, self._solve_step(start, head))
+            if head < stop:
+                guess = self._learn()[1]
+                negligible = None if self.resolve == "all" else self._fly_pilot()[1]
+                block = Block(range(head, stop), guess, negligible, order=self._order)
+                for positions, part in spread.search(block, self._least):
+                    finish(head + positions.start, part)
+        except (RuntimeError, MemoryError) as error:
+            done = self._first_of(parts, start)
+            raise RaySearchFailed(f"the search failed: {error}", Radii.concatenate(done) if done else None) from error
+        return Radii.concatenate([parts[first] for first in sorted(parts)])
+
+    @property
+    def _least(self) -> int:
+        """The directions that keep an engine busy: on a device those of a batch, on a CPU any number."""
+        return 1 if self.problem.landscape.device.type == "cpu" else self.engine.step
+
+    @staticmethod
+    def _first_of(parts: dict[int, Radii], start: int) -> list[Radii]:
+        """The parts from the start on, up to the first direction that is not there."""
+        found = []
+        while start in parts:
+            found.append(parts[start])
+            start += len(found[-1])
+        return found
 
     @cpu_by_default
     def refine(self, radii: Radii) -> Radii:
@@ -182,13 +230,20 @@ class RaySolver:
             return radii
         known = radii.take(rays)
         status = torch.where(wide[..., rays], RUNNING, known.status_code).to(torch.int8)
-        found = self.engine.refine(rays.tolist(), dataclasses.replace(known, status_code=status), rtol)
+        found = self._narrowed(rays, dataclasses.replace(known, status_code=status), rtol)
         self._book(found)
         spent = known.num_evaluations + found.num_evaluations
         trace = None
         if known.trace is not None and found.trace is not None:
             trace = known.trace.joined([known.trace, found.trace])
         return radii.replaced(rays, dataclasses.replace(found, num_evaluations=spent, trace=trace))
+
+    def _narrowed(self, rays: Tensor, known: Radii, rtol: float) -> Radii:
+        if self._spread is None or len(rays) < NUM_PILOT:  # few rays are not worth the way
+            return self.engine.refine(rays.tolist(), known, rtol)
+        found = self._spread.search(Block(tuple(rays.tolist()), known=known, rtol=rtol), self._least)
+        parts = {positions.start: part for positions, part in found}
+        return Radii.concatenate([parts[first] for first in sorted(parts)])
 
     def _book(self, found: Radii) -> None:
         self.problem.landscape.count(int(found.num_evaluations.sum()))
@@ -252,7 +307,8 @@ class RaySolver:
         last = pilot.at(pilot.levels[-1], pilot.cutoffs[column])
         rays = last.is_status(Status.CROSSED).nonzero().reshape(-1)[:NUM_FIRST].tolist()
         if rays:
-            self.engine.learn_order(rays, last.upper[rays].tolist())
+            self._order = Order(tuple(rays), tuple(last.upper[rays].tolist()))
+            self.engine.learn_order(rays, list(self._order.radii))
 
 
 @cpu_by_default
@@ -273,6 +329,7 @@ def find_radii(
     precision: str | None = None,
     compile: bool = False,
     progress: bool = False,
+    executor: Executor | str | None = None,
 ) -> Radii:
     """Boundary radii for every level, cutoff and direction, in one pass. [L, C, D]
 
@@ -301,9 +358,12 @@ def find_radii(
         compile: whether the backend "torch" evaluates the model through torch.compile; "auto" then takes this backend,
             others refuse. It needs a C++ compiler on the CPU, and takes seconds to minutes before the first ray.
         progress: whether to show a bar, if standard error is a terminal.
+        executor: where blocks of directions are searched, instead of in this process: any
+            `concurrent.futures.Executor`, or one in words, such as "local:4" or "ray", see `docs/scale.md`. The radii
+            are the same, byte for byte; each worker uses `num_threads` threads, by default one.
 
     Raises:
-        ValueError: an argument is bad.
+        ValueError: an argument is bad, or the model, its loss or its data cannot be pickled for an executor.
         BackendUnavailable: the named backend cannot solve this problem.
         RaySearchFailed: an evaluation failed; the error carries the radii found so far.
     """
@@ -319,7 +379,11 @@ def find_radii(
         precision=precision,
         compile=compile,
     )
-    return RaySolver(landscape, directions, cutoffs, scaling=scaling, options=options).solve_all(progress)
+    _check_types(landscape, directions)
+    num_gpus = int(landscape.device.type == "cuda")
+    with opened(executor, num_threads or 1, num_gpus) as workers:
+        options = dataclasses.replace(options, executor=workers)
+        return RaySolver(landscape, directions, cutoffs, scaling=scaling, options=options).solve_all(progress)
 
 
 def _check_types(landscape: object, directions: object) -> None:
