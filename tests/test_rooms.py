@@ -20,7 +20,7 @@ FLOORS = (
     ("estimators",),
     ("probing",),
     ("estimate", "profile", "ground_truth"),
-    ("calibration", "learning"),
+    ("calibration", "comparing", "learning"),
     ("experiments",),
     ("cli",),
 )

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from . import ground_truth
     from .backends import BackendUnavailable
     from .calibration import calibrate, calibration_by_method, calibration_summary, calibration_table
+    from .comparing import compare
     from .estimate import estimate_volume
     from .inputs.row_loss import PerExampleLoss
     from .learning import LearningCoefficient, learning_coefficient
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from .profile import LossProfile, loss_profile
     from .rays import RaySearchFailed, RaySolver, find_radii
     from .search.radii import Radii, Status
-    from .trust.comparison import Comparison, compare
+    from .trust.comparison import Comparison
     from .trust.curve import Curve
     from .trust.diagnostics import Diagnostics, Verdict
     from .trust.measures import Measure
@@ -67,7 +68,7 @@ _HOMES = {
     "calibration_by_method": "calibration",
     "calibration_summary": "calibration",
     "calibration_table": "calibration",
-    "compare": "trust.comparison",
+    "compare": "comparing",
     "Comparison": "trust.comparison",
     "estimate_volume": "estimate",
     "find_radii": "rays",

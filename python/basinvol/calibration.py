@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeAlias
 
 from .estimate import estimate_volume
+from .executors import opened, spread
 from .ground_truth import Case, table
 from .trust.diagnostics import Verdict
 from .trust.volume_estimate import VolumeEstimate
@@ -105,7 +107,9 @@ class Calibration:
         return self.score.error
 
 
-def calibrate(cases: Iterable[Case] | None = None, **settings: Any) -> list[Calibration]:
+def calibrate(
+    cases: Iterable[Case] | None = None, *, executor: Executor | str | None = None, **settings: Any
+) -> list[Calibration]:
     """Measures every case with the same settings, those of `basinvol.estimate_volume`.
 
     With measure="gaussian" the cases whose mass is known are measured at the sigma at which it is known, or at `sigma`
@@ -113,6 +117,7 @@ def calibrate(cases: Iterable[Case] | None = None, **settings: Any) -> list[Cali
 
     Args:
         cases: the cases to measure; default `ground_truth.table()`.
+        executor: where cases are measured, each as one call, see `basinvol.find_radii`; default this process.
         settings: arguments of `basinvol.estimate_volume`, by name.
 
     Raises:
@@ -120,18 +125,33 @@ def calibrate(cases: Iterable[Case] | None = None, **settings: Any) -> list[Cali
     """
     settings = {"scaling": "none", "on_censored": "bound", **settings}
     is_gaussian = "gaussian" in (settings.get("measure"), settings.get("method"))
-    rows = []
+    wanted = settings.get("sigma")
+    items: list[_Item] = []
     for case in table() if cases is None else cases:
-        wanted = settings.get("sigma")
         truths: list[tuple[float | None, float]] = [(None, case.log_volume)]
         if is_gaussian:
             truths = [(sigma, mass) for sigma, mass in case.log_masses.items() if wanted in (None, sigma)]
-        for sigma, truth in truths:
-            chosen = settings if sigma is None else {**settings, "measure": "gaussian", "sigma": sigma}
-            rows.append(Calibration(case, truth, estimate_volume(*case.task(), cutoff=case.cutoff, **chosen)))
-    if not rows:
+        items += [(case, sigma, truth) for sigma, truth in truths]
+    if not items:
         raise ValueError("no case has a known truth in this measure; use measure='lebesgue', or leave `sigma` out.")
-    return rows
+    with opened(executor, settings.get("num_threads") or 1) as workers:
+        if workers is None:
+            found = {number: _measured(settings, item) for number, item in enumerate(items)}
+        else:
+            shared = {"num_threads": 1, **settings}
+            found = dict(spread(_measured, shared, items, workers, lambda item: f"case {item[0].name}"))
+    return [Calibration(case, truth, found[number]) for number, (case, _, truth) in enumerate(items)]
+
+
+_Item: TypeAlias = tuple[Case, float | None, float]
+
+
+def _measured(settings: Mapping[str, Any], item: _Item) -> VolumeEstimate:
+    """The estimate of a case, with its sigma if it has one."""
+    case, sigma, _ = item
+    chosen = settings if sigma is None else {**settings, "measure": "gaussian", "sigma": sigma}
+    found: VolumeEstimate = estimate_volume(*case.task(), cutoff=case.cutoff, **chosen)
+    return found
 
 
 def calibration_summary(rows: Iterable[Calibration | Score]) -> str:

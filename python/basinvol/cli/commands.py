@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from .. import __version__
+from ..executors import TaskFailed
 from .checks import add_commands, add_estimate_options, estimate_settings
-from .exits import BAD_INPUT, FULL_DISK, INTERRUPTED, NOTHING_KEPT
+from .exits import BAD_INPUT, FAILED, FULL_DISK, INTERRUPTED, NOTHING_KEPT
 from .experiments import add_execution, add_experiment_commands
 from .loading import load_user_task
 
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code.
 
     A command that fails prints one sentence on standard error: 2 is for bad input, 3 for a full disk and 130 for an
-    interrupt (Ctrl-C).
+    interrupt (Ctrl-C); 1 is for a worker that failed.
 
     Args:
         arguments: the words after `basinvol`; None for those of this process.
@@ -49,6 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = " ".join(str(error).split())
         print(f"basinvol: {message}", file=sys.stderr)
         return BAD_INPUT
+    except TaskFailed as error:
+        print(f"basinvol: {error} {options.kept[0].upper()}{options.kept[1:]}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         print(f"basinvol: interrupted; {options.kept}", file=sys.stderr)
         return INTERRUPTED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+FAILED = 1  # a worker of an executor
 BAD_INPUT = 2
 FULL_DISK = 3
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it

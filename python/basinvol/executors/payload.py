@@ -105,8 +105,8 @@ def packed(value: Any, what: str) -> bytes:
     except (pickle.PicklingError, TypeError, AttributeError, RuntimeError, ValueError) as error:
         advice = "" if find_spec("cloudpickle") is not None else ", or pip install cloudpickle"
         raise ValueError(
-            f"{what} cannot be sent to workers, because it cannot be pickled: {error}; define its classes and functions "
-            f"at the top of a module, without open files or locks in them{advice}."
+            f"{what} cannot be sent to workers, because it cannot be pickled: {error}; define its classes and "
+            f"functions at the top of a module, without open files or locks in them{advice}."
         ) from error
 
 
@@ -123,7 +123,15 @@ def versions() -> dict[str, str]:
 
 
 def perform(call: Call) -> Reply:
-    """Performs a call on a worker. Errors come back as replies: not every exception survives pickling."""
+    """Performs a call on a worker. Errors come back as replies: not every exception survives pickling.
+
+    Threads of one process take turns, because torch traces and guards models in state of the process.
+    """
+    with _turn:
+        return _performed(call)
+
+
+def _performed(call: Call) -> Reply:
     started = time.perf_counter()
     host = socket.gethostname()
     try:
@@ -152,16 +160,16 @@ def _check_versions(wanted: dict[str, str], host: str) -> None:
         raise WorkerDiffers(f"the worker on {host} has {listed}; install the same versions on all machines.")
 
 
-_held = threading.local()  # key and value: in threads of one process each has its own model
+_turn = threading.Lock()
+_held: list[tuple[str, Any]] = []  # key and value that this process has loaded, at most one
 
 
 def _value(shared: Shared) -> Any:
     """The shared value, which a worker keeps until another is asked for."""
-    if getattr(_held, "key", None) != shared.key:
-        _held.key, _held.value = None, None  # the old value goes before the new one comes
-        _held.value = pickle.loads(shared.load())
-        _held.key = shared.key
-    return _held.value
+    if not _held or _held[0][0] != shared.key:
+        _held.clear()  # the old value goes before the new one comes
+        _held.append((shared.key, pickle.loads(shared.load())))
+    return _held[0][1]
 
 
 def _pickled_error(error: Exception) -> bytes | None:

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..backends import Backend, BackendUnavailable, Engine, RayProblem, Resources
 from ..executors import num_workers, spread
 from ..inputs.fields import Fields
-from ..model.landscape import Landscape, LossFunction
+from ..model.landscape import Landscape
 from ..search.radii import Guess, Radii
 
 # Blocks for each worker: fewer leave some idle at the end, more make them wait for the driver.
@@ -70,9 +70,9 @@ class Ready:
         self._levels, self._batch_size = landscape.levels, landscape.batch_size
         # A worker sees its own devices, from number 0 on.
         self._device = landscape.device.type
-        self._rest = {
+        self._scale = problem.scale.to(torch.device("cpu"))
+        self._rest: dict[str, Any] = {
             "directions": problem.directions,
-            "scale": problem.scale.to(torch.device("cpu")),
             "cutoffs": problem.cutoffs,
             "settings": problem.settings,
             "precision": problem.precision,
@@ -93,8 +93,8 @@ class Ready:
         if refusal is not None:
             raise BackendUnavailable(f"backend {self._backend.name!r} cannot be used on this worker: {refusal}.")
         landscape = Landscape(self._model, self._loss_fn, self._data, self._levels, device, self._batch_size)
-        rest = {**self._rest, "scale": self._rest["scale"].to(landscape.device)}
-        return self._backend.prepare(RayProblem(landscape=landscape, **rest), self._resources)
+        problem = RayProblem(landscape=landscape, scale=self._scale.to(landscape.device), **self._rest)
+        return self._backend.prepare(problem, self._resources)
 
     def learn(self, order: Order | None) -> None:
         """Tells the engine what it has not heard yet."""

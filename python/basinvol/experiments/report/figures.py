@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from ...figures.style import house_style
 from ..describe.description import NO_VARIATION
 from ..records.reading import Run
-from ..records.run_directory import write_atomically
+from ..records.storage import write_atomically
 from . import figures_of_rays, figures_of_slices, figures_of_volumes
 
 

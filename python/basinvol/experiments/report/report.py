@@ -13,7 +13,7 @@ from jinja2 import Environment, StrictUndefined
 
 from ..records.columns import MODEL_KEYS
 from ..records.reading import Run, basins, minimum_label, read_volumes
-from ..records.run_directory import write_atomically
+from ..records.storage import write_atomically
 from .claims import Claim, judge
 from .figures import draw_all
 from .published import KNOWN_EXCEPTIONS, beside_published, deviations

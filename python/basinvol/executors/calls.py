@@ -58,7 +58,8 @@ def spread(
 
     Calls must be pure functions of their arguments: one may be made twice, by a worker that replaces a lost one or by
     an executor that gives a straggler to a second worker; the first result counts, and each number comes once. Items
-    are taken from their iterator only as workers need them, so that there may be any number.
+    are taken from their iterator only as workers need them, so that there may be any number; an iterator that has ended
+    is asked again after every result, so that results may lead to new items.
 
     An executor may offer more than `concurrent.futures.Executor` has: `num_workers`; `least_in_flight`, calls that are
     submitted at least; `share(content) -> Shared`, a place for bytes that all calls need; `reissues`, whether
@@ -104,15 +105,15 @@ class _Desk(Generic[Item, Result]):
     def results(self, items: Iterator[Item]) -> Iterator[tuple[int, Result]]:
         """Number and result of every call; after an error, those that had begun, and then the error."""
         numbered = enumerate(items)
-        more = self._fill(numbered)
+        self._fill(numbered)
         while self._flights:
             taken = self._take()
             if taken is not None:
                 yield taken
-            if self._error is None and more:
-                more = self._fill(numbered)
-            elif self._error is None:
-                self._reissue()
+            if self._error is None:
+                is_enough = self._fill(numbered)
+                if not is_enough:
+                    self._reissue()
         if self._error is not None:
             raise self._error
 
@@ -123,7 +124,7 @@ class _Desk(Generic[Item, Result]):
                 future.cancel()
 
     def _fill(self, items: Iterator[tuple[int, Item]]) -> bool:
-        """Submits until enough is in flight; whether items may be left."""
+        """Submits until enough is in flight; whether there were items enough."""
         least = int(getattr(self._executor, "least_in_flight", 1))
         most = max(least, _PER_WORKER * num_workers(self._executor))
         while len(self._flights) < most:
