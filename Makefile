@@ -9,16 +9,20 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 PARALLEL := --numprocesses auto --maxprocesses 8 --dist loadfile
 SOURCES := pyproject.toml CMakeLists.txt README.md $(shell find csrc python basin_triton -type f -not -name '*.pyc')
 
-.PHONY: demo test test-slow bench lint sanitize format clean
+.PHONY: demo test test-slow test-cluster bench lint sanitize format clean
 demo: $(VENV)/installed-data
 	$(BIN)/basinvol reproduce mnist-data-scaling --preset small --seeds 0 --out runs/demo
 
 # Minutes on two cores; what takes longer, such as verdicts on every known body, is in test-slow.
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
+	$(BIN)/python -m pytest -m "not slow and not cluster" $(PARALLEL)
 
 test-slow: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m slow $(PARALLEL)
+	$(BIN)/python -m pytest -m "slow and not cluster" $(PARALLEL)
+
+# Clusters of Ray on this machine, whose nodes and workers are killed; under three minutes.
+test-cluster: $(VENV)/installed-cluster
+	$(BIN)/python -m pytest -m cluster
 
 bench: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks
@@ -55,6 +59,10 @@ $(VENV)/torch:
 # Tools and tests in one installation: types are checked against what the tests import.
 $(VENV)/installed-lint: $(VENV)/torch $(SOURCES)
 	$(INSTALL) --config-settings=cmake.define.BASINVOL_WERROR=$(WERROR) ".[test,lint]"
+	touch $@ $(VENV)/installed-test
+
+$(VENV)/installed-cluster: $(VENV)/torch $(SOURCES)
+	$(INSTALL) --config-settings=cmake.define.BASINVOL_WERROR=$(WERROR) ".[test,ray,slurm]"
 	touch $@ $(VENV)/installed-test
 
 $(VENV)/installed-%: $(VENV)/torch $(SOURCES)
