@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 import basinvol as bv
-from basinvol.executors import spread
+from basinvol.executors import Placed, spread
 from basinvol.executors.local import LocalExecutor
 from basinvol.executors.payload import Reply, packed
 from basinvol.experiments.records.run_directory import machine
@@ -248,9 +248,10 @@ def measure_workload(count: int) -> tuple[Workload, float]:
         list(spread(nothing, None, range(NUM_TRIVIAL), executor))
         call = (time.perf_counter() - started) / NUM_TRIVIAL
         executor.seconds.clear()
-        list(spread(load_only, ready, range(1), executor))
+        placed = Placed(ready, executor, "the problem")
+        list(spread(load_only, placed, range(1), executor))
         load = executor.seconds[0]
-        parts = list(spread(one_by_one, ready, [Block(range(4, count), guess)], executor))
+        parts = list(spread(one_by_one, placed, [Block(range(4, count), guess)], executor))
     rays = tuple(parts[0][1])
     return (
         Workload(

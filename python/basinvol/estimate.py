@@ -151,7 +151,7 @@ def estimate_volume(
         check: a second method; where the two differ by more than their errors and 1 % of the log, the number is not
             trustworthy.
         progress: whether to show a bar, if standard error is a terminal.
-        executor: where blocks of directions are searched, see `find_radii`; chains run in this process.
+        executor: where blocks of directions are searched, and the losses of chains evaluated, see `find_radii`.
 
     Raises:
         ValueError: an argument is bad, the data or the model cannot be used, or the cutoff is not above the loss at the

@@ -97,7 +97,7 @@ def test_rays_that_decide_are_refined_on_the_executor_too() -> None:
     assert any(name.startswith("the search along directions ") for name in names)
 
 
-@pytest.mark.parametrize("method", ["star", "preconditioned"])
+@pytest.mark.parametrize("method", ["star", pytest.param("preconditioned", marks=pytest.mark.slow)])
 def test_estimates_are_the_same(method: str) -> None:
     model, loss_fn, data = trained()
     settings: dict[str, Any] = {"cutoff": 0.6, "num_directions": 60, "method": method, "num_threads": 1}
@@ -107,6 +107,45 @@ def test_estimates_are_the_same(method: str) -> None:
         there = bv.estimate_volume(model, loss_fn, data, executor=executor, **settings)
     assert dataclasses.replace(there, seconds=here.seconds).to_dict() == here.to_dict()
     assert_same(here.radii, there.radii)
+
+
+@pytest.mark.parametrize(
+    ("method", "is_native"),
+    [
+        ("annealed", True),
+        ("splitting", True),
+        ("hit-and-run", True),
+        ("splitting", False),
+        pytest.param("annealed", False, marks=pytest.mark.slow),
+        pytest.param("hit-and-run", False, marks=pytest.mark.slow),
+    ],
+)
+def test_chains_are_the_same(method: str, is_native: bool) -> None:
+    model, loss_fn, data = trained()
+    if not is_native:
+        model = nn.Sequential(*model, nn.Softplus())
+    settings: dict[str, Any] = {"cutoff": 0.9, "num_directions": 16, "method": method, "num_threads": 1}
+    settings |= {"measure": "gaussian", "sigma": 0.3, "probe": False}
+    settings["method_options"] = {
+        "annealed": {"num_chains": 32, "num_final": 4, "rounds": 1},
+        "splitting": {"num_chains": 32, "rounds": 1},
+        "hit-and-run": {"num_walkers": 32, "num_steps": 4},
+    }[method]
+    here = bv.estimate_volume(model, loss_fn, data, **settings)
+    names: set[str] = set()
+
+    class Noting(ThreadPoolExecutor):
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            names.add(args[0].name)
+            return super().submit(fn, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch, Noting(2) as executor:
+        patch.setattr("basinvol.estimators.batched._MOST_ROWS", 200)  # five points in a pass
+        there = bv.estimate_volume(model, loss_fn, data, executor=executor, **settings)
+        if not is_native:
+            here = bv.estimate_volume(model, loss_fn, data, **settings)
+    assert dataclasses.replace(there, seconds=here.seconds).to_dict() == here.to_dict()
+    assert any(name.startswith("the loss of chains") for name in names)
 
 
 def test_minima_are_measured_on_the_way_to_their_comparison() -> None:
@@ -177,7 +216,7 @@ def test_a_worker_without_the_device_says_so() -> None:
     landscape = bv.Landscape(model, loss_fn, data)
     solver = bv.RaySolver(landscape, bv.Directions(bv.ParameterSpace.of(model), 8), [0.6], backend="native")
     ready = Ready(solver.problem, solver.choice.backend, bv.rays.SearchOptions().resources())
-    ready._device = "meta"
+    ready._landscape.device = torch.device("meta")
     with pytest.raises(bv.BackendUnavailable, match=r"backend 'native' cannot be used on this worker: it computes on"):
         search_block(ready, Block(range(4, 8), solver.generic_guess))
 

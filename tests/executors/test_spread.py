@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from basinvol.executors import TaskFailed, num_workers, open_executor, opened, spread
+from basinvol.executors import Placed, TaskFailed, num_workers, open_executor, opened, spread
 from basinvol.executors import payload as payloads
 from basinvol.executors.local import LocalExecutor
 
@@ -134,7 +134,10 @@ def test_results_may_lead_to_new_items() -> None:
 
 def test_a_worker_loads_what_is_shared_once() -> None:
     with ThreadPoolExecutor(1) as executor:
-        assert len(set(dict(spread(identity_of_shared, [1, 2], range(10), executor)).values())) == 1
+        placed = Placed([1, 2], executor, "a list")
+        first = dict(spread(identity_of_shared, placed, range(10), executor))
+        again = dict(spread(identity_of_shared, placed, range(10), executor))
+        assert len({*first.values(), *again.values()}) == 1
 
 
 @pytest.mark.parametrize(
@@ -211,7 +214,7 @@ def test_a_worker_with_other_versions_is_refused(monkeypatch: pytest.MonkeyPatch
 
 def test_what_cannot_be_pickled_is_one_sentence() -> None:
     with pytest.raises(ValueError, match=r"^the model cannot be sent to workers, because it cannot be pickled: "):
-        list(spread(plus, threading.Lock(), [0], Direct(), what="the model"))
+        list(spread(plus, Placed(threading.Lock(), Direct(), "the model"), [0], Direct()))
 
 
 @pytest.mark.parametrize(

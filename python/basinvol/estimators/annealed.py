@@ -85,7 +85,9 @@ def estimate(task: Task, options: Options) -> Outcome:
     """
     rays = task.uniform_rays(_MOST_RAYS)
     center_loss = rays.center_loss
-    energy = BatchedLoss(task.landscape, task.space, rays.center, task.scale, task.options.num_threads)
+    energy = BatchedLoss(
+        task.landscape, task.space, rays.center, task.scale, task.options.num_threads, task.options.executor
+    )
     generator = task.generator_of(Stage.ANNEALED)
     warmed = None
     if task.measure.is_gaussian:

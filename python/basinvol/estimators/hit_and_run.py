@@ -95,7 +95,9 @@ class _Walk:
 
     def __init__(self, task: Task, options: Options, center: Tensor, inner: float) -> None:
         self.task, self.options = task, options
-        self.energy = BatchedLoss(task.landscape, task.space, center, task.scale, task.options.num_threads)
+        self.energy = BatchedLoss(
+            task.landscape, task.space, center, task.scale, task.options.num_threads, task.options.executor
+        )
         self.num_phases, self.has_ended, self.r_hat = 0, False, 1.0
         self.growth = torch.zeros(options.num_groups, dtype=torch.float64)
         self._generator = task.generator_of(Stage.WALK)

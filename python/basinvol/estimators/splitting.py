@@ -104,7 +104,9 @@ class _Splitting:
 
     def __init__(self, task: Task, options: Options, center: Tensor, generator: torch.Generator) -> None:
         self.task, self.options = task, options
-        self.energy = BatchedLoss(task.landscape, task.space, center, task.scale, task.options.num_threads)
+        self.energy = BatchedLoss(
+            task.landscape, task.space, center, task.scale, task.options.num_threads, task.options.executor
+        )
         self.num_levels, self.last_losses = 0, list[Tensor]()
         self.levels = torch.full((options.num_groups,), math.inf, dtype=torch.float64)
         self.rungs: list[list[Rung]] = [[] for _ in range(options.num_groups)]

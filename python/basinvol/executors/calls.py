@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
 import queue
@@ -46,13 +47,36 @@ def num_workers(executor: Executor) -> int:
     return int(found or 1)
 
 
+class Placed:
+    """A value that calls share, where an executor keeps it: for several spreads, of which the first sends it.
+
+    Args:
+        value: what calls share.
+        executor: where they run.
+        what: what the value is called in messages.
+    """
+
+    def __init__(self, value: Any, executor: Executor, what: str) -> None:
+        self._value, self._executor, self._what = value, executor, what
+
+    @functools.cached_property
+    def handle(self) -> Shared:
+        """What calls carry instead of the value.
+
+        Raises:
+            ValueError: the value cannot be pickled.
+        """
+        content = packed(self._value, self._what)
+        place: Callable[[bytes], Shared] | None = getattr(self._executor, "share", None)
+        return Carried(uuid.uuid4().hex, content) if place is None else place(content)
+
+
 def spread(
     work: Callable[[Any, Item], Result],
     shared: Any,
     items: Iterable[Item],
     executor: Executor,
     name: Callable[[Item], str] = str,
-    what: str = "the work",
 ) -> Iterator[tuple[int, Result]]:
     """Calls `work(shared, item)` for every item, and gives number and result of each as it ends, in any order.
 
@@ -67,27 +91,22 @@ def spread(
 
     Args:
         work: a function of a module.
-        shared: what all calls need; a worker loads it once, and keeps what `work` makes of it.
+        shared: what all calls need, or a `Placed` of it; a worker loads it once, and keeps what `work` makes of it.
         items: one for each call.
         executor: where the calls run.
         name: what a call is called in messages.
-        what: what `shared` is called in messages.
 
     Raises:
         ValueError: an argument was bad, or cannot be pickled, or a worker has other versions than this process.
         OSError: a worker could not read or write.
         TaskFailed: a call failed in another way, or its worker was lost for good.
     """
-    desk = _Desk(work, _shared(executor, packed(shared, what)), executor, name)
+    placed = shared if isinstance(shared, Placed) else Placed(shared, executor, "what the calls share")
+    desk = _Desk(work, placed.handle, executor, name)
     try:
         yield from desk.results(iter(items))
     finally:
         desk.cancel()
-
-
-def _shared(executor: Executor, content: bytes) -> Shared:
-    place: Callable[[bytes], Shared] | None = getattr(executor, "share", None)
-    return Carried(uuid.uuid4().hex, content) if place is None else place(content)
 
 
 class _Desk(Generic[Item, Result]):

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from ..backends import Backend, BackendUnavailable, Engine, RayProblem, Resources
-from ..executors import num_workers, spread
-from ..inputs.fields import Fields
-from ..model.landscape import Landscape
+from ..executors import Placed, num_workers, spread
+from ..model.portable import PortableLandscape
 from ..search.radii import Guess, Radii
 
 # Blocks for each worker: fewer leave some idle at the end, more make them wait for the driver.
@@ -64,12 +63,7 @@ class Ready:
     """
 
     def __init__(self, problem: RayProblem, backend: Backend, resources: Resources) -> None:
-        landscape = problem.landscape
-        self._model, self._loss_fn = landscape.model, landscape.loss_fn
-        self._data = _as_given(landscape)
-        self._levels, self._batch_size = landscape.levels, landscape.batch_size
-        # A worker sees its own devices, from number 0 on.
-        self._device = landscape.device.type
+        self._landscape = PortableLandscape(problem.landscape)
         self._scale = problem.scale.to(torch.device("cpu"))
         self._rest: dict[str, Any] = {
             "directions": problem.directions,
@@ -88,11 +82,10 @@ class Ready:
         Raises:
             BackendUnavailable: the backend cannot run here.
         """
-        device = torch.device(self._device)
-        refusal = self._backend.unusable(device)
+        refusal = self._backend.unusable(self._landscape.device)
         if refusal is not None:
             raise BackendUnavailable(f"backend {self._backend.name!r} cannot be used on this worker: {refusal}.")
-        landscape = Landscape(self._model, self._loss_fn, self._data, self._levels, device, self._batch_size)
+        landscape = self._landscape.make()
         problem = RayProblem(landscape=landscape, scale=self._scale.to(landscape.device), **self._rest)
         return self._backend.prepare(problem, self._resources)
 
@@ -101,14 +94,6 @@ class Ready:
         if order is not None and order != self._order:
             self.engine.learn_order(list(order.rays), list(order.radii))
             self._order = order
-
-
-def _as_given(landscape: Landscape) -> Any:
-    """The data on the CPU, in a form that `Landscape` takes."""
-    inputs, targets = landscape.inputs.to(torch.device("cpu")), landscape.targets.to(torch.device("cpu"))
-    if isinstance(targets, Fields):
-        return dict(targets.values)
-    return (tuple(inputs.values.values()) if isinstance(inputs, Fields) else inputs), targets
 
 
 def search_block(ready: Ready, block: Block) -> Radii:
@@ -133,7 +118,8 @@ class SpreadRays:
     """
 
     def __init__(self, problem: RayProblem, backend: Backend, resources: Resources, executor: Executor) -> None:
-        self._ready = Ready(problem, backend, resources)
+        ready = Ready(problem, backend, resources)
+        self._ready = Placed(ready, executor, "the model, its loss or its data")
         self._executor = executor
 
     def search(
@@ -158,8 +144,7 @@ class SpreadRays:
             )
             for part in parts
         )
-        what = "the model, its loss or its data"
-        for number, radii in spread(search_block, self._ready, blocks, self._executor, lambda b: b.name, what):
+        for number, radii in spread(search_block, self._ready, blocks, self._executor, lambda b: b.name):
             on_done(radii)
             yield parts[number], radii
 

@@ -94,7 +94,7 @@ def work_on(worker: Worker, runs: Sequence[TrainingRun], settings: Mapping[str, 
     disabled = None if worker.execution.progress else True
     job = Job(worker.experiment, worker.directory.path, settings, replace(worker.execution, progress=False))
     plan = _Plan(worker, runs, splits=num_workers(executor) > len(runs))
-    steps = spread(perform_step, job, plan, executor, lambda step: step.name, "the experiment")
+    steps = spread(perform_step, job, plan, executor, lambda step: step.name)
     with tqdm(total=len(runs), desc="models", unit="training", leave=False, disable=disabled) as bar:
         for number, _ in steps:
             bar.update(plan.finish(number))
