@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .model.directions import Directions
     from .model.landscape import Landscape
     from .model.parameters import ParameterSpace
+    from .model.tensor_parallel import TensorParallel
     from .profile import LossProfile, loss_profile
     from .rays import RaySearchFailed, RaySolver, find_radii
     from .search.radii import Radii, Status
@@ -61,6 +62,7 @@ _HOMES = {
     "RaySearchFailed": "rays",
     "RaySolver": "rays",
     "Status": "search.radii",
+    "TensorParallel": "model.tensor_parallel",
     "Verdict": "trust.diagnostics",
     "Volume": "trust.result",
     "VolumeEstimate": "trust.volume_estimate",
@@ -94,6 +96,7 @@ __all__ = [
     "RaySearchFailed",
     "RaySolver",
     "Status",
+    "TensorParallel",
     "Verdict",
     "Volume",
     "VolumeEstimate",
