@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -190,6 +191,25 @@ def test_a_straggler_goes_to_a_second_worker_and_counts_once(monkeypatch: pytest
     threading.Timer(0.1, thread.start).start()
     assert sorted(results) == [(number, number) for number in range(5)]
     assert len(executor.calls) == 6
+
+
+def test_short_items_are_bundled_and_each_comes_back_once() -> None:
+    class Bundling(Direct):
+        bundles = True
+        calls = 0
+
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            self.calls += 1
+            return super().submit(fn, *args, **kwargs)
+
+    executor = Bundling()
+    assert dict(spread(plus, 10, range(1000), executor)) == {number: number + 10 for number in range(1000)}
+    assert executor.calls < 200
+    kept: list[int] = []
+    results = spread(fails, KeyError, itertools.chain([0] * 100, [1, 3, 2]), Bundling(), lambda item: f"block {item}")
+    with pytest.raises(TaskFailed, match=r"^block 3 failed on"):
+        kept.extend(number for number, _ in results)
+    assert kept == list(range(101))  # the results of the bundle before its error are kept
 
 
 def test_a_broken_executor_is_one_sentence() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import pickle
 import queue
 import statistics
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Executor, Future
 from dataclasses import dataclass, field
@@ -23,6 +25,8 @@ _PER_WORKER = 4  # calls in flight for each worker, so that none waits for the d
 _TRIES = 3  # of a call whose worker ran out of memory: its neighbors there may have ended meanwhile
 # A call that takes this many times as long as others is given to a second worker when nothing else is left to do.
 _STRAGGLES, _LEAST_SECONDS, _LEAST_KNOWN = 3.0, 1.0, 3
+_REMEMBERED = 32  # calls whose times are looked at
+_BUNDLED_SECONDS, _MOST_BUNDLED = 0.02, 64  # a call costs about a millisecond of the driver
 
 
 class TaskFailed(RuntimeError):
@@ -31,10 +35,10 @@ class TaskFailed(RuntimeError):
 
 @dataclass
 class _Flight(Generic[Item]):
-    """One item on its way."""
+    """Items on their way in one call, with their numbers."""
 
     number: int
-    item: Item
+    items: list[tuple[int, Item]]
     name: str
     started: float
     tries: int = 1
@@ -86,8 +90,9 @@ def spread(
     is asked again after every result, so that results may lead to new items.
 
     An executor may offer more than `concurrent.futures.Executor` has: `num_workers`; `least_in_flight`, calls that are
-    submitted at least; `share(content) -> Shared`, a place for bytes that all calls need; `reissues`, whether
-    stragglers are given to a second worker; and `lost(error) -> str | None`, a sentence for its own errors.
+    submitted at least; `bundles`, whether items that take a few milliseconds are put together in one call;
+    `share(content) -> Shared`, a place for bytes that all calls need; `reissues`, whether stragglers are given to a
+    second worker; and `lost(error) -> str | None`, a sentence for its own errors.
 
     Args:
         work: a function of a module.
@@ -116,29 +121,27 @@ class _Desk(Generic[Item, Result]):
         self, work: Callable[[Any, Item], Result], shared: Shared, executor: Executor, name: Callable[[Item], str]
     ) -> None:
         self._work, self._shared, self._executor, self._name = work, shared, executor, name
+        self._numbers = itertools.count()
         self._flights: dict[int, _Flight[Item]] = {}
         self._ended: queue.SimpleQueue[tuple[int, Future[Reply]]] = queue.SimpleQueue()
-        self._seconds: list[float] = []  # of calls so far, from submission to reply; the latest
-        self._error: BaseException | None = None
+        self._turnarounds: deque[float] = deque(maxlen=_REMEMBERED)  # seconds from submission to reply
+        self._item_seconds: deque[float] = deque(maxlen=_REMEMBERED)  # of a worker
+        self._error: Exception | None = None
 
     def results(self, items: Iterator[Item]) -> Iterator[tuple[int, Result]]:
-        """Number and result of every call; after an error, those that had begun, and then the error."""
+        """Number and result of every item; after an error, of those that had begun, and then the error."""
         numbered = enumerate(items)
         self._fill(numbered)
         while self._flights:
-            taken = self._take()
-            if taken is not None:
-                yield taken
-            if self._error is None:
-                is_enough = self._fill(numbered)
-                if not is_enough:
-                    self._reissue()
+            yield from self._take()
+            if self._error is None and not self._fill(numbered):
+                self._reissue()
         if self._error is not None:
             raise self._error
 
     def cancel(self) -> None:
         """Takes back what has not begun; executors may stop what has."""
-        for flight in self._flights.values():
+        for flight in list(self._flights.values()):
             for future in flight.futures:
                 future.cancel()
 
@@ -146,23 +149,28 @@ class _Desk(Generic[Item, Result]):
         """Submits until enough is in flight; whether there were items enough."""
         least = int(getattr(self._executor, "least_in_flight", 1))
         most = max(least, _PER_WORKER * num_workers(self._executor))
-        while len(self._flights) < most:
-            try:
-                number, item = next(items)
-            except StopIteration:
+        while len(self._flights) < most and self._error is None:
+            taken = list(itertools.islice(items, self._bundle()))
+            if not taken:
                 return False
-            flight = _Flight(number, item, self._name(item), time.monotonic())
-            self._flights[number] = flight
+            flight = _Flight(next(self._numbers), taken, self._name(taken[0][1]), time.monotonic())
+            self._flights[flight.number] = flight
             self._submit(flight)
         return True
 
+    def _bundle(self) -> int:
+        """How many items go into one call."""
+        if not getattr(self._executor, "bundles", False) or len(self._item_seconds) < _LEAST_KNOWN:
+            return 1
+        seconds = max(statistics.median(self._item_seconds), 1e-9)
+        return max(1, min(_MOST_BUNDLED, int(_BUNDLED_SECONDS / seconds)))
+
     def _submit(self, flight: _Flight[Item]) -> None:
-        content = packed((self._work, flight.item), flight.name)
+        content = packed((self._work, [item for _, item in flight.items]), flight.name)
         try:
             future = self._executor.submit(perform, Call(flight.name, versions(), self._shared, content))
         except RuntimeError as error:  # an executor that is broken or shut down takes no more
-            if self._error is None:
-                self._error = TaskFailed(self._lost(flight, error))
+            self._fail(TaskFailed(self._lost(flight, error)))
             if not flight.futures:
                 del self._flights[flight.number]
             return
@@ -170,43 +178,49 @@ class _Desk(Generic[Item, Result]):
         number = flight.number
         future.add_done_callback(lambda ended: self._ended.put((number, ended)))
 
-    def _take(self) -> tuple[int, Result] | None:
-        """Waits for a reply, and gives number and result if it has one that counts."""
+    def _take(self) -> list[tuple[int, Result]]:
+        """Waits for a reply, and gives numbers and results where it has any that count."""
         try:
             number, future = self._ended.get(timeout=_LEAST_SECONDS)
         except queue.Empty:
-            return None
+            return []
         flight = self._flights.get(number)
-        if flight is None:  # another worker was faster
-            return None
+        if flight is None or future not in flight.futures:  # another worker was faster
+            return []
         try:
             reply = future.result()
         except CancelledError:
             self._forget(flight, future)
-            return None
+            return []
         except Exception as error:  # noqa: BLE001
             self._fail(TaskFailed(self._lost(flight, error)))
             self._forget(flight, future)
-            return None
-        if reply.content is None:
+            return []
+        done = flight.items[: len(reply.results)]
+        if reply.kind:
             self._failed(flight, future, reply)
-            return None
-        del self._flights[number]
-        self._seconds = [*self._seconds[-99:], time.monotonic() - flight.started]
-        for other in flight.futures:
-            if other is not future:
-                other.cancel()
-        result: Result = pickle.loads(reply.content)
-        return number, result
+        else:
+            del self._flights[number]
+            self._turnarounds.append(time.monotonic() - flight.started)
+            self._item_seconds.append(reply.seconds / len(flight.items))
+            for other in flight.futures:
+                if other is not future:
+                    other.cancel()
+        return [(number, pickle.loads(content)) for (number, _), content in zip(done, reply.results, strict=True)]
 
     def _failed(self, flight: _Flight[Item], future: Future[Reply], reply: Reply) -> None:
+        """Tries again what ran out of memory; any other error ends the work."""
+        flight.items = flight.items[len(reply.results) :]
+        flight.name = self._name(flight.items[0][1])
+        others, flight.futures = [other for other in flight.futures if other is not future], []
+        for other in others:  # a second worker of the same call would fail like the first
+            other.cancel()
         if reply.is_memory and flight.tries < _TRIES and self._error is None:
             flight.tries += 1
-            self._forget(flight, future, keep=True)
             self._submit(flight)
             return
+        del self._flights[flight.number]
         self._fail(_error_of(flight.name, reply, flight.tries))
-        self._forget(flight, future)
 
     def _fail(self, error: Exception) -> None:
         """Keeps the first error; what has not begun is dropped, and all others end first."""
@@ -214,9 +228,9 @@ class _Desk(Generic[Item, Result]):
             self._error = error
             self.cancel()
 
-    def _forget(self, flight: _Flight[Item], future: Future[Reply], keep: bool = False) -> None:
+    def _forget(self, flight: _Flight[Item], future: Future[Reply]) -> None:
         flight.futures.remove(future)
-        if not flight.futures and not keep:
+        if not flight.futures:
             del self._flights[flight.number]
 
     def _lost(self, flight: _Flight[Item], error: Exception) -> str:
@@ -230,9 +244,9 @@ class _Desk(Generic[Item, Result]):
 
     def _reissue(self) -> None:
         """Gives calls that take far longer than others to a second worker, when there is nothing else to do."""
-        if not getattr(self._executor, "reissues", False) or len(self._seconds) < _LEAST_KNOWN:
+        if not getattr(self._executor, "reissues", False) or len(self._turnarounds) < _LEAST_KNOWN:
             return
-        limit = max(_LEAST_SECONDS, _STRAGGLES * statistics.median(self._seconds))
+        limit = max(_LEAST_SECONDS, _STRAGGLES * statistics.median(self._turnarounds))
         for flight in list(self._flights.values()):
             if len(flight.futures) == 1 and time.monotonic() - flight.started > limit:
                 self._submit(flight)

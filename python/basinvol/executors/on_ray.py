@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -16,6 +18,7 @@ from .payload import Shared
 
 Result = TypeVar("Result")
 
+_COUNTED_SECONDS = 1.0
 _TRIES = 5  # of a task whose worker or machine was lost
 
 
@@ -47,6 +50,7 @@ class RayExecutor(Executor):
 
     Attributes:
         least_in_flight: short tasks need more in flight than there are workers.
+        bundles: items that take a few milliseconds are put together in one task.
         reissues: stragglers are given to a second worker.
 
     Raises:
@@ -55,6 +59,7 @@ class RayExecutor(Executor):
     """
 
     least_in_flight = 64
+    bundles = True
     reissues = True
 
     def __init__(self, address: str | None = None, num_threads: int = 1, num_gpus: int = 0) -> None:
@@ -65,6 +70,7 @@ class RayExecutor(Executor):
         self._ray = ray
         self._was_running = ray.is_initialized()
         self._num_threads, self._num_gpus = num_threads, num_gpus
+        self._counted = -math.inf, 1  # when workers were counted, and how many there were
         if not self._was_running:
             _connect(address)
         try:
@@ -79,12 +85,16 @@ class RayExecutor(Executor):
 
     @property
     def num_workers(self) -> int:
-        """How many tasks the cluster has room for now; machines may come and go."""
+        """How many tasks the cluster has room for; machines may come and go, and are counted once a second."""
+        now = time.monotonic()
+        if now < self._counted[0] + _COUNTED_SECONDS:
+            return self._counted[1]
         there = self._ray.cluster_resources()
         count = int(there.get("CPU", 0)) // self._num_threads
         if self._num_gpus:
             count = min(count, int(there.get("GPU", 0)) // self._num_gpus)
-        return max(1, count)
+        self._counted = now, max(1, count)
+        return self._counted[1]
 
     def share(self, content: bytes) -> Shared:
         """Puts a shared value into the object store."""

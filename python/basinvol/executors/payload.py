@@ -49,10 +49,10 @@ class Call:
     """One call, as it is submitted.
 
     Attributes:
-        name: of the block, for messages.
+        name: of the first block, for messages and logs.
         versions: of the driver, see `versions`.
         shared: the value that it shares with others.
-        content: work function and item, pickled.
+        content: work function and items, pickled.
     """
 
     name: str
@@ -66,16 +66,16 @@ class Reply:
     """How a call ended, on its worker.
 
     Attributes:
-        content: its result, pickled; None after an error.
+        results: the results of its items, pickled one by one; after an error, of the items before it.
         error: the error, pickled where that is possible.
-        kind, message: type and text of the error.
+        kind, message: type and text of the error; no type where there was none.
         trace: the worker's traceback, as text.
         is_memory: whether the worker ran out of memory, which another try may not.
         host: the worker's machine.
         seconds: how long the call took there, with what was loaded for it.
     """
 
-    content: bytes | None
+    results: tuple[bytes, ...]
     error: bytes | None = None
     kind: str = ""
     message: str = ""
@@ -132,15 +132,16 @@ def perform(call: Call) -> Reply:
 
 
 def _performed(call: Call) -> Reply:
-    started = time.perf_counter()
-    host = socket.gethostname()
+    started, host, results = time.perf_counter(), socket.gethostname(), list[bytes]()
     try:
         _check_versions(call.versions, host)
-        work, item = pickle.loads(call.content)
-        content = pickle.dumps(work(_value(call.shared), item))
+        work, items = pickle.loads(call.content)
+        shared = _value(call.shared)
+        for item in items:
+            results.append(pickle.dumps(work(shared, item)))
     except Exception as error:  # noqa: BLE001
         return Reply(
-            None,
+            tuple(results),
             error=_pickled_error(error),
             kind=type(error).__name__,
             message=str(error),
@@ -149,7 +150,7 @@ def _performed(call: Call) -> Reply:
             host=host,
             seconds=time.perf_counter() - started,
         )
-    return Reply(content, host=host, seconds=time.perf_counter() - started)
+    return Reply(tuple(results), host=host, seconds=time.perf_counter() - started)
 
 
 def _check_versions(wanted: dict[str, str], host: str) -> None:
