@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 import basinvol as bv
 from basinvol.executors import TaskFailed, open_executor, spread
+from basinvol.experiments.describe.families import describe
+from basinvol.experiments.run.sweep import Sweep
 
 pytestmark = [
     pytest.mark.cluster,
@@ -181,45 +183,45 @@ import sys
 from basinvol.cli import main
 sys.exit(main(sys.argv[1:]))
 """
+# Three trainings with two checkpoints each, in two blocks of directions each.
+SMOKE = dataclasses.replace(describe("grokking", "smoke"), levels=(0, 92, 282), num_directions=52)
 GROKKING = ["reproduce", "grokking", "--preset", "smoke", "--levels", "0,92,282", "--directions", "52"]
+INTERRUPTED = "basinvol: interrupted; finished models and blocks of directions are kept; repeat the same command to "
+INTERRUPTED += "continue.\n"
 
 
-def test_a_run_on_a_cluster_continues_when_its_driver_was_killed_and_ends_with_the_same_bytes(
+def test_a_run_goes_on_after_ctrl_c_and_after_a_kill_and_ends_with_the_same_bytes(
     machines: Any, contents: Callable[[Path], dict[str, bytes]], tmp_path: Path
 ) -> None:
-    arguments = [sys.executable, "-c", RUN, *GROKKING, "--executor", f"ray:{machines.address}", "--out"]
     out = tmp_path / "there"
-    driver = subprocess.Popen([*arguments, str(out)])
-    wait_until(lambda: len(list(out.glob("models/*.safetensors"))) >= 1, "no model", 120)
+    arguments = [sys.executable, "-c", RUN, *GROKKING, "--executor", f"ray:{machines.address}", "--out", str(out)]
+
+    def models() -> int:
+        return len(list(out.glob("models/*.safetensors")))
+
+    driver = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: models() >= 1, "no model", 120)
+    driver.send_signal(signal.SIGINT)
+    _, said = driver.communicate(timeout=60)
+    assert (driver.returncode, said) == (130, INTERRUPTED)
+    assert not (out / ".lock").exists()
+
+    begun = models()
+    driver = subprocess.Popen(arguments)
+    wait_until(lambda: models() > begun, "no more models", 120)
     driver.kill()
     driver.wait()
-    assert (out / ".lock").exists()
+    assert (out / ".lock").exists()  # of a holder who is gone
     assert not (out / "volumes.csv").exists()
-    here = subprocess.Popen([sys.executable, "-c", RUN, *GROKKING, "--jobs", "1", "--out", str(tmp_path / "here")])
-    assert subprocess.run([*arguments, str(out)], check=False).returncode == 0
-    assert here.wait() == 0
+
+    assert subprocess.run(arguments, check=False).returncode == 0
+    Sweep(SMOKE, tmp_path / "here").run()
     assert contents(out) == contents(tmp_path / "here")
 
 
-def test_ctrl_c_ends_the_tasks_with_one_sentence(machines: Any, tmp_path: Path) -> None:
-    arguments = [sys.executable, "-c", RUN, *GROKKING, "--executor", f"ray:{machines.address}", "--out"]
-    driver = subprocess.Popen([*arguments, str(tmp_path / "run")], stderr=subprocess.PIPE, text=True)
-    wait_until(lambda: len(list((tmp_path / "run").glob("models/*"))) >= 1, "no model", 120)
-    driver.send_signal(signal.SIGINT)
-    _, said = driver.communicate(timeout=60)
-    assert driver.returncode == 130
-    assert said == (
-        "basinvol: interrupted; finished models and blocks of directions are kept; repeat the same command to "
-        "continue.\n"
-    )
-
-
-def test_no_cluster_at_an_address_is_one_sentence() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with pytest.raises(ValueError, match=rf"`executor` is ray, and the cluster at 127.0.0.1:{port} cannot be joined: "):
-        open_executor(f"ray:127.0.0.1:{port}")
+def test_another_cluster_than_the_one_that_is_connected_is_refused(executor: Any) -> None:
+    with pytest.raises(ValueError, match=r"ray:elsewhere:1, and this process is connected to the cluster at .*; call"):
+        open_executor("ray:elsewhere:1")
 
 
 def test_a_cluster_too_small_for_a_task_is_one_sentence(machines: Any) -> None:

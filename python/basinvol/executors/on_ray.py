@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 import threading
 import time
 import uuid
@@ -18,7 +19,7 @@ from .payload import Shared
 
 Result = TypeVar("Result")
 
-_COUNTED_SECONDS = 1.0
+_COUNTED_SECONDS, _REACHED_SECONDS = 1.0, 10.0
 _TRIES = 5  # of a task whose worker or machine was lost
 
 
@@ -73,6 +74,8 @@ class RayExecutor(Executor):
         self._counted = -math.inf, 1  # when workers were counted, and how many there were
         if not self._was_running:
             _connect(address)
+        elif address is not None:
+            _check_connected(address)
         try:
             self._check_resources()
         except ValueError:
@@ -203,17 +206,38 @@ def _connect(address: str | None) -> None:
     """
     import ray
 
-    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "include_dashboard": False}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    named = address or os.environ.get("RAY_ADDRESS")
     try:
-        if address is not None or os.environ.get("RAY_ADDRESS"):
-            del settings["include_dashboard"]  # for clusters that are started
-            ray.init(address or os.environ["RAY_ADDRESS"], **settings)
+        if named is not None:
+            _check_reachable(named)
+            ray.init(named, **quiet)
             return
         try:
-            ray.init("auto", **{name: value for name, value in settings.items() if name != "include_dashboard"})
+            ray.init("auto", **quiet)
         except ConnectionError:
-            ray.init("local", **settings)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        where = address or os.environ.get("RAY_ADDRESS", "this machine")
+            ray.init("local", include_dashboard=False, **quiet)
+    except (OSError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300].rstrip(".")
-        raise ValueError(f"`executor` is ray, and the cluster at {where} cannot be joined: {reason}.") from error
+        raise ValueError(
+            f"`executor` is ray, and the cluster at {named or 'this machine'} cannot be joined: {reason}."
+        ) from error
+
+
+def _check_reachable(address: str) -> None:
+    """Raises an OSError at once where nothing listens; Ray itself would try for a minute."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), _REACHED_SECONDS).close()
+
+
+def _check_connected(address: str) -> None:
+    """Refuses another cluster than the one that this process is connected to."""
+    import ray
+
+    connected = ray.get_runtime_context().gcs_address
+    if address.removeprefix("ray://") != connected and address not in ("auto", "local"):
+        raise ValueError(
+            f"`executor` is ray:{address}, and this process is connected to the cluster at {connected}; call "
+            "ray.shutdown() first, or leave the address out."
+        )
