@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from ..backends import Backend
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NOT_WRITTEN = (errno.EROFS, errno.ESTALE, errno.EIO)
+
+
 class _Parser(argparse.ArgumentParser):
     """Answers a bad option with one sentence and exit code 2, without the usage lines."""
 
@@ -33,8 +37,8 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code.
 
-    A command that fails prints one sentence on standard error: 2 is for bad input, 3 for a full disk and 130 for an
-    interrupt (Ctrl-C); 1 is for a worker that failed.
+    A command that fails prints one sentence on standard error: 2 is for bad input, 3 for a disk that is full or cannot
+    be written, 130 for an interrupt (Ctrl-C), and 1 for a worker that failed.
 
     Args:
         arguments: the words after `basinvol`; None for those of this process.
@@ -59,11 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (*_FULL, *_NOT_WRITTEN):
             raise
+        what, remedy = "the disk is full", "free some space"
+        if error.errno in _NOT_WRITTEN:
+            what, remedy = "the storage cannot be written", "make it writable"
         print(
-            f"basinvol: the disk is full ({error.strerror}); what was measured is kept: free some space and repeat the "
-            "command.",
+            f"basinvol: {what} ({error.strerror}); what was measured is kept: {remedy} and repeat the command.",
             file=sys.stderr,
         )
         return FULL_DISK

@@ -73,13 +73,13 @@ def _check_placements(name: str, p: Any) -> None:
 
 def _part(whole: Tensor, like: Tensor) -> Tensor:
     """This rank's part of a parameter, placed as `like`."""
-    from torch.distributed.tensor import DTensor
+    from torch.distributed.tensor import DTensor, Shard
 
     if not isinstance(like, DTensor):
         return whole.to(like.device)
     local, mesh = whole, like.device_mesh
     for axis, placement in enumerate(like.placements):
-        if placement.is_shard():
+        if isinstance(placement, Shard):
             parts = local.chunk(mesh.size(axis), placement.dim)
             rank = mesh.get_local_rank(axis)
             local = parts[rank] if rank < len(parts) else local.narrow(placement.dim, 0, 0)
