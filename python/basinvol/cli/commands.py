@@ -16,7 +16,7 @@ from .. import __version__
 from ..executors import TaskFailed
 from .checks import add_commands, add_estimate_options, estimate_settings
 from .exits import BAD_INPUT, FAILED, FULL_DISK, INTERRUPTED, NOTHING_KEPT
-from .experiments import add_execution, add_experiment_commands
+from .experiments import add_execution, add_executor, add_experiment_commands
 from .loading import load_user_task
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = " ".join(str(error).split())
         print(f"basinvol: {message}", file=sys.stderr)
         return BAD_INPUT
-    except TaskFailed as error:
+    except RuntimeError as error:
+        if not isinstance(error, TaskFailed) and not isinstance(error.__cause__, TaskFailed):
+            raise
         print(f"basinvol: {error} {options.kept[0].upper()}{options.kept[1:]}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
@@ -106,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
         "--compile", action="store_true", help="evaluate the model through torch.compile, on the backend torch"
     )
     add_estimate_options(estimate)
+    add_executor(estimate)
     add_execution(estimate)
     estimate.add_argument("--json", action="store_true", help="print one JSON object")
     estimate.set_defaults(command=_estimate, kept=NOTHING_KEPT)
@@ -159,6 +162,7 @@ def _estimate(options: argparse.Namespace) -> None:
         precision=options.precision,
         compile=options.compile,
         progress=True,
+        executor=options.executor,
         **estimate_settings(options),
     )
     print(json.dumps(estimate.to_dict(), indent=2) if options.json else estimate)

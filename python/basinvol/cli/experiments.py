@@ -39,12 +39,7 @@ def add_experiment_commands(commands: argparse._SubParsersAction[Any]) -> None:
     )
     reproduce.add_argument("--device", help="where to train and measure, for example cuda (cpu)")
     reproduce.add_argument("--jobs", type=int, help="number of processes; default: one per core; changes no result")
-    reproduce.add_argument(
-        "--executor",
-        metavar="WHERE",
-        help="where to train and measure: local:N (processes), ray or ray:ADDRESS (a cluster), slurm:PARTITION, or "
-        "module:make_executor; changes no result",
-    )
+    add_executor(reproduce)
     add_execution(reproduce)
     reproduce.add_argument("--json", action="store_true", help="print volumes.csv as JSON instead of the table")
     reproduce.set_defaults(command=_reproduce, kept=RUN_KEPT)
@@ -65,6 +60,16 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--threads", type=int, help="number of threads of each process; changes no result of the native backend"
+    )
+
+
+def add_executor(parser: argparse.ArgumentParser) -> None:
+    """Adds the option that says where the work is done."""
+    parser.add_argument(
+        "--executor",
+        metavar="WHERE",
+        help="where to compute: local:N (processes), ray or ray:ADDRESS (a cluster), slurm:PARTITION, or "
+        "module:make_executor; default: here; changes no result",
     )
 
 

@@ -42,15 +42,16 @@ class LocalExecutor(ProcessPoolExecutor):
 
     Args:
         count: number of processes.
+        num_threads: threads of torch in each.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, num_threads: int = 1) -> None:
         # Spawned: a fork would copy OpenMP's threads in an undefined state.
         context = get_context("spawn")
         self._waits, self._held = context.Pipe(duplex=False)
         self._folder = tempfile.TemporaryDirectory(prefix="basinvol-")
         self.num_workers = count
-        super().__init__(count, context, _end_with_parent, (self._waits,))
+        super().__init__(count, context, _begin, (self._waits, num_threads))
 
     def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
         """See `concurrent.futures.Executor.submit`."""
@@ -94,6 +95,13 @@ def _interrupts_held_back() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin(waits: Connection, num_threads: int) -> None:
+    _end_with_parent(waits)
+    import torch  # only in workers: commands that compute nothing do without
+
+    torch.set_num_threads(num_threads)  # several processes with all threads each would wait for one another
 
 
 def _end_with_parent(waits: Connection) -> None:

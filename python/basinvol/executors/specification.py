@@ -56,7 +56,7 @@ def open_executor(words: str, num_threads: int = 1, num_gpus: int = 0) -> Execut
     if kind == "local":
         if not rest.isdecimal():
             raise ValueError(f"`executor` must say how many processes, such as local:2, got {words!r}.")
-        return LocalExecutor(whole_number("executor local:N", int(rest), least=1))
+        return LocalExecutor(whole_number("executor local:N", int(rest), least=1), num_threads)
     if kind == "ray":
         from .on_ray import RayExecutor
 
