@@ -2,13 +2,15 @@
 
 The simulation knows what one worker takes to load a network, how long single directions take, how long the driver is
 busy with a call, and how many bytes go where. These are measured with one process of this machine; then the times of
-two and of four processes are predicted, and measured for comparison. A line is added to
-benchmarks/results/spreading.jsonl, and printed with the efficiencies that the simulation expects of clusters.
+two and of four processes are predicted, and measured for comparison; and the same with directions that only wait, so that
+four processes do not share two cores. A line is added to benchmarks/results/spreading.jsonl, and printed with the
+efficiencies that the simulation expects of clusters.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import heapq
 import json
 import os
@@ -38,6 +40,7 @@ RESULTS = Path(__file__).parent / "results" / "spreading.jsonl"
 WORKERS = (8, 64, 1024)
 CHECKED = (2, 4)
 REPEATS = 3
+WAIT_SECONDS, WAIT_COUNT, WAIT_LOAD = 0.05, 400, 0.5  # of a direction that waits, their number, and of an engine
 NUM_TRIVIAL = 500  # calls without work, which show what the driver spends on each
 
 # Of clusters; what is measured here is a pipe between processes.
@@ -203,6 +206,23 @@ def load_only(ready: Ready, item: int) -> str:
     return ready.engine.description
 
 
+class Waiter:
+    """A network whose engine takes a time to make, and whose directions take a time, and no core."""
+
+    @functools.cached_property
+    def is_loaded(self) -> bool:
+        """Waits, once on each worker."""
+        time.sleep(WAIT_LOAD)
+        return True
+
+
+def wait(waiter: Waiter, seconds: float) -> bytes:
+    """A block of directions that only wait."""
+    assert waiter.is_loaded
+    time.sleep(seconds)
+    return bytes(1000)
+
+
 def one_by_one(ready: Ready, block: Block) -> list[float]:
     """Seconds of each direction of a block."""
     found, engine = [], ready.engine
@@ -267,6 +287,23 @@ def measure_workload(count: int) -> tuple[Workload, float]:
     )
 
 
+def check_waiting(call: float) -> list[dict[str, Any]]:
+    """Predicts and measures one, two and four processes whose directions only wait."""
+    rays = tuple(0.5 * WAIT_SECONDS * (1 + i % 3) for i in range(WAIT_COUNT))
+    workload = Workload("waiting", WAIT_COUNT, rays, 0.0, WAIT_LOAD, 1000, 1000)
+    rows = []
+    for workers in (1, *CHECKED):
+        with LocalExecutor(workers) as executor:
+            # All processes are up when each has waited for the others.
+            list(spread(wait, Waiter(), [1.0] * workers, executor))
+            started = time.perf_counter()
+            list(spread(wait, Waiter(), _blocks(workload, workers), executor))
+            seconds = time.perf_counter() - started
+        here = Machines(workers, per_machine=1, cores=workers, call_seconds=call, bandwidth=float("inf"))
+        rows.append({"workers": workers, "predicted": simulate(workload, here).seconds, "measured": seconds})
+    return rows
+
+
 def check(count: int) -> dict[str, Any]:
     """Predicts two and four processes from one, and measures them."""
     workload, call = measure_workload(count)
@@ -292,7 +329,14 @@ def check(count: int) -> dict[str, Any]:
                 "measured_all": times,
             }
         )
-    return {"workload": asdict(workload), "call_seconds": call, "cores": cores, "check": rows}
+    return {
+        "workload": asdict(workload),
+        "call_seconds": call,
+        "cores": cores,
+        "load": os.getloadavg()[0],
+        "check": rows,
+        "waiting": check_waiting(call),
+    }
 
 
 def scenarios(measured_here: Workload) -> list[Workload]:
@@ -327,8 +371,11 @@ def scenarios(measured_here: Workload) -> list[Workload]:
 
 def table(result: dict[str, Any]) -> str:
     """The check and the expected efficiencies as text in Markdown."""
-    lines = ["| workers here | predicted | measured |", "|---|---|---|"]
-    lines += [f"| {row['workers']} | {row['predicted']:.2f} s | {row['measured']:.2f} s |" for row in result["check"]]
+    lines = ["| workers here | directions that wait: predicted | measured | that compute: predicted | measured |"]
+    lines.append("|---|---|---|---|---|")
+    for waits, computes in zip(result["waiting"], result["check"], strict=True):
+        cells = [f"{row[name]:.2f} s" for row in (waits, computes) for name in ("predicted", "measured")]
+        lines.append(f"| {waits['workers']} | {' | '.join(cells)} |")
     heads = " | ".join(f"{count:,} workers" for count in WORKERS)
     lines += ["", f"| workload | {heads} | bytes moved |", "|---" * (len(WORKERS) + 2) + "|"]
     for row in result["expected"]:

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
+
+def started(start: Callable[[], Any]) -> Any:
+    """What Ray starts. It gives up after 30 seconds, which a machine that is busy with other things may take."""
+    for _ in range(4):
+        try:
+            return start()
+        except Exception as error:
+            if "timed out during startup" not in str(error):
+                raise
+    return start()
 
 
 class Machines:
@@ -29,7 +40,7 @@ class Machines:
 
     def add(self, num_cpus: int = 1, **settings: Any) -> Any:
         """Starts a machine."""
-        self.nodes.append(self.cluster.add_node(num_cpus=num_cpus, **settings))
+        self.nodes.append(started(lambda: self.cluster.add_node(num_cpus=num_cpus, **settings)))
         return self.nodes[-1]
 
     def kill(self, node: Any) -> None:
@@ -45,7 +56,7 @@ def machines() -> Iterator[Machines]:
     from ray.cluster_utils import Cluster
 
     # Without work of its own the head cannot lose any.
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    cluster = started(lambda: Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}))
     found = Machines(cluster)
     for _ in range(3):
         found.add()
