@@ -2,9 +2,9 @@
 
 The simulation knows what one worker takes to load a network, how long single directions take, how long the driver is
 busy with a call, and how many bytes go where. These are measured with one process of this machine; then the times of
-two and of four processes are predicted, and measured for comparison; and the same with directions that only wait, so that
-four processes do not share two cores. A line is added to benchmarks/results/spreading.jsonl, and printed with the
-efficiencies that the simulation expects of clusters.
+two and of four processes are predicted, and measured for comparison. The same is done with directions that only wait,
+so that four processes do not share two cores. A line is added to benchmarks/results/spreading.jsonl, and printed with
+the efficiencies that the simulation expects of clusters.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from basinvol.experiments.records.run_directory import machine
 from basinvol.rays.blocks import Block, Ready
 from basinvol.search.radii import NUM_PILOT
 
-from .cases import mnist_5000
+from .cases import Case, mnist_5000
 
 RESULTS = Path(__file__).parent / "results" / "spreading.jsonl"
 WORKERS = (8, 64, 1024)
@@ -234,25 +234,24 @@ def one_by_one(ready: Ready, block: Block) -> list[float]:
     return found
 
 
-def measured(count: int, workers: int) -> tuple[float, bv.Radii]:
+def measured(case: Case, count: int, workers: int) -> tuple[float, bv.Radii]:
     """Seconds of `find_radii` on processes that are up, without what starting them takes, and the radii."""
-    case = mnist_5000()
     landscape, directions = _problem(case, count)
     with LocalExecutor(workers) as executor:
-        list(spread(nothing, None, range(8 * workers), executor))  # they have imported everything
+        # All processes are up, with torch, when each has waited for the others.
+        list(spread(wait, Waiter(), [1.0] * workers, executor))
         started = time.perf_counter()
         radii = bv.find_radii(landscape, directions, case.cutoffs, executor=executor)
         return time.perf_counter() - started, radii
 
 
-def _problem(case: Any, count: int) -> tuple[bv.Landscape, bv.Directions]:
+def _problem(case: Case, count: int) -> tuple[bv.Landscape, bv.Directions]:
     landscape = bv.Landscape(case.model, case.loss_fn, (case.inputs, case.targets))
     return landscape, bv.Directions(bv.ParameterSpace.of(case.model), count)
 
 
-def measure_workload(count: int) -> tuple[Workload, float]:
+def measure_workload(case: Case, count: int) -> tuple[Workload, float]:
     """The workload as one process of this machine shows it, and what the driver spends on a call."""
-    case = mnist_5000()
     landscape, directions = _problem(case, count)
     started = time.perf_counter()
     solver = bv.RaySolver(landscape, directions, case.cutoffs, num_threads=1)
@@ -306,13 +305,14 @@ def check_waiting(call: float) -> list[dict[str, Any]]:
 
 def check(count: int) -> dict[str, Any]:
     """Predicts two and four processes from one, and measures them."""
-    workload, call = measure_workload(count)
+    case = mnist_5000()
+    workload, call = measure_workload(case, count)
     cores = os.cpu_count() or 1
     rows, reference = [], None
     for workers in (1, *CHECKED):
         times = []
         for _ in range(REPEATS):
-            seconds, radii = measured(count, workers)
+            seconds, radii = measured(case, count, workers)
             times.append(seconds)
             if reference is None:
                 reference = radii
