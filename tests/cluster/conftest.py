@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -68,21 +67,19 @@ def machines() -> Iterator[Machines]:
 
 @pytest.fixture(scope="module")
 def executor(machines: Machines) -> Iterator[Any]:
-    """An executor on that cluster."""
+    """An executor on that cluster, with a worker on each of its machines."""
+    pytest.importorskip("cloudpickle")
     from basinvol.executors import open_executor, spread
 
-    cloudpickle = pytest.importorskip("cloudpickle")
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    with open_executor(f"ray:{machines.address}") as found:
+    def node(seconds: float, item: int) -> str:
+        import ray
+
+        time.sleep(seconds)
+        found: str = ray.get_runtime_context().get_node_id()
+        return found
+
+    with open_executor(f"ray:{machines.address}") as made:
         answered: set[str] = set()
         while len(answered) < 3:  # or the first worker that is up would do all the work of a test
-            answered |= {node for _, node in spread(_node, 0.5, range(6), found)}
-        yield found
-
-
-def _node(seconds: float, item: int) -> str:
-    import ray
-
-    time.sleep(seconds)
-    found: str = ray.get_runtime_context().get_node_id()
-    return found
+            answered |= {name for _, name in spread(node, 0.5, range(6), made)}
+        yield made
