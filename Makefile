@@ -9,16 +9,20 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 PARALLEL := --numprocesses auto --maxprocesses 8 --dist loadfile
 SOURCES := pyproject.toml CMakeLists.txt README.md $(shell find csrc python basin_triton -type f -not -name '*.pyc')
 
-.PHONY: demo test test-slow test-browser bench docs lint sanitize sdist format clean
+.PHONY: demo test test-slow test-browser test-cluster bench docs lint sanitize sdist format clean
 demo: $(VENV)/installed-data
 	$(BIN)/basinvol reproduce mnist-data-scaling --preset small --seeds 0 --out runs/demo
 
 # Minutes on two cores; what takes longer, such as verdicts on every known body, is in test-slow.
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m "not slow and not browser" $(PARALLEL)
+	$(BIN)/python -m pytest -m "not slow and not browser and not cluster" $(PARALLEL)
 
 test-slow: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m slow $(PARALLEL)
+	$(BIN)/python -m pytest -m "slow and not cluster" $(PARALLEL)
+
+# Clusters of Ray on this machine, whose nodes and workers are killed; under three minutes.
+test-cluster: $(VENV)/installed-cluster
+	$(BIN)/python -m pytest -m cluster
 
 # The report as its readers see it. Without a Chromium on the machine the tests are skipped, and say so.
 test-browser: $(VENV)/installed-browser
@@ -83,6 +87,10 @@ $(VENV)/installed-docs: $(VENV)/torch $(SOURCES)
 	$(INSTALL) --config-settings=cmake.define.BASINVOL_WERROR=$(WERROR) ".[docs]"
 	rm -rf build/docs
 	touch $@
+
+$(VENV)/installed-cluster: $(VENV)/torch $(SOURCES)
+	$(INSTALL) --config-settings=cmake.define.BASINVOL_WERROR=$(WERROR) ".[test,ray,slurm]"
+	touch $@ $(VENV)/installed-test
 
 $(VENV)/installed-%: $(VENV)/torch $(SOURCES)
 	$(INSTALL) --config-settings=cmake.define.BASINVOL_WERROR=$(WERROR) ".[$*]"

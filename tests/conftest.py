@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from hypothesis import settings
@@ -115,3 +117,18 @@ def trained(make_mlp: MlpMaker, blobs: tuple[Tensor, Tensor]) -> nn.Sequential:
     optimizer.zero_grad(set_to_none=True)
     assert F.cross_entropy(model(inputs), labels) < 0.02
     return model
+
+
+def contents_of(run: Path) -> dict[str, bytes]:
+    """Every file of a run but the timings and the report; the seconds column of volumes.csv is left out."""
+    files = {str(p.relative_to(run)): p.read_bytes() for p in sorted(run.rglob("*")) if p.is_file()}
+    del files["timings.csv"]
+    volumes = pd.read_csv(run / "volumes.csv").drop(columns="seconds")
+    files["volumes.csv"] = volumes.to_csv().encode()
+    return {name: content for name, content in files.items() if not name.startswith(("figures", "report.html"))}
+
+
+@pytest.fixture(scope="session")
+def contents() -> Callable[[Path], dict[str, bytes]]:
+    """contents(run): what two runs of the same settings must have in common, byte for byte."""
+    return contents_of

@@ -37,6 +37,8 @@ ROOMS = (
     "profile.py",
     "ground_truth",
     "calibration.py",
+    "comparing.py",
+    "executors",
 )
 FEWEST_WORDS = 4
 FEWEST_ARGUMENTS = 3  # besides self or cls, from which on a docstring says what each is

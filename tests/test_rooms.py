@@ -14,14 +14,14 @@ PACKAGE = Path(basinvol.__file__).parent
 FLOORS = (
     ("inputs", "figures", "progress"),
     ("storage",),
-    ("model", "search"),
+    ("model", "search", "executors"),
     ("backends",),
     ("rays",),
     ("trust",),
     ("estimators",),
     ("probing", "resuming"),
     ("estimate", "profile", "ground_truth"),
-    ("calibration", "learning", "callbacks"),
+    ("calibration", "comparing", "learning", "callbacks"),
     ("experiments", "saved"),
     ("cli",),
 )
@@ -30,6 +30,7 @@ OPTIONAL_OR_LAZY = {
     "backends/__init__.py",  # a backend that is not used is not loaded
     "backends/triton/backend.py",  # basin_triton needs triton
     "backends/unit_vector.py",  # the same
+    "executors/specification.py",  # Ray and submitit
     "cli",  # the help of a command needs no torch
     "trust/volume_estimate.py",  # matplotlib
     "profile.py",

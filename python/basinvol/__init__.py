@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from . import callbacks, ground_truth
     from .backends import BackendUnavailable
     from .calibration import calibrate, calibration_by_method, calibration_summary, calibration_table
+    from .comparing import compare
     from .estimate import estimate_volume
     from .estimators import CenterOutsideError
     from .inputs.row_loss import PerExampleLoss
@@ -35,11 +36,12 @@ if TYPE_CHECKING:
     from .model.directions import Directions
     from .model.landscape import Landscape
     from .model.parameters import ParameterSpace
+    from .model.tensor_parallel import TensorParallel
     from .profile import LossProfile, loss_profile
     from .rays import RaySearchFailed, RaySolver, find_radii
     from .saved import load
     from .search.radii import Radii, Status
-    from .trust.comparison import Comparison, compare
+    from .trust.comparison import Comparison
     from .trust.curve import Curve
     from .trust.diagnostics import Diagnostics, Verdict
     from .trust.measures import Measure
@@ -65,6 +67,7 @@ _HOMES = {
     "RaySearchFailed": "rays",
     "RaySolver": "rays",
     "Status": "search.radii",
+    "TensorParallel": "model.tensor_parallel",
     "Verdict": "trust.diagnostics",
     "Volume": "trust.result",
     "VolumeEstimate": "trust.volume_estimate",
@@ -72,7 +75,7 @@ _HOMES = {
     "calibration_by_method": "calibration",
     "calibration_summary": "calibration",
     "calibration_table": "calibration",
-    "compare": "trust.comparison",
+    "compare": "comparing",
     "Comparison": "trust.comparison",
     "estimate_volume": "estimate",
     "find_radii": "rays",
@@ -101,6 +104,7 @@ __all__ = [
     "RaySearchFailed",
     "RaySolver",
     "Status",
+    "TensorParallel",
     "Verdict",
     "Volume",
     "VolumeEstimate",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeAlias
 
 from .estimate import estimate_volume
+from .executors import opened, spread
 from .ground_truth import Case, table
 from .progress import progress_bar
 from .trust.diagnostics import Verdict
@@ -107,7 +109,12 @@ class Calibration:
 
 
 def calibrate(
-    cases: Iterable[Case] | None = None, progress: bool = False, purpose: str = "cases", **settings: Any
+    cases: Iterable[Case] | None = None,
+    progress: bool = False,
+    purpose: str = "cases",
+    *,
+    executor: Executor | str | None = None,
+    **settings: Any,
 ) -> list[Calibration]:
     """Measures every case with the same settings, those of `basinvol.estimate_volume`.
 
@@ -123,6 +130,7 @@ def calibrate(
         cases: the cases to measure; default `ground_truth.table()`.
         progress: whether to show a bar over the cases, on a terminal or in a notebook.
         purpose: name of the bar.
+        executor: where cases are measured, each as one call, see `basinvol.find_radii`; default this process.
         settings: arguments of `basinvol.estimate_volume`, by name.
 
     Raises:
@@ -130,21 +138,41 @@ def calibrate(
     """
     settings = {"scaling": "none", "on_censored": "bound", **settings}
     is_gaussian = "gaussian" in (settings.get("measure"), settings.get("method"))
-    rows = []
-    chosen_cases = list(table() if cases is None else cases)
-    with progress_bar(progress, len(chosen_cases), purpose, "case") as bar:
-        for case in chosen_cases:
-            wanted = settings.get("sigma")
-            truths: list[tuple[float | None, float]] = [(None, case.log_volume)]
-            if is_gaussian:
-                truths = [(sigma, mass) for sigma, mass in case.log_masses.items() if wanted in (None, sigma)]
-            for sigma, truth in truths:
-                chosen = settings if sigma is None else {**settings, "measure": "gaussian", "sigma": sigma}
-                rows.append(Calibration(case, truth, estimate_volume(*case.task(), cutoff=case.cutoff, **chosen)))
-            bar.update()
-    if not rows:
+    wanted = settings.get("sigma")
+    items: list[_Item] = []
+    for case in table() if cases is None else cases:
+        truths: list[tuple[float | None, float]] = [(None, case.log_volume)]
+        if is_gaussian:
+            truths = [(sigma, mass) for sigma, mass in case.log_masses.items() if wanted in (None, sigma)]
+        items += [(case, sigma, truth) for sigma, truth in truths]
+    if not items:
         raise ValueError("no case has a known truth in this measure; use measure='lebesgue', or leave `sigma` out.")
-    return rows
+    found: dict[int, VolumeEstimate] = {}
+    with (
+        opened(executor, settings.get("num_threads") or 1) as workers,
+        progress_bar(progress, len(items), purpose, "case") as bar,
+    ):
+        done: Iterable[tuple[int, VolumeEstimate]]
+        if workers is None:
+            done = ((number, _measured(settings, item)) for number, item in enumerate(items))
+        else:
+            shared = {"num_threads": 1, **settings}
+            done = spread(_measured, shared, items, workers, lambda item: f"case {item[0].name}")
+        for number, estimate in done:
+            found[number] = estimate
+            bar.update()
+    return [Calibration(case, truth, found[number]) for number, (case, _, truth) in enumerate(items)]
+
+
+_Item: TypeAlias = tuple[Case, float | None, float]
+
+
+def _measured(settings: Mapping[str, Any], item: _Item) -> VolumeEstimate:
+    """The estimate of a case, with its sigma if it has one."""
+    case, sigma, _ = item
+    chosen = settings if sigma is None else {**settings, "measure": "gaussian", "sigma": sigma}
+    found: VolumeEstimate = estimate_volume(*case.task(), cutoff=case.cutoff, **chosen)
+    return found
 
 
 def calibration_summary(rows: Iterable[Calibration | Score]) -> str:

@@ -8,6 +8,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, TypeGuard, overload
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from .backends import Backend
 from .estimators import METHODS, Method, SharedRays, Task, find_method
+from .executors import opened
 from .inputs.arguments import one_of, real_number, whole_number
 from .model.deadline import Deadline
 from .model.default_device import cpu_by_default
@@ -91,6 +93,7 @@ def estimate_volume(
     progress: bool = False,
     resume: str | os.PathLike[str] | None = None,
     budget_seconds: float | None = None,
+    executor: Executor | str | None = None,
 ) -> VolumeEstimate | list[VolumeEstimate]:
     """The log-volume of the basin around a trained network, with an error, diagnostics and a verdict.
 
@@ -162,6 +165,7 @@ def estimate_volume(
             threads may change. Delete it when it is not needed any more.
         budget_seconds: seconds after which `BudgetSpent` is raised; work that has begun on a few directions, or on
             one step of all chains, is finished before.
+        executor: where blocks of directions are searched, and the losses of chains evaluated, see `find_radii`.
 
     Raises:
         ValueError: an argument is bad, the data or the model cannot be used, or `resume` belongs to another call.
@@ -241,30 +245,32 @@ def estimate_volume(
     def estimates(task: Task) -> list[VolumeEstimate]:
         return [estimate(dataclasses.replace(task, cutoff=cutoff)) for cutoff in cutoffs]
 
-    if resume is None:
-        found = estimates(task)
-    else:
-        call = call_of(
-            task,
-            chosen,
-            {
-                "cutoff": cutoffs,
-                "num_directions": task.num_directions,
-                "seed": task.seed,
-                "scaling": scaling,
-                "measure": measured,
-                "on_censored": on_censored,
-                "perturbed parameters": space.names,
-                "probe": probe,
-                "probe_rays": probe_rays,
-                "check": second,
-            },
-        )
-        with Journal.opened(Path(resume), call) as journal:
-            kept = kept_result(journal)
-            found = estimates(dataclasses.replace(task, journal=journal)) if kept is None else kept
-            if kept is None:
-                keep_result(journal, found)
+    with opened(executor, num_threads or 1, int(task.landscape.device.type == "cuda")) as workers:
+        task = dataclasses.replace(task, options=dataclasses.replace(options, executor=workers))
+        if resume is None:
+            found = estimates(task)
+        else:
+            call = call_of(
+                task,
+                chosen,
+                {
+                    "cutoff": cutoffs,
+                    "num_directions": task.num_directions,
+                    "seed": task.seed,
+                    "scaling": scaling,
+                    "measure": measured,
+                    "on_censored": on_censored,
+                    "perturbed parameters": space.names,
+                    "probe": probe,
+                    "probe_rays": probe_rays,
+                    "check": second,
+                },
+            )
+            with Journal.opened(Path(resume), call) as journal:
+                kept = kept_result(journal)
+                found = estimates(dataclasses.replace(task, journal=journal)) if kept is None else kept
+                if kept is None:
+                    keep_result(journal, found)
     return found if _is_several(cutoff) else found[0]
 
 

@@ -57,6 +57,10 @@ def test_levels_of_a_family_with_one_landscape_leave_it_alone(tmp_path: Path) ->
     ("options", "sentence"),
     [
         (["--jobs", "0"], "`jobs` must be at least 1, got 0."),
+        (
+            ["--executor", "local:2"],
+            "`jobs` is for processes of this machine; leave it out, or say --executor local:N.",
+        ),
         (["--levels", "80,0"], "`levels` must be increasing numbers of examples from 0 on, got [80, 0]."),
         (["--seeds", "1,1"], "`seeds` must be different numbers from 0 on, got [1, 1]."),
         (["--method", "best"], "`method` must be one of 'star', 'paper', got 'best'."),

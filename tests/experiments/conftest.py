@@ -33,21 +33,6 @@ def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
     return run
 
 
-def contents_of(run: Path) -> dict[str, bytes]:
-    """Every file of a run but the timings and the report; the seconds column of volumes.csv is left out."""
-    files = {str(p.relative_to(run)): p.read_bytes() for p in sorted(run.rglob("*")) if p.is_file()}
-    del files["timings.csv"]
-    volumes = pd.read_csv(run / "volumes.csv").drop(columns="seconds")
-    files["volumes.csv"] = volumes.to_csv().encode()
-    return {name: content for name, content in files.items() if not name.startswith(("figures", "report.html"))}
-
-
-@pytest.fixture(scope="session")
-def contents() -> Callable[[Path], dict[str, bytes]]:
-    """contents(run): what two runs of the same settings must have in common, byte for byte."""
-    return contents_of
-
-
 WRITTEN_SIZES = (60, 400, 2000)
 WRITTEN_DIM = 1000
 _DIRECTIONS = 40

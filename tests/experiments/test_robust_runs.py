@@ -210,7 +210,13 @@ def test_two_processes_at_once_leave_a_whole_run(unbroken: Unbroken, contents: C
     assert contents(tmp_path / "run") == unbroken.contents
 
 
-def test_a_full_disk_is_one_sentence_and_loses_nothing(
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "the storage cannot be written")],
+)
+def test_a_full_or_read_only_disk_is_one_sentence_and_loses_nothing(
+    code: int,
+    sentence: str,
     smoke_run: SmokeRun,
     contents: Contents,
     tmp_path: Path,
@@ -223,7 +229,7 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(
         nonlocal writes
         writes += 1
         if writes > 5:
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise OSError(code, os.strerror(code))
         real_fsync(descriptor)
 
     arguments = ["reproduce", "swiss-roll", "--preset", "smoke", "--jobs", "1", "--out", str(tmp_path / "run")]
@@ -231,7 +237,7 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(
         patch.setattr("os.fsync", full_after_five)
         assert main(arguments) == 3
     message = capsys.readouterr().err
-    assert "the disk is full" in message
+    assert sentence in message
     assert message.count("\n") == 1
     kept = {path.name for path in (tmp_path / "run").rglob("*") if path.is_file()}
     assert "config.json" in kept

@@ -11,12 +11,17 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import __version__
+from ..executors import TaskFailed
 from . import checks, completion, estimating, experiments
-from .exits import BAD_INPUT, ENDED_EARLY, FULL_DISK, INTERRUPTED, NOTHING_KEPT
+from .exits import BAD_INPUT, ENDED_EARLY, FAILED, FULL_DISK, INTERRUPTED, NOTHING_KEPT
 from .measuring import add_json, as_json
 
 if TYPE_CHECKING:
     from ..backends import Backend
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NOT_WRITTEN = (errno.EROFS, errno.ESTALE, errno.EIO)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -43,17 +48,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _end(BAD_INPUT, _what_to_install(error))
     except ValueError as error:
         return _end(BAD_INPUT, str(error), _advice(options))
+    except RuntimeError as error:
+        if not isinstance(error, TaskFailed) and not isinstance(error.__cause__, TaskFailed):
+            if type(error).__name__ != "RaySearchFailed":  # by name, as it is defined where torch is
+                raise
+            return _end(ENDED_EARLY, str(error))
+        return _end(FAILED, f"{error} {options.kept[0].upper()}{options.kept[1:]}")
     except KeyboardInterrupt:
         return _end(INTERRUPTED, f"interrupted; {options.kept}")
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (*_FULL, *_NOT_WRITTEN):
             raise
+        what, remedy = "the disk is full", "free some space"
+        if error.errno in _NOT_WRITTEN:
+            what, remedy = "the storage cannot be written", "make it writable"
         return _end(
-            FULL_DISK,
-            f"the disk is full ({error.strerror}); what was measured is kept: free some space and repeat the command.",
+            FULL_DISK, f"{what} ({error.strerror}); what was measured is kept: {remedy} and repeat the command."
         )
     except Exception as error:
         # By name, because the help of a command needs no torch, and these are defined where torch is.

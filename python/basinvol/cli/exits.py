@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 # 0 is success, and 1 a fault of basinvol itself, with a traceback; docs/cli.md lists all of them.
+FAILED = 1  # a worker of an executor failed, in one sentence
 BAD_INPUT = 2
 FULL_DISK = 3
 PROBLEMS = 4  # doctor found what stands in the way of a measurement

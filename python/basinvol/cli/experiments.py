@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .exits import RECORDS_KEPT, RUN_KEPT
-from .measuring import add_execution, numbers
+from .measuring import add_execution, add_executor, numbers
 
 if TYPE_CHECKING:
     from ..experiments.describe.description import Experiment
@@ -20,7 +20,9 @@ def add_experiment_commands(commands: argparse._SubParsersAction[Any]) -> None:
     reproduce = commands.add_parser("reproduce", help="repeat one of the paper's experiments, from data to report")
     reproduce.add_argument("name", help="for example mnist-data-scaling")
     reproduce.add_argument("--preset", default="small", help="size of the experiment: smoke, small or paper (small)")
-    reproduce.add_argument("--out", type=Path, help="run directory; default: runs/NAME-PRESET")
+    reproduce.add_argument(
+        "--out", help="run directory, also on shared storage such as s3://bucket/run; default: runs/NAME-PRESET"
+    )
     reproduce.add_argument("--seeds", type=numbers(int), help="model seeds, for example 0,1,2")
     reproduce.add_argument(
         "--levels",
@@ -35,6 +37,7 @@ def add_experiment_commands(commands: argparse._SubParsersAction[Any]) -> None:
     )
     reproduce.add_argument("--device", help="where to train and measure, for example cuda (cpu)")
     reproduce.add_argument("--jobs", type=int, help="number of processes; default: one per core; changes no result")
+    add_executor(reproduce)
     add_execution(reproduce)
     reproduce.add_argument("--json", action="store_true", help="print volumes.csv as JSON instead of the table")
     reproduce.add_argument(
@@ -45,7 +48,7 @@ def add_experiment_commands(commands: argparse._SubParsersAction[Any]) -> None:
     reproduce.set_defaults(command=_reproduce, kept=RUN_KEPT)
 
     report = commands.add_parser("report", help="write figures and report.html again, from the records of a run")
-    report.add_argument("out", type=Path, help="run directory")
+    report.add_argument("out", help="run directory")
     report.add_argument("--json", action="store_true", help="print volumes.csv as JSON instead of the table")
     report.add_argument(
         "--static",
@@ -57,12 +60,15 @@ def add_experiment_commands(commands: argparse._SubParsersAction[Any]) -> None:
 
 def _reproduce(options: argparse.Namespace) -> None:
     from ..experiments.describe.families import describe
+    from ..experiments.records.storage import place
 
     experiment = _changed(describe(options.name, options.preset), options)
-    out = options.out or Path("runs") / f"{options.name}-{options.preset}"
+    out = place(options.out or f"runs/{options.name}-{options.preset}")
     jobs = (os.cpu_count() or 1) if options.jobs is None else options.jobs
     if jobs < 1:
         raise ValueError(f"`jobs` must be at least 1, got {jobs}.")
+    if options.jobs is not None and options.executor is not None:
+        raise ValueError("`jobs` is for processes of this machine; leave it out, or say --executor local:N.")
 
     from ..experiments.run.execution import Execution
     from ..experiments.run.sweep import Sweep
@@ -75,7 +81,7 @@ def _reproduce(options: argparse.Namespace) -> None:
         data_dir=options.data_dir,
         progress=True,
     )
-    Sweep(experiment, out, execution).run(jobs)
+    Sweep(experiment, out, execution).run(jobs, options.executor)
     _show(out, options)
 
 
@@ -98,7 +104,9 @@ def _changed(experiment: Experiment, options: argparse.Namespace) -> Experiment:
 
 
 def _report(options: argparse.Namespace) -> None:
-    _show(options.out, options)
+    from ..experiments.records.storage import place
+
+    _show(place(options.out), options)
 
 
 def _show(out: Path, options: argparse.Namespace) -> None:

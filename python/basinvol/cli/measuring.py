@@ -66,6 +66,16 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_executor(parser: argparse.ArgumentParser) -> None:
+    """Adds the option that says where the work is done."""
+    parser.add_argument(
+        "--executor",
+        metavar="WHERE",
+        help="where to compute: local:N (processes), ray or ray:ADDRESS (a cluster), slurm:PARTITION, or "
+        "module:make_executor; default: here; changes no result",
+    )
+
+
 def add_method_options(parser: argparse.ArgumentParser) -> None:
     """Adds the settings that belong to one method."""
     parser.add_argument(
@@ -125,6 +135,7 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
         "--compile", action="store_true", help="evaluate the model through torch.compile, on the backend torch"
     )
     add_execution(parser)
+    add_executor(parser)
     parser.add_argument("--budget-seconds", type=float, help="end after so many seconds, with exit code 5")
 
 

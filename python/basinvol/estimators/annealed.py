@@ -96,7 +96,7 @@ def estimate(task: Task, options: Options) -> Outcome:
     center_loss = rays.center_loss
     # Axes of secants are taken in all coordinates; without them, chains move only in those that the loss depends on.
     reduces = task.measure.is_gaussian and task.space.dim > MOST_DENSE
-    energy = BatchedLoss(task.landscape, task.space, rays.center, task.scale, task.options.num_threads, reduces)
+    energy = task.energy(rays.center, reduces)
     generator = task.generator_of(Stage.ANNEALED)
     warmed = None
     if task.measure.is_gaussian:

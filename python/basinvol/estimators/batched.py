@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -13,12 +16,100 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..backends.mlp import Unsupported
 from ..backends.points import NativePoints
+from ..executors import Placed, num_workers, spread
 from ..model.landscape import GRADIENT_COST, Landscape
 from ..model.parameters import ParameterSpace
+from ..model.portable import PortableLandscape
 
 _Result = TypeVar("_Result")
 
 _MOST_ROWS = 65_536  # examples x points in one pass, which bounds the activations that are held at a time
+
+
+class ReadyPoints:
+    """A loss at many points in the form in which it travels, and as a worker makes it when it is first asked for.
+
+    Args:
+        landscape: the loss.
+        space: which parameters are perturbed.
+        center, scale, reduces: see `BatchedLoss`.
+        num_threads: threads of each worker.
+    """
+
+    def __init__(
+        self,
+        landscape: Landscape,
+        space: ParameterSpace,
+        center: Tensor,
+        scale: Tensor,
+        num_threads: int,
+        reduces: bool,
+    ) -> None:
+        self._landscape, self._space = PortableLandscape(landscape), space
+        self._center, self._scale = center.cpu(), scale.cpu()
+        self._num_threads, self._reduces = num_threads, reduces
+
+    @functools.cached_property
+    def energy(self) -> BatchedLoss:
+        """The loss at many points, on this worker."""
+        landscape = self._landscape.make()
+        center, scale = self._center.to(landscape.device), self._scale.to(landscape.device)
+        return BatchedLoss(landscape, self._space, center, scale, self._num_threads, reduces=self._reduces)
+
+
+@dataclass(frozen=True)
+class _Points:
+    """Points for one call, and whether their gradients are wanted."""
+
+    first: int
+    points: Tensor
+    has_gradients: bool
+
+
+def _evaluate(ready: ReadyPoints, part: _Points) -> tuple[Tensor, ...]:
+    """Losses [K], and gradients [K, P] where they are wanted, in a worker."""
+    return ready.energy.with_gradients(part.points) if part.has_gradients else (ready.energy.losses(part.points),)
+
+
+class SpreadPoints:
+    """The loss at many points on an executor: groups of chains, wherever they run, have the numbers of all together.
+
+    Args:
+        ready: the loss.
+        executor: where it is evaluated.
+        step: points that a worker evaluates in one pass; parts are multiples of it, so that passes stay the same.
+    """
+
+    def __init__(self, ready: ReadyPoints, executor: Executor, step: int) -> None:
+        self._ready, self._executor = Placed(ready, executor, "the model, its loss or its data"), executor
+        self._step = step
+
+    def is_worth(self, points: Tensor) -> bool:
+        """Whether there are points for more than one worker."""
+        return len(points) > self._size(len(points))
+
+    def losses(self, points: Tensor) -> Tensor:
+        """See `BatchedLoss.losses`."""
+        return self._joined(points, has_gradients=False)[0]
+
+    def with_gradients(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """See `BatchedLoss.with_gradients`."""
+        losses, gradients = self._joined(points, has_gradients=True)
+        return losses, gradients
+
+    def _size(self, count: int) -> int:
+        share = -(-count // num_workers(self._executor))
+        return -(-share // self._step) * self._step
+
+    def _joined(self, points: Tensor, has_gradients: bool) -> list[Tensor]:
+        size = self._size(len(points))
+        parts = [_Points(first, points[first : first + size], has_gradients) for first in range(0, len(points), size)]
+        found = dict(spread(_evaluate, self._ready, parts, self._executor, _name))
+        return [torch.cat(pieces) for pieces in zip(*(found[number] for number in range(len(parts))), strict=True)]
+
+
+def _name(part: _Points) -> str:
+    return f"the loss of chains {part.first} to {part.first + len(part.points) - 1}"
 
 
 class BatchedLoss:
@@ -35,6 +126,7 @@ class BatchedLoss:
         center: the trained parameters. [P]
         scale: the positive factor of each parameter, the diagonal of S. [P]
         num_threads: threads of the extension; default torch's number.
+        executor: where points are evaluated, some on each worker; None for this process.
         reduces: whether points may have fewer coordinates, of which the loss depends on each; only a Gaussian measure
             that has the same variance along all of them stays what it is (`backends/reduced_inputs.py`).
 
@@ -49,8 +141,13 @@ class BatchedLoss:
         center: Tensor,
         scale: Tensor,
         num_threads: int | None = None,
+        executor: Executor | None = None,
         reduces: bool = False,
     ) -> None:
+        self._spread: SpreadPoints | None = None
+        if executor is not None:
+            ready = ReadyPoints(landscape, space, center, scale, num_threads or 1, reduces)
+            self._spread = SpreadPoints(ready, executor, self._points_of_a_pass(landscape))
         self._native: NativePoints | None = None
         with contextlib.suppress(Unsupported):
             self._native = NativePoints(landscape, space, center, scale, num_threads, reduces)
@@ -62,6 +159,9 @@ class BatchedLoss:
 
     def with_gradients(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Losses [K] and gradients [K, P] at points [K, P], all float64 on the CPU."""
+        if self._spread is not None and self._spread.is_worth(points):
+            self._landscape.count(GRADIENT_COST * len(points))
+            return self._spread.with_gradients(points)
         if self._native is not None:
             self._landscape.count(GRADIENT_COST * len(points))
             return self._native.with_gradients(points)
@@ -78,6 +178,9 @@ class BatchedLoss:
 
     def losses(self, points: Tensor) -> Tensor:
         """Losses [K] at points [K, P], float64 on the CPU."""
+        if self._spread is not None and self._spread.is_worth(points):
+            self._landscape.count(len(points))
+            return self._spread.losses(points)
         if self._native is not None:
             self._landscape.count(len(points))
             return self._native.losses(points)
@@ -124,12 +227,16 @@ class BatchedLoss:
         """The first row, the end of the rows, and the points of every pass."""
         count = self._landscape.num_examples
         rows = min(count, _MOST_ROWS)
-        step = max(1, _MOST_ROWS // rows)
+        step = self._points_of_a_pass(self._landscape)
         for first in range(0, count, rows):
             if not self._landscape.weight(first, min(first + rows, count)) > 0:
                 continue  # every target of these rows is ignored
             for start in range(0, num_points, step):
                 yield first, min(first + rows, count), slice(start, start + step)
+
+    @staticmethod
+    def _points_of_a_pass(landscape: Landscape) -> int:
+        return max(1, _MOST_ROWS // min(landscape.num_examples, _MOST_ROWS))
 
     def _loss(self, first: int, last: int) -> Callable[[Tensor], Tensor]:
         def loss(vector: Tensor) -> Tensor:

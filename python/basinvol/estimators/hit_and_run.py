@@ -11,7 +11,6 @@ from torch import Tensor
 from ..progress import Bar, progress_bar
 from ..trust.diagnostics import Verdict
 from ..trust.volume import log_unit_ball
-from .batched import BatchedLoss
 from .checkpoint import Checkpoint
 from .groups import cutoff_slope, mean_of_inverses, number_of_groups, volume_of_groups
 from .mixing import MAX_R_HAT, drift, is_drifting, rank_normalized_r_hat, unmixed
@@ -98,7 +97,7 @@ class _Walk:
 
     def __init__(self, task: Task, options: Options, center: Tensor, inner: float) -> None:
         self.task, self.options = task, options
-        self.energy = BatchedLoss(task.landscape, task.space, center, task.scale, task.options.num_threads)
+        self.energy = task.energy(center)
         self.num_phases, self.has_ended, self.r_hat = 0, False, 1.0
         self.growth = torch.zeros(options.num_groups, dtype=torch.float64)
         self._generator = task.generator_of(Stage.WALK)

@@ -11,7 +11,6 @@ from torch import Tensor
 from ..inputs.arguments import whole_number
 from ..progress import Bar, progress_bar
 from ..trust.diagnostics import Verdict
-from .batched import BatchedLoss
 from .curves import Rung, splitting_curve
 from .groups import AIM_SPREAD, cutoff_slope, number_of_groups, volume_of_groups
 from .stages import Stage
@@ -107,9 +106,7 @@ class _Splitting:
     def __init__(self, task: Task, options: Options, center: Tensor, generator: torch.Generator) -> None:
         self.task, self.options = task, options
         # Chains move in the coordinates that the loss depends on, as the measure is a Gaussian.
-        self.energy = BatchedLoss(
-            task.landscape, task.space, center, task.scale, task.options.num_threads, reduces=True
-        )
+        self.energy = task.energy(center, reduces=True)
         self.num_levels, self.last_losses = 0, list[Tensor]()
         self.levels = torch.full((options.num_groups,), math.inf, dtype=torch.float64)
         self.rungs: list[list[Rung]] = [[] for _ in range(options.num_groups)]

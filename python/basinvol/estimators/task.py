@@ -21,6 +21,7 @@ from ..trust.chains import ChainSamples
 from ..trust.curve import Curve
 from ..trust.measures import LEBESGUE, Measure
 from ..trust.result import Volume
+from .batched import BatchedLoss
 from .stages import Stage, stage_seed
 
 _BYTES_IN_FLIGHT = 256 * 2**20
@@ -92,6 +93,22 @@ class Task:
     def generator_of(self, stage: Stage) -> torch.Generator:
         """A torch generator for one stage, on the CPU."""
         return torch.Generator().manual_seed(stage_seed(self.seed, stage) % 2**63)
+
+    def batched_loss(self, center: Tensor) -> BatchedLoss:
+        """The loss at many points around the trained parameters [P], evaluated where the options say."""
+        options = self.options
+        return BatchedLoss(self.landscape, self.space, center, self.scale, options.num_threads, options.executor)
+
+    def energy(self, center: Tensor, reduces: bool = False) -> BatchedLoss:
+        """The loss at many points, for chains.
+
+        Args:
+            center, reduces: see `BatchedLoss`.
+        """
+        options = self.options
+        return BatchedLoss(
+            self.landscape, self.space, center, self.scale, options.num_threads, options.executor, reduces
+        )
 
     def solver(self, directions: Directions, stretch: Tensor | None = None, rtol: float | None = None) -> RaySolver:
         """A solver for directions whose coordinates are stretched by positive factors.

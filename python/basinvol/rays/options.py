@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +39,7 @@ class SearchOptions:
         compile: whether the model is evaluated through torch.compile, which only the backend "torch" does.
         memory_budget: bytes that the backend may keep between evaluations; it changes no result.
         instruction_set: instruction set of the native backend; empty for the best that this machine has.
+        executor: where blocks of directions are searched; None for this process. It changes no result.
 
     Raises:
         ValueError: a setting has a value that is not allowed.
@@ -55,6 +57,7 @@ class SearchOptions:
     compile: bool = False
     memory_budget: int | None = None
     instruction_set: str = ""
+    executor: Executor | None = None
 
     def __post_init__(self) -> None:
         one_of("resolve", self.resolve, RESOLVES)
@@ -81,6 +84,11 @@ class SearchOptions:
     def resources(self) -> Resources:
         """The threads, memory and instruction set that the backend may use."""
         num_threads = torch.get_num_threads() if self.num_threads is None else int(self.num_threads)
+        return Resources(num_threads, self.memory_budget, self.instruction_set)
+
+    def resources_of_workers(self) -> Resources:
+        """The same for each call on an executor: one thread, unless the user says more."""
+        num_threads = 1 if self.num_threads is None else int(self.num_threads)
         return Resources(num_threads, self.memory_budget, self.instruction_set)
 
 

@@ -6,12 +6,14 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..backends import Backend, Choice, RayProblem, choose
+from ..executors import opened
 from ..model.default_device import cpu_by_default
 from ..model.directions import Directions
 from ..model.landscape import Landscape
@@ -21,6 +23,7 @@ from ..search import RUNNING
 from ..search.radii import NUM_PILOT, Guess, Radii, Status
 from ..storage.journal import Journal
 from .announcement import Announcement
+from .blocks import Block, Order, SpreadRays
 from .first_radius import first_radius
 from .kept import KeptRays
 from .options import DEFAULTS, SearchOptions, check_cutoffs
@@ -105,6 +108,11 @@ class RaySolver:
         rows = [self.engine.levels.index(level) for level in landscape.levels]
         self.center_losses = self.engine.center_losses[rows]
         self._kept = KeptRays(journal, self.problem, options.resolve)
+        self._spread: SpreadRays | None = None
+        if options.executor is not None:
+            workers = options.resources_of_workers()
+            self._spread = SpreadRays(self.problem, self.choice.backend, workers, options.executor)
+        self._order: Order | None = None
         self._first: tuple[Radii, Guess] | None = None
         self._pilot: tuple[Radii, Tensor | None] | None = None
 
@@ -153,6 +161,8 @@ class RaySolver:
         Raises:
             RaySearchFailed: an evaluation failed; the error carries the radii found so far.
         """
+        if self._spread is not None:
+            return self._solve_spread(self._spread, start, stop, on_done)
         parts: list[Radii] = []
         first = start
         try:
@@ -177,6 +187,54 @@ class RaySolver:
             done = Radii.concatenate(parts) if parts else None
             raise RaySearchFailed(f"the search failed at directions {first} to {last - 1}: {error}", done) from error
 
+    def _solve_spread(self, spread: SpreadRays, start: int, stop: int, on_done: Callable[[int], object]) -> Radii:
+        """The same on an executor. The first directions teach all others, and are searched here."""
+        parts: dict[int, Radii] = {}
+
+        def finish(first: int, part: Radii) -> None:
+            parts[first] = part
+            self._book(part)
+            on_done(len(part))
+
+        head = start
+        while head < stop and (kept := self._kept.block(head)) is not None:
+            finish(head, kept)
+            head += len(kept)
+        try:
+            known = head
+            head = min(max(known, NUM_FIRST if self.resolve == "all" else NUM_PILOT), stop)
+            if known < head:
+                finish(known, self._solve_step(known, head))
+                self._kept.keep(known, parts[known])
+            if head < stop:
+                guess = self._learn()[1]
+                negligible = None if self.resolve == "all" else self._fly_pilot()[1]
+                block = Block(range(head, stop), guess, negligible, order=self._order)
+                for positions, part in spread.search(block, self._least):
+                    first = head + positions.start
+                    finish(first, part.only(self.problem.landscape.levels))
+                    self._kept.keep(first, parts[first])
+        except (RuntimeError, MemoryError) as error:
+            done = self._first_of(parts, start)
+            raise RaySearchFailed(f"the search failed: {error}", Radii.concatenate(done) if done else None) from error
+        finally:
+            self._kept.flush()
+        return Radii.concatenate([parts[first] for first in sorted(parts)])
+
+    @property
+    def _least(self) -> int:
+        """The directions that keep an engine busy: on a device those of a batch, on a CPU any number."""
+        return 1 if self.problem.landscape.device.type == "cpu" else self.engine.step
+
+    @staticmethod
+    def _first_of(parts: dict[int, Radii], start: int) -> list[Radii]:
+        """The parts from the start on, up to the first direction that is not there."""
+        found = []
+        while start in parts:
+            found.append(parts[start])
+            start += len(found[-1])
+        return found
+
     @cpu_by_default
     def refine(self, radii: Radii) -> Radii:
         """Narrows the brackets of the rays that decide a volume, of all directions together. [L, C, D]
@@ -200,13 +258,20 @@ class RaySolver:
             return radii
         known = radii.take(rays)
         status = torch.where(wide[..., rays], RUNNING, known.status_code).to(torch.int8)
-        found = self.engine.refine(rays.tolist(), dataclasses.replace(known, status_code=status), rtol)
+        found = self._narrowed(rays, dataclasses.replace(known, status_code=status), rtol)
         self._book(found)
         spent = known.num_evaluations + found.num_evaluations
         trace = None
         if known.trace is not None and found.trace is not None:
             trace = known.trace.joined([known.trace, found.trace])
         return radii.replaced(rays, dataclasses.replace(found, num_evaluations=spent, trace=trace))
+
+    def _narrowed(self, rays: Tensor, known: Radii, rtol: float) -> Radii:
+        if self._spread is None or len(rays) < NUM_PILOT:  # few rays are not worth the way
+            return self.engine.refine(rays.tolist(), known, rtol)
+        found = self._spread.search(Block(tuple(rays.tolist()), known=known, rtol=rtol), self._least)
+        parts = {positions.start: part for positions, part in found}
+        return Radii.concatenate([parts[first] for first in sorted(parts)])
 
     def _book(self, found: Radii) -> None:
         self.problem.landscape.count(int(found.num_evaluations.sum()))
@@ -279,7 +344,8 @@ class RaySolver:
         last = pilot.at(pilot.levels[-1], pilot.cutoffs[column])
         rays = last.is_status(Status.CROSSED).nonzero().reshape(-1)[:NUM_FIRST].tolist()
         if rays:
-            self.engine.learn_order(rays, last.upper[rays].tolist())
+            self._order = Order(tuple(rays), tuple(last.upper[rays].tolist()))
+            self.engine.learn_order(rays, list(self._order.radii))
 
 
 @cpu_by_default
@@ -300,6 +366,7 @@ def find_radii(
     precision: str | None = None,
     compile: bool = False,
     progress: bool = False,
+    executor: Executor | str | None = None,
 ) -> Radii:
     """Boundary radii for every level, cutoff and direction, in one pass. [L, C, D]
 
@@ -339,9 +406,12 @@ def find_radii(
         compile: whether the backend "torch" evaluates the model through torch.compile; "auto" then takes this backend,
             others refuse. It needs a C++ compiler on the CPU, and takes seconds to minutes before the first ray.
         progress: whether to show a bar, on a terminal or in a notebook.
+        executor: where blocks of directions are searched, instead of in this process: any
+            `concurrent.futures.Executor`, or one in words, such as "local:4" or "ray", see `docs/scale.md`. The radii
+            are the same, byte for byte; each worker uses `num_threads` threads, by default one.
 
     Raises:
-        ValueError: an argument is bad.
+        ValueError: an argument is bad, or the model, its loss or its data cannot be pickled for an executor.
         BackendUnavailable: the named backend cannot solve this problem.
         RaySearchFailed: an evaluation failed; the error carries the radii found so far.
     """
@@ -357,7 +427,11 @@ def find_radii(
         precision=precision,
         compile=compile,
     )
-    return RaySolver(landscape, directions, cutoffs, scaling=scaling, options=options).solve_all(progress)
+    _check_types(landscape, directions)
+    num_gpus = int(landscape.device.type == "cuda")
+    with opened(executor, num_threads or 1, num_gpus) as workers:
+        options = dataclasses.replace(options, executor=workers)
+        return RaySolver(landscape, directions, cutoffs, scaling=scaling, options=options).solve_all(progress)
 
 
 def _check_types(landscape: object, directions: object) -> None:

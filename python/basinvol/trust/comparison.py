@@ -139,13 +139,7 @@ class Comparison(Saveable):
 
 
 def compare(estimates: Sequence[VolumeEstimate], names: Sequence[str] | None = None) -> Comparison:
-    """Minima ranked by log-volume, with paired differences, the probability of each step and the ranking's stability.
-
-    Estimates from rays with the same seed share their directions, and their errors largely cancel in a difference:
-    resampling takes the same directions for all of them. Where one direction decides a volume, resampling cannot show
-    what other directions would give; the comparison then says so. Next to each number is what the mean of 1/r^2
-    predicts, the volume of the ball with the same Hessian's trace: in many dimensions the plain number follows that
-    prediction, not the volume.
+    """The ranking of estimates that are there, see `basinvol.compare`.
 
     >>> import basinvol as bv
     >>> cases = [bv.ground_truth.ball(5, radius=1.0), bv.ground_truth.ball(5, radius=2.0)]

@@ -15,7 +15,7 @@ import torch
 
 from ...search.radii import Radii, Status
 from ...search.trace import Trace
-from .run_directory import write_atomically
+from .storage import write_atomically
 
 _FLOATS = ("lower", "upper", "radius", "value_lower", "value_upper", "slope")
 
@@ -56,7 +56,7 @@ def read_block(path: Path, levels: tuple[int, ...], cutoffs: tuple[float, ...]) 
         levels: number of examples of each landscape. [L]
         cutoffs: losses at which the radii were searched. [C]
     """
-    table = pq.read_table(path)
+    table = _read(path)
     shape = (len(levels), len(cutoffs), len(table) // (len(levels) * len(cutoffs)))
     codes = np.array([Status[name].code for name in table["status"].to_pylist()], dtype=np.int8)
     fields: dict[str, Any] = {name: _tensor(table[name]).reshape(shape) for name in _FLOATS}
@@ -85,7 +85,7 @@ def _trace_columns(trace: Trace, directions: Sequence[int], levels: Sequence[int
 
 
 def _read_trace(path: Path, directions: Sequence[int], levels: Sequence[int]) -> Trace:
-    table = pq.read_table(path)
+    table = _read(path)
     place = {direction: position for position, direction in enumerate(directions)}
     ray = torch.tensor([place[direction] for direction in table["direction"].to_pylist()], dtype=torch.int64)
     losses = [_tensor(table[f"loss_{size}"]) for size in levels]
@@ -94,6 +94,10 @@ def _read_trace(path: Path, directions: Sequence[int], levels: Sequence[int]) ->
 
 def _tensor(column: Any) -> torch.Tensor:
     return torch.from_numpy(column.to_numpy().copy())
+
+
+def _read(path: Path) -> pa.Table:
+    return pq.read_table(pa.BufferReader(path.read_bytes()))
 
 
 def _write(path: Path, columns: dict[str, Any]) -> None:

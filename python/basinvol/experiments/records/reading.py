@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,11 +60,11 @@ class Run:
         """
         name, keys = model_name(seed, level, variant), ["landscape_size", "cutoff", "direction"]
         folder = self.path / "radii"
-        parts = [pd.read_parquet(path) for path in sorted(folder.glob(f"{name}-block[0-9][0-9][0-9][0-9].parquet"))]
+        parts = [_parquet(path) for path in sorted(folder.glob(f"{name}-block[0-9][0-9][0-9][0-9].parquet"))]
         if not parts:
             raise ValueError(f"{folder} has no radii of {name}; repeat the reproduce command.")
-        refined = pd.read_parquet(folder / f"{name}-refined.parquet")
-        later = [pd.read_parquet(path) for path in sorted(folder.glob(f"{name}-cutoffs[0-9][0-9].parquet"))]
+        refined = _parquet(folder / f"{name}-refined.parquet")
+        later = [_parquet(path) for path in sorted(folder.glob(f"{name}-cutoffs[0-9][0-9].parquet"))]
         both = pd.concat([*parts, refined, *later])
         rows: pd.DataFrame = both.drop_duplicates(keys, keep="last").sort_values(keys).reset_index(drop=True)
         return rows
@@ -71,7 +72,7 @@ class Run:
     def slices(self) -> pd.DataFrame | None:
         """The losses in the plane through three minima; None if the run has none."""
         paths = sorted((self.path / "slices").glob("*.parquet"))
-        return pd.read_parquet(paths[0]) if paths else None
+        return _parquet(paths[0]) if paths else None
 
 
 def read_volumes(path: Path) -> pd.DataFrame:
@@ -83,11 +84,16 @@ def read_volumes(path: Path) -> pd.DataFrame:
     read_config(path)
     file = path / "volumes.csv"
     try:
-        volumes = pd.read_csv(file)
+        volumes = pd.read_csv(io.BytesIO(file.read_bytes()))
     except FileNotFoundError as error:
         raise ValueError(f"{path} has no volumes.csv yet: repeat its reproduce command to finish it.") from error
     check_columns(str(file), volumes.columns)
     return volumes
+
+
+def _parquet(path: Path) -> pd.DataFrame:
+    # By its bytes: the path may be on storage that pandas does not know.
+    return pd.read_parquet(io.BytesIO(path.read_bytes()))
 
 
 def basins(rows: pd.DataFrame) -> pd.DataFrame:

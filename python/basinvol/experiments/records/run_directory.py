@@ -1,20 +1,21 @@
 """A run on disk: config.json, models/, radii/, rows/, slices/, timings.csv, volumes.csv, figures/, report.html.
 
-Nothing here needs torch. Every file is written under a temporary name and renamed, so that a reader, or the same
-command after a kill, finds only whole files. One process at a time works in a directory.
+Nothing here needs torch. Every file appears whole, so that a reader, or the same command after a kill, finds only whole
+files. One process at a time directs the work in a directory, and its workers may write from any machine.
 """
 
 from __future__ import annotations
 
 import contextlib
 import csv
-import fcntl
 import io
 import json
 import os
 import platform
+import socket
 import subprocess
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +23,8 @@ from typing import Any
 
 from ..describe.description import NO_VARIATION
 from .columns import SECONDS, VOLUME_COLUMNS, check_columns, in_order
+from .lock import locked
+from .storage import is_local, write_atomically
 
 
 def model_name(seed: int, level: int, variant: str) -> str:
@@ -48,15 +51,37 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            for part in ("models", "radii", "rows", "slices", "figures"):
+            for part in ("models", "radii", "rows", "slices", "figures", "timings"):
                 (path / part).mkdir(parents=True, exist_ok=True)
-            probe = path / f".writable-{os.getpid()}"
+            probe = path / f".writable-{uuid.uuid4().hex}.tmp"
             probe.touch()
             probe.unlink()
         except OSError as error:
             raise ValueError(
                 f"`out` cannot be written: {error.strerror or error} ({path}); choose another directory."
             ) from error
+
+    @classmethod
+    def of_worker(cls, path: Path, settings: Mapping[str, Any]) -> RunDirectory:
+        """The directory of a run that another process directs, perhaps on another machine.
+
+        Args:
+            path: of the directory, as that process sees it.
+            settings: those with which it claimed the directory.
+
+        Raises:
+            ValueError: this machine has no such directory, or another run there, or it cannot be written.
+        """
+        try:
+            found = read_config(path)["settings"]
+        except (ValueError, OSError):
+            found = None
+        if found is None or {**found, "cutoffs": ()} != {**json.loads(json.dumps(settings)), "cutoffs": ()}:
+            raise ValueError(
+                f"`out` is {path}, which is not the same directory on {socket.gethostname()}, where a worker runs; put "
+                "it on storage that all machines share, such as a network folder or s3://bucket/run."
+            )
+        return cls(path)
 
     def claim(self, settings: Mapping[str, Any]) -> None:
         """Writes config.json, or checks that the run in the directory was begun with the same settings.
@@ -98,26 +123,19 @@ class RunDirectory:
         config = read_config(self.path)
         return [tuple(cutoffs) for cutoffs in (config["settings"]["cutoffs"], *config["added_cutoffs"])]
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keeps other processes out; the system releases the lock when this process ends, however it ends.
+    def locked(self) -> contextlib.AbstractContextManager[None]:
+        """Keeps other processes out that would direct the work; a lock whose holder is gone is taken over.
 
         Raises:
-            ValueError: another process is at work in the directory.
+            ValueError: another process is at work in the directory; the message names it.
         """
-        with (self.path / ".lock").open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ValueError(
-                    f"another process is at work in {self.path}; wait for it, or use another `out`."
-                ) from error
-            yield
+        return locked(self.path / ".lock", self.path)
 
     def remove_unfinished(self) -> None:
         """Deletes the temporary files of a process that was killed."""
-        for path in self.path.rglob(".*.tmp"):
-            path.unlink(missing_ok=True)
+        if is_local(self.path):  # elsewhere there are none
+            for path in self.path.rglob(".*.tmp"):
+                path.unlink(missing_ok=True)
 
     def model_path(self, name: str) -> Path:
         """The file with the weights of one model."""
@@ -186,21 +204,34 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def timed(self, part: str) -> Iterator[None]:
-        """Notes how long a part took; timings are the only bytes that differ between two equal runs."""
+        """Notes how long a part took; timings are the only bytes that differ between two equal runs.
+
+        Each part has a file of its own, which any worker may write; `gather_timings` makes them one.
+        """
         started = time.perf_counter()
         yield
         seconds = time.perf_counter() - started
-        with (self.path / "timings.csv").open("a") as file:
-            file.write(f"{part},{seconds:.6f}\n")
+        write_atomically(self.path / "timings" / f"{part.replace('/', '--')}.csv", f"{part},{seconds:.6f}\n".encode())
+
+    def gather_timings(self) -> None:
+        """Puts the timings of all parts into timings.csv."""
+        parts = self._timing_parts()
+        if parts:
+            lines = [f"{part},{seconds:.6f}\n" for part, seconds in self.timings().items()]
+            write_atomically(self.path / "timings.csv", "".join(lines).encode())
+            for path in parts:
+                path.unlink()
 
     def timings(self) -> dict[str, float]:
         """Seconds that each part took, by name."""
         path = self.path / "timings.csv"
-        if not path.exists():
-            return {}
-        rows = [line.rpartition(",") for line in path.read_text().splitlines(keepends=True)]
-        # A full disk can cut the last line short.
-        return {part: float(seconds) for part, _, seconds in rows if part and seconds.endswith("\n")}
+        text = path.read_text() if path.exists() else ""
+        lines = (text + "".join(part.read_text() for part in self._timing_parts())).split()
+        rows = [line.rpartition(",") for line in lines]
+        return {part: float(seconds) for part, _, seconds in rows if part and seconds}
+
+    def _timing_parts(self) -> list[Path]:
+        return sorted((self.path / "timings").glob("*.csv"))
 
     def write_volumes(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Writes volumes.csv, one row per model, landscape and cutoff.
@@ -213,22 +244,6 @@ class RunDirectory:
         writer.writeheader()
         writer.writerows(in_order(row) for row in rows)
         write_atomically(self.path / "volumes.csv", text.getvalue().encode())
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file that appears whole or not at all.
-
-    The error of a full disk passes through, and leaves the old file in place.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def pass_name(name: str, number: int) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from ...figures.style import house_style
 from ..describe.description import NO_VARIATION
 from ..records.reading import Run
-from ..records.run_directory import write_atomically
+from ..records.storage import write_atomically
 from . import charts_of_rays, charts_of_slices, charts_of_volumes
 from .chart import Chart
 from .draw_static import draw

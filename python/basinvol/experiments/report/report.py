@@ -9,7 +9,7 @@ from typing import Any
 
 from ..records.columns import MODEL_KEYS
 from ..records.reading import Run, basins, read_volumes
-from ..records.run_directory import write_atomically
+from ..records.storage import write_atomically
 from .claims import Claim, judge
 from .figures import draw_all
 from .page import Page

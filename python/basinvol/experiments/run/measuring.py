@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -78,17 +79,29 @@ class Measurement:
         """The radii at the cutoffs that the run began with. [L, C, D]"""
         experiment, parts = self.experiment, []
         with self._execution.bar(experiment.num_directions, f"measure {self.name}", "dir") as bar:
-            for block, start in enumerate(block_starts(experiment)):
-                stop = min(start + BLOCK, experiment.num_directions)
-                path = self.directory.block_path(self.name, block)
-                if path.exists():
-                    bar.update(stop - start)
-                else:
-                    with self.directory.timed(f"radii/{path.stem}"):
-                        radii = solver.solve(start, stop, on_done=bar.update)
-                        write_block(path, radii, range(start, stop), experiment.landscape_levels)
+            for block in range(len(block_starts(experiment))):
+                path = self.measure_block(solver, block, bar.update)
                 parts.append(read_block(path, experiment.landscape_sizes, experiment.cutoffs)[0])
         return self._refined(solver, Radii.concatenate(parts))
+
+    def measure_block(self, solver: RaySolver, block: int, on_done: Callable[[int], object] = lambda _: None) -> Path:
+        """Searches one block of directions unless its file is there, and returns the file.
+
+        Args:
+            solver: for the cutoffs that the run began with.
+            block: number of the block.
+            on_done: called with the number of directions finished since the last call.
+        """
+        start = BLOCK * block
+        stop = min(start + BLOCK, self.experiment.num_directions)
+        path = self.directory.block_path(self.name, block)
+        if path.exists():
+            on_done(stop - start)
+            return path
+        with self.directory.timed(f"radii/{path.stem}"):
+            radii = solver.solve(start, stop, on_done=on_done)
+            write_block(path, radii, range(start, stop), self.experiment.landscape_levels)
+        return path
 
     def _refined(self, solver: RaySolver, radii: Radii) -> Radii:
         """The radii with those that decide a volume narrowed further; they are known only when all blocks are done."""

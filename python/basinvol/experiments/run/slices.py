@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ...model.landscape import Landscape
 from ...model.parameters import ParameterSpace
 from ..records.reading import minimum_label
-from ..records.run_directory import model_name, write_atomically
+from ..records.run_directory import model_name
+from ..records.storage import write_atomically
 from .training import loss_function, torch_threads
 
 if TYPE_CHECKING:

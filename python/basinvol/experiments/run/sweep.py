@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ...executors import opened
 from ..describe.description import Experiment
 from ..records.run_directory import RunDirectory, pass_name
 from .execution import Execution
-from .jobs import work_in_processes
 from .slices import slice_losses
+from .steps import work_on
 from .worker import TrainingRun, Worker, training_runs
 
 
@@ -37,11 +39,12 @@ class Sweep:
         with self.directory.locked():
             self._claim()
 
-    def run(self, jobs: int = 1) -> None:
+    def run(self, jobs: int = 1, executor: Executor | str | None = None) -> None:
         """Trains and measures what is not there yet, then writes volumes.csv.
 
         Args:
             jobs: processes that train and measure; the results do not depend on it.
+            executor: what trains and measures instead of processes of this machine, see `basinvol.find_radii`.
         """
         with self.directory.locked():
             self._claim()
@@ -49,17 +52,25 @@ class Sweep:
             experiment = replace(self.experiment, cutoffs=self.directory.passes()[0])
             worker, runs = Worker(experiment, self.directory, self.execution), training_runs(experiment)
             unfinished = [run for run in runs if not worker.is_finished(run)]
-            if jobs == 1 or len(unfinished) < 2:  # a process takes seconds to start
+            if executor is None and (jobs == 1 or len(unfinished) < 2):  # a process takes seconds to start
                 for run in unfinished:
                     worker.work(run)
-            else:
-                work_in_processes(worker, unfinished, jobs)
+            elif unfinished:
+                executor = f"local:{min(jobs, len(unfinished))}" if executor is None else executor
+                num_gpus = int(torch.device(self.execution.device or "cpu").type == "cuda")
+                with opened(executor, self.execution.num_threads, num_gpus) as workers:
+                    if workers is not None:
+                        work_on(worker, unfinished, self._settings(), workers)
             slice_losses(worker)
+            self.directory.gather_timings()
             self.directory.write_volumes(self._rows(runs))
 
     def _claim(self) -> None:
+        self.directory.claim(self._settings())
+
+    def _settings(self) -> dict[str, Any]:
         execution = {name: getattr(self.execution, name) for name in ("backend", "resolve", "device")}
-        self.directory.claim({**self.experiment.settings(), **execution})
+        return {**self.experiment.settings(), **execution}
 
     def _rows(self, runs: list[TrainingRun]) -> Iterator[dict[str, Any]]:
         timings, numbers = self.directory.timings(), range(len(self.directory.passes()))

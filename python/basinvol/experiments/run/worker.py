@@ -7,13 +7,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from safetensors.torch import load_model, save
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save
 from torch import nn
 
+from ...rays import RaySolver
 from ...search.radii import Radii
 from ..data.examples import Split, load
 from ..describe.description import Experiment, Network, Training, Transformer, Variant
-from ..records.run_directory import RunDirectory, model_name, pass_name, write_atomically
+from ..records.run_directory import RunDirectory, model_name, pass_name
+from ..records.storage import write_atomically
 from .execution import Execution
 from .measuring import Measurement, block_starts
 from .rows import ModelRows, data_seed
@@ -62,6 +65,7 @@ class Worker:
         self.directory = directory
         self.execution = execution
         self._loaded: tuple[int, Split] | None = None
+        self._searched: tuple[str, Measurement, RaySolver] | None = None
 
     def work(self, run: TrainingRun) -> None:
         """Trains and measures what the directory does not hold yet of one training and its models."""
@@ -70,9 +74,27 @@ class Worker:
             return
         # Several workers with all threads each would wait for one another; one alone does as it was told.
         with torch_threads(self.execution.num_threads):
-            self._train(run)
+            self.train(run)
             for name, variant in missing:
                 self._measure(run, name, variant)
+
+    def measure_block(self, run: TrainingRun, model: int, block: int) -> None:
+        """Searches one block of directions of a trained model, at the cutoffs of the first pass.
+
+        Args:
+            run: its training.
+            model: number of the model among those of the training.
+            block: number of the block.
+        """
+        name, variant = list(run.models())[model]
+        with torch_threads(self.execution.num_threads):
+            if self._searched is None or self._searched[0] != name:
+                self._searched = None  # one model and its engine at a time
+                network, split = self.trained(run.seed, name, variant), self.split(run.seed)
+                measurement = Measurement(self.experiment, self.directory, self.execution, name, network, split)
+                self._searched = name, measurement, measurement.solver(self.directory.passes()[0])
+            _, measurement, solver = self._searched
+            measurement.measure_block(solver, block)
 
     def is_finished(self, run: TrainingRun) -> bool:
         """Whether the directory holds everything of one training and its models."""
@@ -95,7 +117,7 @@ class Worker:
             variant: its network and training.
         """
         network = build_network(variant.network, seed)
-        load_model(network, self.directory.model_path(name))
+        network.load_state_dict(load_tensors(self.directory.model_path(name).read_bytes()))
         return network.eval()
 
     def _is_measured(self, name: str) -> bool:
@@ -109,7 +131,8 @@ class Worker:
         has_rows = all(self.directory.has_rows(pass_name(name, number)) for number in numbers)
         return has_rows and all(path.exists() for path in parts)
 
-    def _train(self, run: TrainingRun) -> None:
+    def train(self, run: TrainingRun) -> None:
+        """Trains a network, if a model of it is missing, and writes the weights of all its models."""
         paths = {variant.training.epochs: self.directory.model_path(name) for name, variant in run.models()}
         if all(path.exists() for path in paths.values()):
             return
