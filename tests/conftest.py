@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,10 @@ import torch
 from hypothesis import settings
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+# Read when triton is first imported, by whichever test comes first: Lightning imports it, too.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "identity": nn.Identity}
 MlpMaker = Callable[..., nn.Sequential]

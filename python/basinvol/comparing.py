@@ -30,6 +30,17 @@ def compare(
     predicts, the volume of the ball with the same Hessian's trace: in many dimensions the plain number follows that
     prediction, not the volume.
 
+    >>> import math
+    >>> import basinvol as bv
+    >>> cases = [bv.ground_truth.ball(5, radius=1.0), bv.ground_truth.ball(5, radius=2.0)]
+    >>> settings = {"num_directions": 50, "scaling": "none"}
+    >>> estimates = [bv.estimate_volume(*case.task(), cutoff=case.cutoff, **settings) for case in cases]
+    >>> comparison = bv.compare(estimates, names=["small", "large"])
+    >>> comparison.names
+    ('large', 'small')
+    >>> abs(comparison.pairs[0].difference - 5 * math.log(2.0)) < 1e-3
+    True
+
     Args:
         estimates: two or more, in the same measure, scaling and dimension; in place of an estimate, (model, loss_fn,
             data), which is measured with `settings`.

@@ -141,16 +141,6 @@ class Comparison(Saveable):
 def compare(estimates: Sequence[VolumeEstimate], names: Sequence[str] | None = None) -> Comparison:
     """The ranking of estimates that are there, see `basinvol.compare`.
 
-    >>> import basinvol as bv
-    >>> cases = [bv.ground_truth.ball(5, radius=1.0), bv.ground_truth.ball(5, radius=2.0)]
-    >>> settings = {"num_directions": 50, "scaling": "none"}
-    >>> estimates = [bv.estimate_volume(*case.task(), cutoff=case.cutoff, **settings) for case in cases]
-    >>> comparison = bv.compare(estimates, names=["small", "large"])
-    >>> comparison.names
-    ('large', 'small')
-    >>> abs(comparison.pairs[0].difference - 5 * math.log(2.0)) < 1e-3
-    True
-
     Args:
         estimates: two or more, in the same measure, scaling and dimension.
         names: one for each estimate; default "1", "2", ...
