@@ -130,7 +130,7 @@ def swiss_roll() -> None:
     methods = {
         "gaussian": {},
         "preconditioned": {},
-        "annealed": {"num_chains": 128, "refine": 6, "num_final": 40},
+        "annealed": {"target_error": 0.2},
         "splitting": {"num_chains": 512, "num_moves": 25},
     }
     for examples, network, data in networks("swiss-roll", "paper", 1, 100):
@@ -139,7 +139,7 @@ def swiss_roll() -> None:
 
 def mnist() -> None:
     """Measure four MNIST minima on the landscape of 60 digits: P = 235,146, Gaussian of sigma 0.1 filter norms."""
-    methods = {"gaussian": {}, "annealed": {"num_chains": 16, "num_groups": 4, "num_final": 10}}
+    methods = {"gaussian": {}, "annealed": {}, "splitting": {}}
     for examples, network, data in networks("mnist-data-scaling", "small", 0, 60):
         _measure("mnist", examples, network, F.cross_entropy, data, 100, methods)
 
