@@ -192,7 +192,7 @@ class _Desk(Generic[Item, Result]):
         except CancelledError:
             self._forget(flight, future)
             return []
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  (whatever an executor raises when a worker is lost)
             self._fail(TaskFailed(self._lost(flight, error)))
             self._forget(flight, future)
             return []

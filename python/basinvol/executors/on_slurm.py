@@ -127,7 +127,7 @@ def _settle(job: Any, future: Future[Any]) -> None:
         return
     try:
         result = job.result()
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001  (it belongs to whoever asks the future)
         future.set_exception(error)
     else:
         future.set_result(result)

@@ -139,7 +139,7 @@ def _performed(call: Call) -> Reply:
         shared = _value(call.shared)
         for item in items:
             results.append(pickle.dumps(work(shared, item)))
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001  (the driver raises it again)
         return Reply(
             tuple(results),
             error=_pickled_error(error),
@@ -177,7 +177,7 @@ def _pickled_error(error: Exception) -> bytes | None:
     try:
         content = pickle.dumps(error)
         pickle.loads(content)
-    except Exception:  # noqa: BLE001
+    except Exception:  # noqa: BLE001  (an error that cannot travel may fail in any way; its text goes instead)
         return None
     return content
 
