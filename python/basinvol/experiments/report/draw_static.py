@@ -65,6 +65,10 @@ def _draw_panel(axes: Axes, panel: Panel, has_x_title: bool) -> None:
         _draw_series(axes, series)
         if panel.are_named:
             _name(axes, series)
+    if panel.x.is_log:
+        axes.set_xscale("log")
+    if panel.y.is_log:
+        axes.set_yscale("log")
     for ticked, axis in ((axes.xaxis, panel.x), (axes.yaxis, panel.y)):
         _ticks(ticked, axis)
     axes.set_xlim(*panel.x.limits)
@@ -135,7 +139,6 @@ def _legend(axes: Axes, chart: Chart) -> None:
 
 def _ticks(ticked: TickedAxis, axis: Axis) -> None:
     if axis.is_log:
-        ticked._set_axes_scale("log")  # type: ignore[attr-defined]
         ticked.set_minor_locator(NullLocator())
         ticked.set_minor_formatter(NullFormatter())
     if axis.ticks:
