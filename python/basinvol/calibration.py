@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, TypeAlias
+from typing import Any
 
 from .estimate import estimate_volume
 from .executors import opened, spread
@@ -136,43 +136,52 @@ def calibrate(
     Raises:
         ValueError: a setting is bad, or no case has a known truth in this measure.
     """
-    settings = {"scaling": "none", "on_censored": "bound", **settings}
-    is_gaussian = "gaussian" in (settings.get("measure"), settings.get("method"))
-    wanted = settings.get("sigma")
-    items: list[_Item] = []
-    for case in table() if cases is None else cases:
-        truths: list[tuple[float | None, float]] = [(None, case.log_volume)]
-        if is_gaussian:
-            truths = [(sigma, mass) for sigma, mass in case.log_masses.items() if wanted in (None, sigma)]
-        items += [(case, sigma, truth) for sigma, truth in truths]
-    if not items:
+    asked = [(case, settings) for case in (table() if cases is None else cases)]
+    if not any(_truths(*item) for item in asked):
         raise ValueError("no case has a known truth in this measure; use measure='lebesgue', or leave `sigma` out.")
-    found: dict[int, VolumeEstimate] = {}
-    with (
-        opened(executor, settings.get("num_threads") or 1) as workers,
-        progress_bar(progress, len(items), purpose, "case") as bar,
-    ):
-        done: Iterable[tuple[int, VolumeEstimate]]
-        if workers is None:
-            done = ((number, _measured(settings, item)) for number, item in enumerate(items))
-        else:
-            shared = {"num_threads": 1, **settings}
-            done = spread(_measured, shared, items, workers, lambda item: f"case {item[0].name}")
-        for number, estimate in done:
-            found[number] = estimate
+    found: dict[int, list[Calibration]] = {}
+    with progress_bar(progress, len(asked), purpose, "case") as bar:
+        for number, rows in measured_cases(asked, executor):
+            found[number] = rows
             bar.update()
-    return [Calibration(case, truth, found[number]) for number, (case, _, truth) in enumerate(items)]
+    return [row for number in range(len(asked)) for row in found[number]]
 
 
-_Item: TypeAlias = tuple[Case, float | None, float]
+def measured_cases(
+    asked: Sequence[tuple[Case, Mapping[str, Any]]], executor: Executor | str | None = None
+) -> Iterator[tuple[int, list[Calibration]]]:
+    """Measures cases with settings of their own, and yields each as it is done: its position and its numbers.
+
+    Args:
+        asked: cases, each with its arguments of `basinvol.estimate_volume`.
+        executor: where cases are measured, each as one call; default this process, in order.
+    """
+    num_threads = max((settings.get("num_threads") or 1 for _, settings in asked), default=1)
+    with opened(executor, num_threads) as workers:
+        if workers is None:
+            yield from ((number, _measured({}, item)) for number, item in enumerate(asked))
+        else:
+            yield from spread(_measured, {"num_threads": 1}, asked, workers, lambda item: f"case {item[0].name}")
 
 
-def _measured(settings: Mapping[str, Any], item: _Item) -> VolumeEstimate:
-    """The estimate of a case, with its sigma if it has one."""
-    case, sigma, _ = item
-    chosen = settings if sigma is None else {**settings, "measure": "gaussian", "sigma": sigma}
-    found: VolumeEstimate = estimate_volume(*case.task(), cutoff=case.cutoff, **chosen)
-    return found
+def _truths(case: Case, settings: Mapping[str, Any]) -> list[tuple[float | None, float]]:
+    """What is known of a case in the measure of the settings: sigma, None for the Lebesgue measure, and the truth."""
+    if "gaussian" not in (settings.get("measure"), settings.get("method")):
+        return [(None, case.log_volume)]
+    wanted = settings.get("sigma")
+    return [(sigma, mass) for sigma, mass in case.log_masses.items() if wanted in (None, sigma)]
+
+
+def _measured(shared: Mapping[str, Any], item: tuple[Case, Mapping[str, Any]]) -> list[Calibration]:
+    """The numbers of a case, one for each truth that is known."""
+    case, settings = item
+    chosen = {"scaling": "none", "on_censored": "bound", **shared, **settings}
+    rows = []
+    for sigma, truth in _truths(case, settings):
+        measure = {} if sigma is None else {"measure": "gaussian", "sigma": sigma}
+        found = estimate_volume(*case.task(), **{"cutoff": case.cutoff, **chosen, **measure})
+        rows.append(Calibration(case, truth, found))
+    return rows
 
 
 def calibration_summary(rows: Iterable[Calibration | Score]) -> str:

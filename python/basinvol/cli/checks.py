@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..inputs.arguments import whole_number
 from .exits import LINES_KEPT, NOTHING_KEPT, PROBLEMS
 from .lines import measured_lines
-from .measuring import add_basics, add_json, add_user_task, as_json, loaded
+from .measuring import add_basics, add_executor, add_json, add_user_task, as_json, loaded
 from .style import highlighted
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def _add_calibrate(commands: Any) -> None:
         metavar="FILE",
         help="add a JSON line to FILE for every number, and measure only what it lacks",
     )
+    add_executor(calibrate)
     add_json(calibrate, "a JSON list; what is infinite is null")
     calibrate.set_defaults(command=_calibrate, kept=NOTHING_KEPT)
 
@@ -83,7 +84,7 @@ def _calibrate(options: argparse.Namespace) -> None:
     chosen = {"num_directions": options.directions, "measure": options.measure}
     if options.out is not None:
         options.kept = LINES_KEPT
-        scores = measured_lines(options.out, cases, settings, chosen)
+        scores = measured_lines(options.out, cases, settings, chosen, options.executor)
         if options.json:
             records = [dataclasses.asdict(score) for score in scores]
             print(as_json([{name: _finite(value) for name, value in record.items()} for record in records]))
@@ -93,7 +94,8 @@ def _calibrate(options: argparse.Namespace) -> None:
     rows = []
     for number, (method, seed) in enumerate(settings, 1):
         purpose = f"{method} ({number} of {len(settings)})"
-        rows += calibrate(cases, method=method, seed=seed, progress=True, purpose=purpose, **chosen)
+        where = options.executor
+        rows += calibrate(cases, True, purpose, executor=where, method=method, seed=seed, **chosen)
     if options.json:
         records = [{"case": row.case.name, "truth": _finite(row.truth), **row.estimate.to_dict()} for row in rows]
         print(as_json(records))

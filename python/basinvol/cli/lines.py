@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 
 def measured_lines(
-    path: Path, cases: Sequence[Case], settings: Sequence[tuple[str, int]], chosen: dict[str, Any]
+    path: Path,
+    cases: Sequence[Case],
+    settings: Sequence[tuple[str, int]],
+    chosen: dict[str, Any],
+    executor: str | None = None,
 ) -> list[Score]:
     """Measures what the file lacks, adds it line by line, and returns everything that the file holds.
 
@@ -25,26 +29,27 @@ def measured_lines(
         cases: landscapes whose volume is known.
         settings: methods and seeds.
         chosen: further arguments of `estimate_volume`; lines of a file are taken to share them.
+        executor: where cases are measured, see `basinvol.calibrate`; default this process.
 
     Raises:
         ValueError: a line of the file is not one of `calibrate`, or the file's folder does not exist.
     """
-    from ..calibration import calibrate
+    from ..calibration import measured_cases
 
     if not path.parent.is_dir():
         raise ValueError(f"`--out` is {path}, in a folder that does not exist; make {path.parent} first.")
     scores = _read(path)
     known = {(score.case.split(", sigma ")[0], score.method, score.measure, score.seed) for score in scores}
     missing = [
-        (method, seed, case)
+        (case, {**chosen, "method": method, "seed": seed})
         for method, seed in settings
         for case in cases
         if _has_truth(case, method, chosen["measure"])
         and (case.name, method, "gaussian" if method == "gaussian" else chosen["measure"], seed) not in known
     ]
     with path.open("a") as file, progress_bar(True, len(missing), "calibrate", "number") as bar:
-        for method, seed, case in missing:
-            found = [row.score for row in calibrate([case], method=method, seed=seed, **chosen)]
+        for _, rows in measured_cases(missing, executor):
+            found = [row.score for row in rows]
             # All lines of a case at once: a case is whole in the file, or not there.
             file.write("".join(json.dumps(dataclasses.asdict(score)) + "\n" for score in found))
             file.flush()

@@ -20,6 +20,7 @@ from ..executors import Placed, num_workers, spread
 from ..model.landscape import GRADIENT_COST, Landscape
 from ..model.parameters import ParameterSpace
 from ..model.portable import PortableLandscape
+from .recorded import Recorded
 
 _Result = TypeVar("_Result")
 
@@ -156,6 +157,7 @@ class BatchedLoss:
         self._center, self._scale = center.double(), scale.double().to(center.device)
         self._dtype = center.dtype
         self._is_batched = True
+        self._recorded: dict[tuple[int, int, bool], Recorded] = {}
 
     def with_gradients(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Losses [K] and gradients [K, P] at points [K, P], all float64 on the CPU."""
@@ -209,7 +211,7 @@ class BatchedLoss:
         with self._landscape.measuring(), sdpa_kernel(SDPBackend.MATH):
             for first, last, points in self._passes(len(vectors)):
                 share = self._landscape.share(first, last)
-                losses[points] += vmap(self._loss(first, last))(vectors[points]).double() * share
+                losses[points] += self._function(first, last, False)(vectors[points]).double() * share
         return losses
 
     def _batched_gradients(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
@@ -218,7 +220,7 @@ class BatchedLoss:
         with self._landscape.measuring(), sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
             for first, last, points in self._passes(len(vectors)):
                 share = self._landscape.share(first, last)
-                part, loss = vmap(grad_and_value(self._loss(first, last)))(vectors[points])
+                part, loss = self._function(first, last, True)(vectors[points])
                 losses[points] += loss.detach().double() * share
                 gradients[points] += part.detach() * share
         return losses, gradients
@@ -237,6 +239,15 @@ class BatchedLoss:
     @staticmethod
     def _points_of_a_pass(landscape: Landscape) -> int:
         return max(1, _MOST_ROWS // min(landscape.num_examples, _MOST_ROWS))
+
+    def _function(self, first: int, last: int, has_gradients: bool) -> Recorded:
+        """The losses, or gradients and losses, of points [K, P] on some rows."""
+        key = (first, last, has_gradients)
+        if key not in self._recorded:
+            loss = self._loss(first, last)
+            batched = vmap(grad_and_value(loss) if has_gradients else loss)
+            self._recorded[key] = Recorded(batched, self._space.dim + last - first)
+        return self._recorded[key]
 
     def _loss(self, first: int, last: int) -> Callable[[Tensor], Tensor]:
         def loss(vector: Tensor) -> Tensor:
