@@ -123,7 +123,7 @@ def mnist_cnn_layers() -> nn.Module:
 
 def mnist_cnn() -> Network:
     inputs, targets = _digits(5000)
-    return trained("MNIST CNN, 5,000 rows", mnist_cnn_layers(), F.cross_entropy, inputs[:, None], targets, 200, 200)
+    return trained("MNIST CNN, 5,000 rows", mnist_cnn_layers(), F.cross_entropy, inputs[:, None], targets, 200, 48)
 
 
 def cifar_cnn() -> Network:
@@ -135,7 +135,7 @@ def cifar_cnn() -> Network:
     found = read_source("photo-patches", None)
     images = torch.from_numpy(found.inputs[:2000]).float() / 255 - 0.5
     labels = torch.from_numpy(found.labels[:2000])
-    return trained("CIFAR-10 CNN, 2,000 rows", nn.Sequential(*layers), F.cross_entropy, images, labels, 800, 200)
+    return trained("CIFAR-10 CNN, 2,000 rows", nn.Sequential(*layers), F.cross_entropy, images, labels, 800, 48)
 
 
 def resnet() -> Network:

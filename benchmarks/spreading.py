@@ -10,7 +10,6 @@ the efficiencies that the simulation expects of clusters.
 from __future__ import annotations
 
 import argparse
-import functools
 import heapq
 import json
 import os
@@ -209,16 +208,19 @@ def load_only(ready: Ready, item: int) -> str:
 class Waiter:
     """A network whose engine takes a time to make, and whose directions take a time, and no core."""
 
-    @functools.cached_property
-    def is_loaded(self) -> bool:
+    def __init__(self) -> None:
+        self._is_loaded = False
+
+    def load(self) -> None:
         """Waits, once on each worker."""
-        time.sleep(WAIT_LOAD)
-        return True
+        if not self._is_loaded:
+            time.sleep(WAIT_LOAD)
+        self._is_loaded = True
 
 
 def wait(waiter: Waiter, seconds: float) -> bytes:
     """A block of directions that only wait."""
-    assert waiter.is_loaded
+    waiter.load()
     time.sleep(seconds)
     return bytes(1000)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeAlias
 
 from .estimate import estimate_volume
 from .executors import opened, spread
@@ -158,10 +158,16 @@ def measured_cases(
     """
     num_threads = max((settings.get("num_threads") or 1 for _, settings in asked), default=1)
     with opened(executor, num_threads) as workers:
+        done: Iterable[tuple[int, _Found]]
         if workers is None:
-            yield from ((number, _measured({}, item)) for number, item in enumerate(asked))
+            done = ((number, _measured({}, item)) for number, item in enumerate(asked))
         else:
-            yield from spread(_measured, {"num_threads": 1}, asked, workers, lambda item: f"case {item[0].name}")
+            done = spread(_measured, {"num_threads": 1}, asked, workers, lambda item: f"case {item[0].name}")
+        for number, found in done:  # which come without their case, as that need not travel back
+            yield number, [Calibration(asked[number][0], truth, estimate) for truth, estimate in found]
+
+
+_Found: TypeAlias = list[tuple[float, VolumeEstimate]]
 
 
 def _truths(case: Case, settings: Mapping[str, Any]) -> list[tuple[float | None, float]]:
@@ -172,15 +178,15 @@ def _truths(case: Case, settings: Mapping[str, Any]) -> list[tuple[float | None,
     return [(sigma, mass) for sigma, mass in case.log_masses.items() if wanted in (None, sigma)]
 
 
-def _measured(shared: Mapping[str, Any], item: tuple[Case, Mapping[str, Any]]) -> list[Calibration]:
-    """The numbers of a case, one for each truth that is known."""
+def _measured(shared: Mapping[str, Any], item: tuple[Case, Mapping[str, Any]]) -> _Found:
+    """The truths of a case, each with its estimate."""
     case, settings = item
     chosen = {"scaling": "none", "on_censored": "bound", **shared, **settings}
-    rows = []
+    rows: _Found = []
     for sigma, truth in _truths(case, settings):
         measure = {} if sigma is None else {"measure": "gaussian", "sigma": sigma}
         found = estimate_volume(*case.task(), **{"cutoff": case.cutoff, **chosen, **measure})
-        rows.append(Calibration(case, truth, found))
+        rows.append((truth, found))
     return rows
 
 

@@ -196,6 +196,19 @@ def test_calibrate_prints_the_lines_of_its_file_as_json(run: Run) -> None:
     assert record["method"] == "star"
 
 
+@pytest.mark.slow
+def test_calibrate_has_the_same_lines_from_an_executor(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("cloudpickle")
+    chosen = ("calibrate", "--directions", "20", "--only", "half-space", "--measure", "gaussian", "--seeds", "2")
+    found = {}
+    for name, where in (("here", ()), ("there", ("--executor", "local:2"))):
+        code, _, error = run(*chosen, "--out", str(tmp_path / name), *where)
+        assert code == 0, error
+        found[name] = sorted((tmp_path / name).read_text().splitlines())
+    assert len(found["here"]) == 2
+    assert found["there"] == found["here"]
+
+
 def test_verdicts_have_colors_for_people_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
