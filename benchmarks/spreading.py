@@ -262,7 +262,7 @@ def measure_workload(case: Case, count: int) -> tuple[Workload, float]:
     radii = solver.solve(0, NUM_PILOT)
     pilot = (time.perf_counter() - started) * 4 / NUM_PILOT
     ready = Ready(solver.problem, solver.choice.backend, bv.rays.SearchOptions(num_threads=1).resources())
-    guess = solver._learn()[1]
+    guess = solver.pilot.guess
     with Watched(1) as executor:
         list(spread(nothing, None, range(8), executor))
         started = time.perf_counter()

@@ -35,7 +35,7 @@ def test_the_trace_holds_every_evaluation_and_the_ends_of_every_bracket(
     trace = radii.trace
     assert trace is not None
     counts = torch.bincount(trace.ray, minlength=COUNT)
-    counts[0] += made._scan[1]  # with a few examples, for the first radius
+    counts[0] += made.pilot.scan[1]  # with a few examples, for the first radius
     torch.testing.assert_close(counts, radii.num_evaluations, rtol=0, atol=0)
     known = known_radii(trace, COUNT, torch.zeros(2), LEVELS, (0.1, 0.5), rtol=math.inf)
     # A bracket is not narrowed any more once it is closed, though other targets evaluate inside it.

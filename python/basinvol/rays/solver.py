@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..backends import Backend, Choice, RayProblem, choose
-from ..executors import opened
+from ..backends import Choice, RayProblem, choose
 from ..model.default_device import cpu_by_default
 from ..model.directions import Directions
 from ..model.landscape import Landscape
@@ -23,16 +19,11 @@ from ..search import RUNNING
 from ..search.radii import NUM_PILOT, Guess, Radii, Status
 from ..storage.journal import Journal
 from .announcement import Announcement
-from .blocks import Block, Order, SpreadRays
-from .first_radius import first_radius
+from .blocks import Block, SpreadRays
 from .kept import KeptRays
 from .options import DEFAULTS, SearchOptions, check_cutoffs
+from .pilot import NUM_FIRST, Pilot
 
-# The first directions of a seed are solved from a generic guess, and all others from what these show. The guess is a
-# function of the problem alone, so blocks may run anywhere, in any order, and give the same bytes.
-NUM_FIRST = 4
-# All rays that are skipped together are worth less than this, in nats.
-_SKIPPED_NATS = 1e-6
 # Rays within this many nats of the largest weight decide the volume; their brackets are refined ...
 _DECISIVE_NATS = 20.0
 # ... until each is worth at most this many nats, or is as narrow as float32 radii can be told apart.
@@ -65,6 +56,7 @@ class RaySolver:
         choice: the backend, and why it was chosen.
         engine: the problem made ready on that backend.
         center_losses: loss at the center on each level of the landscape. [L] float64
+        pilot: the first directions, and what they teach all others.
 
     Raises:
         ValueError: an argument is bad.
@@ -83,7 +75,7 @@ class RaySolver:
         journal: Journal | None = None,
         **changes: Any,
     ) -> None:
-        _check_types(landscape, directions)
+        check_types(landscape, directions)
         options = dataclasses.replace(options, **changes)
         space = directions.space
         if isinstance(scaling, Tensor):
@@ -112,20 +104,12 @@ class RaySolver:
         if options.executor is not None:
             workers = options.resources_of_workers()
             self._spread = SpreadRays(self.problem, self.choice.backend, workers, options.executor)
-        self._order: Order | None = None
-        self._first: tuple[Radii, Guess] | None = None
-        self._pilot: tuple[Radii, Tensor | None] | None = None
+        self.pilot = Pilot(self.problem, self.engine, self._kept, float(self.center_losses[-1]))
 
     @property
     def generic_guess(self) -> Guess:
-        """Where the first rays look first: where a few examples cross the cutoff along the first of them. [L, C]"""
-        return Guess.generic(len(self.engine.levels), len(self.problem.cutoffs), self._scan[0])
-
-    @functools.cached_property
-    def _scan(self) -> tuple[float, int]:
-        if self.problem.settings.method == "grid":  # a walk along a grid needs no guess
-            return 1.0, 0
-        return first_radius(self.problem, float(self.center_losses[-1]))
+        """Where the first rays look first. [L, C]"""
+        return self.pilot.generic_guess
 
     @property
     def description(self) -> str:
@@ -207,9 +191,9 @@ class RaySolver:
                 finish(known, self._solve_step(known, head))
                 self._kept.keep(known, parts[known])
             if head < stop:
-                guess = self._learn()[1]
-                negligible = None if self.resolve == "all" else self._fly_pilot()[1]
-                block = Block(range(head, stop), guess, negligible, order=self._order)
+                guess = self.pilot.guess
+                negligible = None if self.resolve == "all" else self.pilot.negligible
+                block = Block(range(head, stop), guess, negligible, order=self.pilot.order)
                 for positions, part in spread.search(block, self._least):
                     first = head + positions.start
                     finish(first, part.only(self.problem.landscape.levels))
@@ -289,152 +273,21 @@ class RaySolver:
         return Radii.concatenate(parts).only(self.problem.landscape.levels)
 
     def _solve_stage(self, stage: int, start: int, stop: int) -> Radii:
-        first, guess = self._learn()
         if stage == 0:
-            return first.between(start, stop)
+            return self.pilot.first.between(start, stop)
         if self.resolve == "all":
-            return self.engine.solve(range(start, stop), guess)
-        pilot, negligible = self._fly_pilot()
+            return self.engine.solve(range(start, stop), self.pilot.guess)
         if stage == 1:
-            return pilot.between(start, stop)
-        return self.engine.solve(range(start, stop), guess, negligible)
-
-    def _learn(self) -> tuple[Radii, Guess]:
-        """The first rays, and the guess that they give for all others."""
-        if self._first is None:
-            count = min(NUM_FIRST, self.problem.directions.count)
-
-            def solve() -> Radii:
-                found = self.engine.solve(range(count), self.generic_guess)
-                found.num_evaluations[0] += self._scan[1]  # it went along this ray
-                return found
-
-            first = self._kept.once("first", solve)
-            self._first = first, Guess.learned(first, self.generic_guess)
-        return self._first
-
-    def _fly_pilot(self) -> tuple[Radii, Tensor | None]:
-        """The pilot's radii, and for each level and cutoff the radius below which a ray cannot matter. [L, C]"""
-        if self._pilot is None:
-            first, guess = self._learn()
-            count = min(NUM_PILOT, self.problem.directions.count)
-
-            def solve() -> Radii:
-                rest = [self.engine.solve(range(NUM_FIRST, count), guess)] if count > NUM_FIRST else []
-                return Radii.concatenate([first, *rest])
-
-            pilot = self._kept.once("pilot", solve)
-            self._learn_order(pilot)
-            self._pilot = pilot, self._negligible(pilot)
-        return self._pilot
-
-    def _negligible(self, pilot: Radii) -> Tensor:
-        directions = self.problem.directions
-        nats = math.log(directions.count / _SKIPPED_NATS)
-        # D rays of radius longest x exp(-nats / P) weigh together _SKIPPED_NATS of the longest one.
-        longest = torch.where(pilot.is_status(Status.CROSSED), pilot.lower, 0.0).amax(dim=-1)
-        # An unbounded ray outweighs every bounded one, or is dropped: then no ray is known to be negligible.
-        is_bounded = ~pilot.is_status(Status.CENSORED).any(dim=-1)
-        wanted = torch.tensor([level in self.problem.landscape.levels for level in pilot.levels])
-        return torch.where(is_bounded & wanted[:, None], longest * math.exp(-nats / directions.space.dim), 0.0)
-
-    def _learn_order(self, pilot: Radii) -> None:
-        """Lets the engine order the examples by a few rays of the pilot, at the largest cutoff and level."""
-        column = max(range(len(pilot.cutoffs)), key=lambda c: pilot.cutoffs[c])
-        last = pilot.at(pilot.levels[-1], pilot.cutoffs[column])
-        rays = last.is_status(Status.CROSSED).nonzero().reshape(-1)[:NUM_FIRST].tolist()
-        if rays:
-            self._order = Order(tuple(rays), tuple(last.upper[rays].tolist()))
-            self.engine.learn_order(rays, list(self._order.radii))
+            return self.pilot.radii.between(start, stop)
+        return self.engine.solve(range(start, stop), self.pilot.guess, self.pilot.negligible)
 
 
-@cpu_by_default
-def find_radii(
-    landscape: Landscape,
-    directions: Directions,
-    cutoffs: Sequence[float],
-    *,
-    scaling: str = "filter",
-    search: str = "interpolate",
-    rtol: float = 1e-4,
-    resolve: str = "all",
-    radius_max: float | None = None,
-    max_steps: int = 100,
-    grid: Sequence[float] | None = None,
-    backend: str | Backend = "auto",
-    num_threads: int | None = None,
-    precision: str | None = None,
-    compile: bool = False,
-    progress: bool = False,
-    executor: Executor | str | None = None,
-) -> Radii:
-    """Boundary radii for every level, cutoff and direction, in one pass. [L, C, D]
-
-    An evaluation serves every level and cutoff of its ray. A cutoff below the loss at the center is not an error here:
-    its rays have status CENTER_OUTSIDE and radius 0.
-
-    >>> import basinvol as bv
-    >>> model, loss_fn, data = bv.ground_truth.ball(3).task()  # loss |w|^2
-    >>> directions = bv.Directions(bv.ParameterSpace.of(model), count=5)
-    >>> radii = bv.find_radii(bv.Landscape(model, loss_fn, data), directions, cutoffs=[1.0, 9.0], scaling="none")
-    >>> radii.radius.shape
-    torch.Size([1, 2, 5])
-    >>> [round(radius, 3) for radius in radii.at(cutoff=9.0).radius.tolist()]
-    [3.0, 3.0, 3.0, 3.0, 3.0]
-    >>> bool((radii.value_lower <= radii.value_upper).all())
-    True
-
-    Args:
-        landscape: the loss and its levels.
-        directions: which rays.
-        cutoffs: losses that bound the basin, in any order.
-        scaling: "filter" or "none", see `ParameterSpace.scale`; radii are in units of that scale.
-        search: "interpolate", "bisect" or "grid", see `SearchSettings`.
-        rtol: relative width at which a bracket is closed; rays that decide a volume are refined further.
-        resolve: "all", every radius; "decisive", the first 32 in full, and of the others only those long enough to
-            matter: the rest are NEGLIGIBLE, with an upper bound, and together worth less than 1e-6 nats.
-        radius_max: rays still inside there are CENSORED; default 1e6 sqrt(P).
-        max_steps: most evaluations for one level and cutoff of one ray.
-        grid: coefficients for search="grid", default linspace(0, 1, 100)^2; a ray's radii are these times the norm of
-            its Gaussian vector, about sqrt(P).
-        backend: "auto", "native" (C++, on the CPU), "triton" or "cuda" (on a CUDA device), "torch" (any
-            module, anywhere), "reference" (the same plainly), one that a package registered, or an object, see
-            `basinvol.backends.Backend`.
-        num_threads: default torch's number; the result does not depend on it.
-        precision: precision of the products: "fp32", "fp16x3" or "tf32x3" (tensor cores, as exact), or "tf32"
-            (proposes radii that tf32x3 certifies); default the backend's best that is as exact as float32.
-        compile: whether the backend "torch" evaluates the model through torch.compile; "auto" then takes this backend,
-            others refuse. It needs a C++ compiler on the CPU, and takes seconds to minutes before the first ray.
-        progress: whether to show a bar, on a terminal or in a notebook.
-        executor: where blocks of directions are searched, instead of in this process: any
-            `concurrent.futures.Executor`, or one in words, such as "local:4" or "ray", see `docs/scale.md`. The radii
-            are the same, byte for byte; each worker uses `num_threads` threads, by default one.
+def check_types(landscape: object, directions: object) -> None:
+    """Refuses what is no landscape, or no directions.
 
     Raises:
-        ValueError: an argument is bad, or the model, its loss or its data cannot be pickled for an executor.
-        BackendUnavailable: the named backend cannot solve this problem.
-        RaySearchFailed: an evaluation failed; the error carries the radii found so far.
+        ValueError: an argument is of another type.
     """
-    options = SearchOptions(
-        search=search,
-        rtol=rtol,
-        resolve=resolve,
-        radius_max=radius_max,
-        max_steps=max_steps,
-        grid=grid,
-        backend=backend,
-        num_threads=num_threads,
-        precision=precision,
-        compile=compile,
-    )
-    _check_types(landscape, directions)
-    num_gpus = int(landscape.device.type == "cuda")
-    with opened(executor, num_threads or 1, num_gpus) as workers:
-        options = dataclasses.replace(options, executor=workers)
-        return RaySolver(landscape, directions, cutoffs, scaling=scaling, options=options).solve_all(progress)
-
-
-def _check_types(landscape: object, directions: object) -> None:
     if not isinstance(landscape, Landscape):
         raise ValueError(
             f"`landscape` must be a basinvol.Landscape, got a {type(landscape).__name__}; make one with "
