@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -56,7 +57,6 @@ class RaySolver:
         choice: the backend, and why it was chosen.
         engine: the problem made ready on that backend.
         center_losses: loss at the center on each level of the landscape. [L] float64
-        pilot: the first directions, and what they teach all others.
 
     Raises:
         ValueError: an argument is bad.
@@ -104,7 +104,11 @@ class RaySolver:
         if options.executor is not None:
             workers = options.resources_of_workers()
             self._spread = SpreadRays(self.problem, self.choice.backend, workers, options.executor)
-        self.pilot = Pilot(self.problem, self.engine, self._kept, float(self.center_losses[-1]))
+
+    @functools.cached_property
+    def pilot(self) -> Pilot:
+        """The first directions, and what they teach all others."""
+        return Pilot(self.problem, self.engine, self._kept, float(self.center_losses[-1]))
 
     @property
     def generic_guess(self) -> Guess:
