@@ -20,10 +20,9 @@ test: $(VENV)/installed-test
 test-slow: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m "slow and not cluster" $(PARALLEL)
 
-# Clusters of Ray on this machine, whose nodes and workers are killed; under three minutes. Ray gives up on nodes that do
-# not start in its time, as on a machine busy with other things; so a test fails that fails twice.
+# Clusters of Ray on this machine, whose nodes and workers are killed; under three minutes.
 test-cluster: $(VENV)/installed-cluster
-	$(BIN)/python -m pytest -m cluster || $(BIN)/python -m pytest -m cluster --last-failed
+	$(BIN)/python -m pytest -m cluster
 
 # The report as its readers see it. Without a Chromium on the machine the tests are skipped, and say so.
 test-browser: $(VENV)/installed-browser
