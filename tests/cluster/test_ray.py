@@ -44,6 +44,11 @@ def noted(folder: Path, item: int, seconds: float = 0.3) -> int:
     return 10 * item
 
 
+def noted_slowly(folder: Path, item: int) -> int:
+    """The same, long enough to be killed meanwhile."""
+    return noted(folder, item, 1.5)
+
+
 def plus(shared: int, item: int) -> int:
     return shared + item
 
@@ -141,9 +146,13 @@ def test_ten_thousand_blocks_leave_the_drivers_memory_flat(executor: Any) -> Non
 
 
 def test_the_blocks_of_a_killed_machine_are_done_again(machines: Any, executor: Any, tmp_path: Path) -> None:
-    results = spread(noted, tmp_path, range(24), executor)
+    def all_work() -> bool:
+        last = [(path.read_text().splitlines() or [""])[-1] for path in tmp_path.glob("*")]
+        return len(last) >= 3 and all(line.endswith("begins") for line in last)
+
+    results = spread(noted_slowly, tmp_path, range(24), executor)
     found = [next(results)]
-    wait_until(lambda: len(list(tmp_path.glob("*"))) >= 3, "not every machine works")
+    wait_until(all_work, "not every machine works")
     begun = lines(tmp_path)
     machines.kill(machines.nodes[-1])
     found.extend(results)
@@ -184,8 +193,10 @@ from basinvol.cli import main
 sys.exit(main(sys.argv[1:]))
 """
 # Three trainings with two checkpoints each, in two blocks of directions each.
-SMOKE = dataclasses.replace(describe("grokking", "smoke"), levels=(0, 92, 282), num_directions=52)
-GROKKING = ["reproduce", "grokking", "--preset", "smoke", "--levels", "0,92,282", "--directions", "52"]
+# Nine trainings, so that most of them remain when the first one is done.
+SMOKE = dataclasses.replace(describe("grokking", "smoke"), seeds=(0, 1, 2), levels=(0, 92, 282), num_directions=52)
+GROKKING = ["reproduce", "grokking", "--preset", "smoke", "--seeds", "0,1,2", "--levels", "0,92,282"]
+GROKKING += ["--directions", "52"]
 INTERRUPTED = "basinvol: interrupted; finished models and blocks of directions are kept; repeat the same command to "
 INTERRUPTED += "continue.\n"
 
