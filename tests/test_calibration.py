@@ -56,6 +56,11 @@ def test_cases_are_those_of_the_public_table_unless_given(monkeypatch: pytest.Mo
     assert [row.case for row in calibrate(iter(cases[:1]), **FEW)] == [cases[0]]
 
 
+def test_the_cutoff_is_that_of_the_case() -> None:
+    with pytest.raises(TypeError, match="multiple values for keyword argument 'cutoff'"):
+        calibrate([gt.ball(3)], cutoff=2.0, **FEW)
+
+
 TWO_SIGMAS = gt.ball(6, sigmas=(0.2, 0.5))
 
 

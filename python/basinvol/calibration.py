@@ -185,7 +185,7 @@ def _measured(shared: Mapping[str, Any], item: tuple[Case, Mapping[str, Any]]) -
     rows: _Found = []
     for sigma, truth in _truths(case, settings):
         measure = {} if sigma is None else {"measure": "gaussian", "sigma": sigma}
-        found = estimate_volume(*case.task(), **{"cutoff": case.cutoff, **chosen, **measure})
+        found = estimate_volume(*case.task(), cutoff=case.cutoff, **{**chosen, **measure})
         rows.append((truth, found))
     return rows
 

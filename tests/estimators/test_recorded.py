@@ -13,8 +13,8 @@ from basinvol import ground_truth as gt
 from basinvol.estimators.recorded import Recorded
 
 
-def perceptron(seed: int) -> tuple[Callable[[Tensor], Tensor], int]:
-    """The loss of a small network with the kinds of layers that gauges do not have, and its number of parameters."""
+def network(seed: int) -> tuple[Callable[[Tensor], Tensor], int, torch.dtype]:
+    """The loss of a small network with layers that gauges do not have, its number of parameters, and their type."""
     torch.manual_seed(seed)
     model = nn.Sequential(
         *(nn.Conv1d(1, 2, 3), nn.GELU(), nn.Flatten(), nn.LayerNorm(12), nn.Dropout(), nn.Linear(12, 3))
@@ -28,24 +28,27 @@ def perceptron(seed: int) -> tuple[Callable[[Tensor], Tensor], int]:
         named = {name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
         return nn.functional.cross_entropy(functional_call(model, named, (inputs,)), labels)
 
-    return loss, dim
+    return loss, dim, torch.float32
 
 
-def gauge(number: int) -> tuple[Callable[[Tensor], Tensor], int]:
-    """A body's gauge with all its branches, and its dimension."""
-    case = (gt.tube(10, 5.0, 0.7), gt.two_basins(30), gt.cross(4, 1e-2))[number]
+def gauge(case: gt.Case) -> tuple[Callable[[Tensor], Tensor], int, torch.dtype]:
+    """The gauge of a body, its dimension, and the type of its parameters."""
     model = case.task()[0]
-    return model.gauge, case.dim  # type: ignore[return-value]
+    assert isinstance(model, gt.Gauge)
+    return model.gauge, case.dim, torch.float64
 
 
-@pytest.mark.parametrize(("loss", "dim"), [perceptron(0), gauge(0), gauge(1), gauge(2)])
+@pytest.mark.parametrize(
+    ("loss", "dim", "dtype"),
+    [network(0), gauge(gt.tube(10, 5.0, 0.7)), gauge(gt.two_basins(30)), gauge(gt.cross(4, 1e-2))],
+    ids=["network", "tube", "two basins", "cross"],
+)
 def test_recorded_function_gives_the_same_bytes_at_points_that_were_not_recorded(
-    loss: Callable[[Tensor], Tensor], dim: int
+    loss: Callable[[Tensor], Tensor], dim: int, dtype: torch.dtype
 ) -> None:
     function = vmap(grad_and_value(loss))
     recorded = Recorded(function, dim)
     eager = Recorded(function, dim)
-    dtype = torch.float32 if dim > 2 and loss.__name__ == "loss" else torch.float64
     generator = torch.Generator().manual_seed(1)
     for count in (16, 16, 16, 16, 13, 3, 7, 8, 5, 3, 1):
         points = 0.5 * torch.randn(count, dim, generator=generator).to(dtype)

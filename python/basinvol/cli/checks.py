@@ -94,8 +94,8 @@ def _calibrate(options: argparse.Namespace) -> None:
     rows = []
     for number, (method, seed) in enumerate(settings, 1):
         purpose = f"{method} ({number} of {len(settings)})"
-        where = options.executor
-        rows += calibrate(cases, True, purpose, executor=where, method=method, seed=seed, **chosen)
+        where = {"progress": True, "purpose": purpose, "executor": options.executor}
+        rows += calibrate(cases, method=method, seed=seed, **where, **chosen)
     if options.json:
         records = [{"case": row.case.name, "truth": _finite(row.truth), **row.estimate.to_dict()} for row in rows]
         print(as_json(records))

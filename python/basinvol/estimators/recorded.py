@@ -55,6 +55,6 @@ class Recorded:
     def _recorded(self, points: Tensor) -> Callable[[Tensor], Any]:
         try:
             program: Callable[[Tensor], Any] = make_fx(self._function)(points)
-        except Exception:  # noqa: BLE001 - whatever the reason, it costs time and nothing else
+        except Exception:  # noqa: BLE001  (torch.fx raises errors of many kinds; without a record only time is lost)
             return self._function
         return program
