@@ -187,13 +187,15 @@ def memory() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
+# A shell without job control starts what runs in the background with SIGINT ignored, and its children inherit that.
 RUN = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from basinvol.cli import main
 sys.exit(main(sys.argv[1:]))
 """
-# Three trainings with two checkpoints each, in two blocks of directions each.
-# Nine trainings, so that most of them remain when the first one is done.
+# Nine trainings, so that most of them remain when the first one is done, with two checkpoints and two blocks of directions each.
 SMOKE = dataclasses.replace(describe("grokking", "smoke"), seeds=(0, 1, 2), levels=(0, 92, 282), num_directions=52)
 GROKKING = ["reproduce", "grokking", "--preset", "smoke", "--seeds", "0,1,2", "--levels", "0,92,282"]
 GROKKING += ["--directions", "52"]
