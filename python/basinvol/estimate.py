@@ -159,10 +159,10 @@ def estimate_volume(
         check: a second method; where the two differ by more than their errors and 1 % of the log, the number is not
             trustworthy.
         progress: whether to show bars with the time left, on a terminal or in a notebook.
-        resume: a file in which solved rays and the walkers of "hit-and-run" are kept every two seconds. After a kill or
-            an interrupt the same call goes on from there and gives the same result, but for `seconds`; after its end
-            it gives the result at once. Other chains begin anew. The file of another call is refused; the number of
-            threads may change. Delete it when it is not needed any more.
+        resume: a file in which solved rays and chains are kept every two seconds. After a kill or an interrupt the same
+            call goes on from there and gives the same result, but for `seconds`; after its end it gives the result at
+            once. The file of another call is refused; the number of threads may change. Delete it when it is not
+            needed any more.
         budget_seconds: seconds after which `BudgetSpent` is raised; work that has begun on a few directions, or on
             one step of all chains, is finished before.
         executor: where blocks of directions are searched, and the losses of chains evaluated, see `find_radii`.

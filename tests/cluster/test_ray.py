@@ -195,7 +195,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 from basinvol.cli import main
 sys.exit(main(sys.argv[1:]))
 """
-# Nine trainings, so that most of them remain when the first one is done, with two checkpoints and two blocks of directions each.
+# Nine trainings, so that most of them remain when the first one is done; two checkpoints of each, in two blocks.
 SMOKE = dataclasses.replace(describe("grokking", "smoke"), seeds=(0, 1, 2), levels=(0, 92, 282), num_directions=52)
 GROKKING = ["reproduce", "grokking", "--preset", "smoke", "--seeds", "0,1,2", "--levels", "0,92,282"]
 GROKKING += ["--directions", "52"]

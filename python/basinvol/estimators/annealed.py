@@ -9,21 +9,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..progress import Bar, progress_bar
+from ..progress import progress_bar
+from ..trust.chains import ChainSamples
 from ..trust.diagnostics import Verdict
 from .batched import BatchedLoss
-from .conversion import Limits
+from .checkpoint import Checkpoint
+from .conversion import Conversion, Limits
 from .curves import annealed_curve
 from .groups import number_of_groups, volume_of_groups
 from .hamiltonian import FIRST_ANGLE, Chains, Gibbs, Hamiltonian, Whitening
 from .mixing import MAX_R_HAT, unmixed
-from .population import Population, Temperature
+from .population import Annealed, Passed, Population, Temperature, Underway
 from .production import Plan, Production
 from .stages import Stage
 from .task import Outcome, Task
 from .warm_up import MOST_DENSE, Warmed, fit_axes, start_inside, warm_up
 
 _MOST_RAYS = 1000
+_KEPT = (Annealed, Chains, ChainSamples, Conversion, Gibbs, Passed, Temperature, Underway, Whitening)
 _LARGEST_BETA = 50.0  # times P / (cutoff - center loss), far beyond any basin's
 # The verdict's limits: spread of ln Z over groups in nats, growth of the reference Gaussian in the last window in nats,
 # acceptance of moves, and how many standard errors chains that should agree may differ.
@@ -98,22 +101,22 @@ def estimate(task: Task, options: Options) -> Outcome:
     reduces = task.measure.is_gaussian and task.space.dim > MOST_DENSE
     energy = task.energy(rays.center, reduces)
     generator = task.generator_of(Stage.ANNEALED)
+    checkpoint = Checkpoint(task, "annealed", generator, _KEPT)
     warmed = None
     if task.measure.is_gaussian:
         axes = fit_axes(task, energy, rays)
         hamiltonian = _from_measure(task, energy, options, center_loss, axes, generator)
     else:
         start = start_inside(task, energy, rays, options.num_chains, options.num_leapfrog, generator)
-        warmed = warm_up(task, start, options.num_windows, options.window)
+        warmed = warm_up(task, start, options.num_windows, options.window, checkpoint.part("warm-up"))
         hamiltonian = warmed.hamiltonian
     population = Population(hamiltonian, options.num_chains, options.num_groups, generator)
-    with progress_bar(task.progress, 0, "pilot", "temperature") as bar:
-        schedule, has_arrived = _temperatures(population, task, bar)
+    schedule, has_arrived = _temperatures(population, task, checkpoint.part("pilot"))
     plan = Plan(
         options.refine, options.rounds if has_arrived else 1, options.num_final, options.target_error, options.most_runs
     )
     limits = Limits(task.cutoff, task.measure.limit)
-    found = Production.of(population, schedule, plan, limits, task.progress)
+    found = Production.of(population, schedule, plan, limits, checkpoint, task.progress)
 
     evidence = _evidence(options, hamiltonian, found, warmed)
     verdict, reason = _judge(evidence, task.space.dim, options, found, has_arrived)
@@ -147,18 +150,23 @@ def _from_measure(
     return Hamiltonian(energy, whitening, largest, options.num_leapfrog, FIRST_ANGLE, generator)
 
 
-def _temperatures(population: Population, task: Task, bar: Bar) -> tuple[list[Temperature], bool]:
+def _temperatures(population: Population, task: Task, checkpoint: Checkpoint) -> tuple[list[Temperature], bool]:
     """The schedule, and whether it reached its end; under a Gaussian measure it also finds beta."""
-    if not task.measure.is_gaussian:
-        schedule, _, has_arrived = population.choose_temperatures(bar)
-        return schedule, has_arrived
 
     def is_at_cutoff(chains: Chains, log_weights: Tensor) -> bool:
         return float((torch.softmax(log_weights, dim=0) * chains.loss).sum()) <= task.cutoff
 
+    def choose() -> dict[str, Any]:
+        is_gaussian = task.measure.is_gaussian
+        with progress_bar(task.progress, 0, "pilot", "temperature") as bar:
+            chosen = population.choose_temperatures(bar, is_at_cutoff if is_gaussian else None, reshapes=is_gaussian)
+        return dict(zip(("schedule", "t", "has_arrived"), chosen, strict=True))
+
+    schedule, t, has_arrived = checkpoint.once(choose).values()
+    if not task.measure.is_gaussian:
+        return schedule, has_arrived
     # The pilot anneals toward a beta far too large and ends where the mean loss meets the cutoff, at the share t of the
     # way: t x beta is the target, and temperatures are shares of the way to it.
-    schedule, t, has_arrived = population.choose_temperatures(bar, is_at_cutoff, reshapes=True)
     gibbs = population.hamiltonian.gibbs
     population.hamiltonian.gibbs = Gibbs(t * gibbs.beta, gibbs.precision, gibbs.center_loss)
     return [Temperature(part.t / t, part.step, part.shape) for part in schedule], has_arrived

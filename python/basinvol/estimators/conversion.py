@@ -12,6 +12,7 @@ from ..progress import Bar
 from ..trust.chains import ChainSamples
 from ..trust.diagnostics import weight_statistics
 from .batched import BatchedLoss
+from .checkpoint import Checkpoint
 from .hamiltonian import Chains, Gibbs, Hamiltonian
 from .mixing import LEAST_MOVES, rank_normalized_r_hat, samples_of, watched
 from .population import effective_size
@@ -64,7 +65,13 @@ class Conversion:
 
 
 def convert(
-    hamiltonian: Hamiltonian, chains: Chains, log_chain: Tensor, limits: Limits, num_moves: int, bar: Bar
+    hamiltonian: Hamiltonian,
+    chains: Chains,
+    log_chain: Tensor,
+    limits: Limits,
+    num_moves: int,
+    bar: Bar,
+    checkpoint: Checkpoint,
 ) -> Conversion:
     """Moves the chains on at the target, where every state counts, and converts their energy to a measure.
 
@@ -75,15 +82,22 @@ def convert(
         limits: the bounds of the set.
         num_moves: M, moves of every chain.
         bar: is told of every move.
+        checkpoint: where the chains are kept on their way, and found by a call that goes on.
     """
-    losses, norms, seen, statistics = [], [], [], []
-    for move in range(num_moves):
+    lists: dict[str, list[Tensor]] = {"losses": [], "norms": [], "seen": [], "statistics": []}
+    kept = checkpoint.restored()
+    if kept is not None:
+        chains, lists = kept["chains"], kept["lists"]
+        bar.update(len(lists["losses"]))
+    losses, norms, seen, statistics = lists.values()
+    for move in range(len(losses), num_moves):
         chains = hamiltonian.move(chains, 1.0)
         if move >= num_moves - _LOOKS:
             seen.append(_is_visible(hamiltonian.energy, chains, limits))
         losses.append(chains.loss)
         statistics.append(watched(chains.x, chains.loss))
         norms.append(chains.x.square().sum(dim=1))
+        checkpoint.keep({"chains": chains, "lists": lists})
         bar.update()
     loss, norm = torch.stack(losses), torch.stack(norms)
     seen_by_move = torch.stack(statistics)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from ..progress import Bar
 from ..trust.diagnostics import log_mean_exp
+from .checkpoint import Checkpoint
 from .hamiltonian import Chains, Hamiltonian
 
 # Conditional effective sample size between two temperatures of the pilot (Zhou, Johansen and Aston 2016).
@@ -71,6 +72,27 @@ class Annealed:
     passed: list[Passed]
 
 
+@dataclass
+class Underway:
+    """Chains on their way through the temperatures of an annealing.
+
+    Attributes:
+        chains: K chains, at the last temperature that was passed.
+        t: share of the way, from 0 to 1, at which they are.
+        log_weights: their log weights in their groups. [G, K / G] float64
+        log_z: log of the integral at the last resampling, from each group. [G] float64
+        acceptances: mean acceptance at every temperature that was passed.
+        passed: the population there.
+    """
+
+    chains: Chains
+    t: float
+    log_weights: Tensor
+    log_z: Tensor
+    acceptances: list[float] = field(default_factory=list)
+    passed: list[Passed] = field(default_factory=list)
+
+
 class Population:
     """Independent groups of chains that are annealed together.
 
@@ -125,14 +147,19 @@ class Population:
             bar.update()
         return schedule, t, t >= 1.0 if is_there is None else is_there(chains, log_weights)
 
-    def anneal(self, schedule: Sequence[Temperature], bar: Bar) -> tuple[Chains, Annealed]:
+    def anneal(
+        self, schedule: Sequence[Temperature], bar: Bar, checkpoint: Checkpoint | None = None
+    ) -> tuple[Chains, Annealed]:
         """The chains [K] after an annealing that counts: all temperatures and steps are fixed, so that Z is unbiased.
 
         Args:
             schedule: the temperatures, from the reference to the target.
             bar: is told of every temperature.
+            checkpoint: where the chains are kept on their way, and found by a call that goes on.
         """
-        return self._carried(self.hamiltonian.reference(self._count), 0.0, schedule, bar)
+        kept = None if checkpoint is None else checkpoint.restored()
+        at = self._setting_out(self.hamiltonian.reference(self._count), 0.0) if kept is None else kept["at"]
+        return self._carried(at, schedule, bar, checkpoint)
 
     def anneal_backward(self, chains: Chains, schedule: Sequence[Temperature], bar: Bar) -> tuple[Chains, Annealed]:
         """The same from the target to the reference: `log_z` is that of the reference over the target.
@@ -144,18 +171,25 @@ class Population:
         """
         first = schedule[0]
         way = [*reversed(schedule[:-1]), Temperature(0.0, first.step, first.shape)]
-        return self._carried(chains, schedule[-1].t, way, bar)
+        return self._carried(self._setting_out(chains, schedule[-1].t), way, bar)
 
-    def _carried(self, chains: Chains, t: float, schedule: Sequence[Temperature], bar: Bar) -> tuple[Chains, Annealed]:
-        """Carries chains at temperature t through others, up or down."""
-        hamiltonian, size = self.hamiltonian, self._count // self._groups
-        log_weights = torch.zeros((self._groups, size), dtype=torch.float64)
-        log_z = torch.zeros(self._groups, dtype=torch.float64)
-        acceptances, passed = list[float](), list[Passed]()
-        for temperature in schedule:
-            increment = _increment(hamiltonian.rest(chains), t, temperature.t)
-            log_weights = log_weights + increment.reshape(self._groups, size)
-            t, hamiltonian.step, hamiltonian.shape = temperature.t, temperature.step, temperature.shape
+    def _setting_out(self, chains: Chains, t: float) -> Underway:
+        """Chains at temperature t, all of one weight."""
+        log_weights = torch.zeros((self._groups, self._count // self._groups), dtype=torch.float64)
+        return Underway(chains, t, log_weights, torch.zeros(self._groups, dtype=torch.float64))
+
+    def _carried(
+        self, at: Underway, schedule: Sequence[Temperature], bar: Bar, checkpoint: Checkpoint | None = None
+    ) -> tuple[Chains, Annealed]:
+        """Carries chains through the temperatures that they have not passed yet, up or down."""
+        hamiltonian, size, log_z = self.hamiltonian, self._count // self._groups, at.log_z
+        for number, temperature in enumerate(schedule):
+            hamiltonian.step, hamiltonian.shape = temperature.step, temperature.shape
+            if number < len(at.passed):
+                bar.update()
+                continue
+            increment = _increment(hamiltonian.rest(at.chains), at.t, temperature.t)
+            log_weights = at.log_weights + increment.reshape(self._groups, size)
             index = torch.arange(self._count).reshape(self._groups, size).clone()
             # Within its group only, so that groups stay independent and their spread is an error.
             poor = [g for g in range(self._groups) if effective_size(log_weights[g]) < _RESAMPLE * size]
@@ -163,15 +197,18 @@ class Population:
                 log_z[group] += log_mean_exp(log_weights[group])
                 index[group] = group * size + self._resampled(log_weights[group])
                 log_weights[group] = 0.0
-            chains = hamiltonian.move(chains.copy(index.reshape(-1)) if poor else chains, t)
-            acceptances.append(hamiltonian.acceptance)
-            passed.append(Passed(t, chains.loss, log_weights.clone(), log_z.clone()))
+            at.t, at.log_weights = temperature.t, log_weights
+            at.chains = hamiltonian.move(at.chains.copy(index.reshape(-1)) if poor else at.chains, at.t)
+            at.acceptances.append(hamiltonian.acceptance)
+            at.passed.append(Passed(at.t, at.chains.loss, log_weights.clone(), log_z.clone()))
+            if checkpoint is not None:
+                checkpoint.keep({"at": at})
             bar.update()
-        log_z += torch.logsumexp(log_weights, dim=1) - math.log(size)
-        log_chain = (log_z[:, None] + torch.log_softmax(log_weights, dim=1)).reshape(-1)
-        span = min(_ACCEPTANCE_SPAN, len(acceptances))
-        smallest = float(torch.tensor(acceptances).unfold(0, span, 1).mean(dim=1).min()) if acceptances else 1.0
-        return chains, Annealed(log_z, log_chain - torch.logsumexp(log_chain, dim=0), smallest, passed)
+        log_z = log_z + torch.logsumexp(at.log_weights, dim=1) - math.log(size)
+        log_chain = (log_z[:, None] + torch.log_softmax(at.log_weights, dim=1)).reshape(-1)
+        span = min(_ACCEPTANCE_SPAN, len(at.acceptances))
+        smallest = float(torch.tensor(at.acceptances).unfold(0, span, 1).mean(dim=1).min()) if at.acceptances else 1.0
+        return at.chains, Annealed(log_z, log_chain - torch.logsumexp(log_chain, dim=0), smallest, at.passed)
 
     def _resampled(self, log_weights: Tensor) -> Tensor:
         """Positions of chains in proportion to their weights, by systematic resampling. [K]"""

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..progress import progress_bar
 from ..trust.chains import ChainSamples
 from ..trust.diagnostics import log_mean_exp
+from .checkpoint import Checkpoint
 from .conversion import Conversion, Limits, convert
 from .groups import AIM_SPREAD, mean_of_groups
 from .population import Annealed, Passed, Population, Temperature, refined
@@ -53,7 +54,13 @@ class Production:
 
     @classmethod
     def of(
-        cls, population: Population, schedule: Sequence[Temperature], plan: Plan, limits: Limits, progress: bool
+        cls,
+        population: Population,
+        schedule: Sequence[Temperature],
+        plan: Plan,
+        limits: Limits,
+        checkpoint: Checkpoint,
+        progress: bool,
     ) -> Production:
         """Runs that fulfil the plan.
 
@@ -62,14 +69,21 @@ class Production:
             schedule: temperatures of the pilot.
             plan: how much is run.
             limits: the bounds of the set that is measured.
+            checkpoint: where chains and finished runs are kept.
             progress: whether to show a bar for every run.
         """
-        refine, found = plan.refine, cls.one(population, schedule, plan.refine, plan, limits, progress)
+
+        def one(refine: int, number: int = 0) -> Production:
+            part = checkpoint.part(f"run {number} with {refine} temperatures for each")
+            made = part.once(lambda: cls._one(population, refined(schedule, refine), plan, limits, part, progress))
+            return cls([made["annealed"]], [made["conversion"]], refine * len(schedule))
+
+        refine, found = plan.refine, one(plan.refine)
         for _ in range(1, plan.rounds):
             if float(found.log_z.std()) <= AIM_SPREAD:
                 break
             refine *= 2
-            found = cls.one(population, schedule, refine, plan, limits, progress)
+            found = one(refine)
         while plan.target_error is not None and len(found.runs) < plan.most_runs:
             # Whatever the error is now, it falls as the root of the number of runs.
             ratio = found.standard_error / plan.target_error
@@ -77,30 +91,26 @@ class Production:
                 break
             wanted = min(math.ceil(len(found.runs) * ratio**2), plan.most_runs)
             for _ in range(wanted - len(found.runs)):
-                found.add(cls.one(population, schedule, refine, plan, limits, progress))
+                found.add(one(refine, len(found.runs)))
         return found
 
-    @classmethod
-    def one(
-        cls,
+    @staticmethod
+    def _one(
         population: Population,
         schedule: Sequence[Temperature],
-        refine: int,
         plan: Plan,
         limits: Limits,
+        checkpoint: Checkpoint,
         progress: bool,
-    ) -> Production:
-        """A single run of the plan.
-
-        Args:
-            population, schedule, plan, limits, progress: see `of`.
-            refine: temperatures for each one of the pilot.
-        """
-        fine = refined(schedule, refine)
-        with progress_bar(progress, len(fine) + plan.num_final, "annealing", "move") as bar:
-            chains, annealed = population.anneal(fine, bar)
-            conversion = convert(population.hamiltonian, chains, annealed.log_chain, limits, plan.num_final, bar)
-        return cls([annealed], [conversion], len(fine))
+    ) -> dict[str, Annealed | Conversion]:
+        """A single run of the plan, through all temperatures of a schedule."""
+        with progress_bar(progress, len(schedule) + plan.num_final, "annealing", "move") as bar:
+            chains, annealed = population.anneal(schedule, bar, checkpoint.part("annealing"))
+            at_the_end = checkpoint.part("at the end")
+            conversion = convert(
+                population.hamiltonian, chains, annealed.log_chain, limits, plan.num_final, bar, at_the_end
+            )
+        return {"annealed": annealed, "conversion": conversion}
 
     def add(self, other: Production) -> None:
         """Takes in the runs of another production with the same temperatures."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..inputs.arguments import whole_number
 from ..progress import Bar, progress_bar
 from ..trust.diagnostics import Verdict
+from .checkpoint import Checkpoint
 from .curves import Rung, splitting_curve
 from .groups import AIM_SPREAD, cutoff_slope, number_of_groups, volume_of_groups
 from .stages import Stage
@@ -73,8 +74,10 @@ def estimate(task: Task, options: Options) -> Outcome:
         raise ValueError(f"method='splitting' measures a Gaussian mass, got measure={task.measure.name!r}.")
     rays = task.uniform_rays(_MOST_RAYS)
     generator = task.generator_of(Stage.SPLITTING)
+    checkpoint = Checkpoint(task, "splitting", generator, (Rung,))
     for round_ in range(options.rounds):
-        run = _Splitting(task, replace(options, num_chains=options.num_chains * 2**round_), rays.center, generator)
+        chains = replace(options, num_chains=options.num_chains * 2**round_)
+        run = _Splitting(task, chains, rays.center, generator, checkpoint.part(f"round {round_}"))
         with progress_bar(task.progress, 0, "splitting", "level") as bar:
             log_masses = run.run(bar)
         if run.is_stuck or not float(log_masses.std()) > AIM_SPREAD:  # more chains do not help those that are stuck
@@ -103,14 +106,16 @@ class _Splitting:
         rungs: the chains of each group at each of its loss levels.
     """
 
-    def __init__(self, task: Task, options: Options, center: Tensor, generator: torch.Generator) -> None:
+    def __init__(
+        self, task: Task, options: Options, center: Tensor, generator: torch.Generator, checkpoint: Checkpoint
+    ) -> None:
         self.task, self.options = task, options
         # Chains move in the coordinates that the loss depends on, as the measure is a Gaussian.
         self.energy = task.energy(center, reduces=True)
         self.num_levels, self.last_losses = 0, list[Tensor]()
         self.levels = torch.full((options.num_groups,), math.inf, dtype=torch.float64)
         self.rungs: list[list[Rung]] = [[] for _ in range(options.num_groups)]
-        self._generator = generator
+        self._generator, self._checkpoint = generator, checkpoint
 
     @property
     def is_stuck(self) -> bool:
@@ -120,10 +125,17 @@ class _Splitting:
     def run(self, bar: Bar) -> Tensor:
         """The log of the mass from each group; the bar is told of every loss level. [G] float64"""
         options, cutoff = self.options, self.task.cutoff
-        x = self._noise(options.num_chains)
-        loss = _finite(self.energy.losses(x))
-        log_mass = torch.zeros(options.num_groups, dtype=torch.float64)
-        running = torch.arange(options.num_groups)
+        there = self._checkpoint.restored()
+        if there is None:
+            x = self._noise(options.num_chains)
+            loss = _finite(self.energy.losses(x))
+            log_mass = torch.zeros(options.num_groups, dtype=torch.float64)
+            running = torch.arange(options.num_groups)
+        else:
+            x, loss, log_mass, running = (there[name] for name in ("x", "loss", "log_mass", "running"))
+            self.num_levels, self.levels, self.rungs = (there[name] for name in ("num_levels", "levels", "rungs"))
+            self.last_losses = there["last_losses"]
+            bar.update(self.num_levels)
         while len(running) and self.num_levels < _MOST_LEVELS:
             grouped = loss.reshape(options.num_groups, -1)[running]
             for group, losses in zip(running.tolist(), grouped, strict=True):
@@ -149,6 +161,10 @@ class _Splitting:
             x[places], loss[places] = x[sources], loss[sources]
             for _ in range(options.num_moves if len(running) else 0):
                 x[places], loss[places] = self._move(x[places], loss[places], level.repeat_interleave(grouped.shape[1]))
+            chains = {"x": x, "loss": loss, "log_mass": log_mass, "running": running}
+            levels = {"num_levels": self.num_levels, "levels": self.levels, "rungs": self.rungs}
+            has_ended = len(running) == 0  # so that a call that goes on in the next round does not repeat this one
+            self._checkpoint.keep({**chains, **levels, "last_losses": self.last_losses}, at_once=has_ended)
         return log_mass
 
     def _places(self, groups: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..progress import progress_bar
 from .batched import BatchedLoss
+from .checkpoint import Checkpoint
 from .curvature import feature_groups, fit_radii, fit_secants, group_sums
 from .hamiltonian import Chains, Gibbs, Hamiltonian, Whitening
 from .stages import Stage
@@ -43,7 +44,9 @@ class Warmed:
         return chains.loss, (chains.x.square() / self.yardstick).sum(dim=1)
 
 
-def warm_up(task: Task, start: tuple[Hamiltonian, Chains], num_windows: int, window: int) -> Warmed:
+def warm_up(
+    task: Task, start: tuple[Hamiltonian, Chains], num_windows: int, window: int, checkpoint: Checkpoint
+) -> Warmed:
     """Moves the chains at the target in windows; after each, the reference Gaussian is fitted to them.
 
     Beta is tuned too, but for the last window, and the step adapts with every move.
@@ -53,12 +56,19 @@ def warm_up(task: Task, start: tuple[Hamiltonian, Chains], num_windows: int, win
         start: moves, and chains inside the basin, from `start_inside`.
         num_windows: number of windows.
         window: moves in a window; the last window is three times as long.
+        checkpoint: where the chains are kept after every window, and found by a call that goes on.
     """
     hamiltonian, chains = start
     yardstick = variance = torch.full((task.space.dim,), math.nan, dtype=torch.float64)
+    done, kept = 0, checkpoint.restored()
+    if kept is not None:
+        done, chains, yardstick, variance = (kept[name] for name in ("done", "chains", "yardstick", "variance"))
+        hamiltonian = hamiltonian.with_target(kept["whitening"], kept["gibbs"])
+        hamiltonian.step = kept["step"]
     num_moves = [window] * (num_windows - 1) + [window * _LAST_WINDOW]
     with progress_bar(task.progress, sum(num_moves), "warm-up", "move") as bar:
-        for number, count in enumerate(num_moves, 1):
+        bar.update(sum(num_moves[:done]))
+        for number, count in enumerate(num_moves[done:], done + 1):
             samples = []
             for move in range(count):
                 chains = hamiltonian.move(chains, 1.0, adapts=True)
@@ -73,6 +83,8 @@ def warm_up(task: Task, start: tuple[Hamiltonian, Chains], num_windows: int, win
                 gibbs = _tuned(gibbs, task, rise, float(points.square().sum(2).mean()))
             yardstick, variance = variance, points.flatten(0, 1).var(dim=0)
             hamiltonian = hamiltonian.with_target(fitted_whitening(points, hamiltonian.whitening.axes), gibbs)
+            moves = {"whitening": hamiltonian.whitening, "gibbs": gibbs, "step": hamiltonian.step}
+            checkpoint.keep({"done": number, "chains": chains, "yardstick": yardstick, "variance": variance, **moves})
     return Warmed(hamiltonian, chains, 0.5 * float((variance / yardstick).log().sum()), yardstick)
 
 
