@@ -47,8 +47,7 @@ def test_recorded_function_gives_the_same_bytes_at_points_that_were_not_recorded
     loss: Callable[[Tensor], Tensor], dim: int, dtype: torch.dtype
 ) -> None:
     function = vmap(grad_and_value(loss))
-    recorded = Recorded(function, dim)
-    eager = Recorded(function, dim)
+    recorded, eager = Recorded(function, 1000), Recorded(function, 1000)  # so few points are rounded up to eight
     generator = torch.Generator().manual_seed(1)
     for count in (16, 16, 16, 16, 13, 3, 7, 8, 5, 3, 1):
         points = 0.5 * torch.randn(count, dim, generator=generator).to(dtype)
@@ -60,6 +59,13 @@ def test_recorded_function_gives_the_same_bytes_at_points_that_were_not_recorded
             torch.testing.assert_close(found.detach(), expected.detach())
     assert sorted(recorded._programs) == [8, 16]
     assert all(program is not function for program in recorded._programs.values())
+
+
+def test_small_passes_share_a_record() -> None:
+    recorded = Recorded(vmap(torch.sum), 8)
+    for count in (1, 3, 9, 100, 700, 1024):
+        assert torch.equal(recorded(torch.ones(count, 3)), torch.full((count,), 3.0))
+    assert sorted(recorded._programs) == [1024]
 
 
 def test_large_passes_are_not_recorded() -> None:

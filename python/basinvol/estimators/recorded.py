@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 _LARGEST = 2**20  # numbers in a pass; in larger ones the operations take longer than calling them
+_SMALLEST = 2**13  # numbers in a pass; smaller ones take no less time, and another record
 _CALLS_BEFORE = 2  # recording costs as much as a hundred calls, which functions that are called once do not repay
 _FEWEST = 8  # points
 
@@ -19,8 +20,8 @@ class Recorded:
 
     `torch.func` decides anew at every call how each operation is batched and differentiated, which for small tensors
     takes most of the time. Here its decisions are recorded (`torch.fx`), once for each number of points. These numbers
-    are rounded up to a power of two, by repeating a point, so that chains that finish one after the other need few
-    records. A function that cannot be recorded is called as it is.
+    are rounded up to a power of two, and small ones to one number, by repeating a point, so that chains that finish one
+    after the other need few records. A function that cannot be recorded is called as it is.
 
     Args:
         function: what `torch.func.vmap` returned, which has no control flow that depends on numbers: points [K, P] to
@@ -30,13 +31,14 @@ class Recorded:
 
     def __init__(self, function: Callable[[Tensor], Any], cost: int) -> None:
         self._function, self._most = function, _LARGEST // cost
+        self._fewest = max(_FEWEST, 2 ** (_SMALLEST // cost).bit_length() // 2)
         self._calls: dict[int, int] = {}
         self._programs: dict[int, Callable[[Tensor], Any]] = {}
 
     def __call__(self, points: Tensor) -> Any:
         """What the function returns at these points. [K, P]"""
         count = len(points)
-        size = max(_FEWEST, 1 << (count - 1).bit_length())
+        size = max(self._fewest, 1 << (count - 1).bit_length())
         if count == 0 or size > self._most:
             return self._function(points)
         found = self._at(torch.cat([points, points[-1:].expand(size - count, -1)]) if size > count else points)

@@ -159,8 +159,7 @@ class _Splitting:
             places = self._places(running)
             sources = places[self._survivors(below)]
             x[places], loss[places] = x[sources], loss[sources]
-            for _ in range(options.num_moves if len(running) else 0):
-                x[places], loss[places] = self._move(x[places], loss[places], level.repeat_interleave(grouped.shape[1]))
+            x[places], loss[places] = self._moved(x[places], loss[places], level.repeat_interleave(grouped.shape[1]))
             chains = {"x": x, "loss": loss, "log_mass": log_mass, "running": running}
             levels = {"num_levels": self.num_levels, "levels": self.levels, "rungs": self.rungs}
             has_ended = len(running) == 0  # so that a call that goes on in the next round does not repeat this one
@@ -182,31 +181,47 @@ class _Splitting:
             parts.append(group * size + torch.cat([alive, drawn]))
         return torch.cat(parts)
 
-    def _move(self, x: Tensor, loss: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-        """Moves every chain along a random ellipse through it, to a point of a shrinking arc below its loss level."""
-        ellipse = self._noise(len(x))
-        angle = 2.0 * math.pi * torch.rand(len(x), generator=self._generator, dtype=torch.float64)
-        low, high = angle - 2.0 * math.pi, angle.clone()
-        moved, losses, waiting = x.clone(), loss.clone(), torch.arange(len(x))
-        for _ in range(_MOST_SHRINKS):
-            turn = angle[waiting, None]
-            tried = x[waiting] * turn.cos() + ellipse[waiting] * turn.sin()
+    def _moved(self, x: Tensor, loss: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        """Every chain after `num_moves` moves, each along a random ellipse to a point of an arc below its loss level.
+
+        The arc shrinks toward the chain until a point is found. No chain waits for the others: one that has moved
+        begins its next move, so that nearly all of them are evaluated together until the end.
+
+        Args:
+            x, loss: the chains, and their losses. [K, P], [K]
+            level: the loss level of each. [K]
+        """
+        ellipse, left = torch.empty_like(x), torch.full((len(x),), self.options.num_moves)
+        angle, low, high, tries = (torch.zeros_like(loss) for _ in range(4))
+        begins = going = torch.arange(len(x))
+        while len(going):
+            ellipse[begins] = self._noise(len(begins))
+            high[begins] = angle[begins] = 2.0 * math.pi * self._uniform(len(begins))
+            low[begins], tries[begins] = angle[begins] - 2.0 * math.pi, 0.0
+            turn = angle[going, None]
+            tried = x[going] * turn.cos() + ellipse[going] * turn.sin()
             found = _finite(self.energy.losses(tried))
-            inside = found <= level[waiting]
-            moved[waiting[inside]], losses[waiting[inside]] = tried[inside], found[inside]
-            waiting = waiting[~inside]
-            if len(waiting) == 0:
-                break
-            low[waiting] = torch.where(angle[waiting] < 0, angle[waiting], low[waiting])
-            high[waiting] = torch.where(angle[waiting] >= 0, angle[waiting], high[waiting])
-            uniform = torch.rand(len(waiting), generator=self._generator, dtype=torch.float64)
-            angle[waiting] = low[waiting] + uniform * (high[waiting] - low[waiting])
-        return moved, losses
+            inside = found <= level[going]
+            arrived, outside = going[inside], going[~inside]
+            x[arrived], loss[arrived] = tried[inside], found[inside]
+            low[outside] = torch.where(angle[outside] < 0, angle[outside], low[outside])
+            high[outside] = torch.where(angle[outside] >= 0, angle[outside], high[outside])
+            angle[outside] = low[outside] + self._uniform(len(outside)) * (high[outside] - low[outside])
+            tries[outside] += 1.0
+            has_ended = inside | (tries[going] >= _MOST_SHRINKS)
+            ended = going[has_ended]
+            left[ended] -= 1
+            begins = ended[left[ended] > 0]
+            going = going[left[going] > 0]
+        return x, loss
 
     def _noise(self, count: int) -> Tensor:
         # Five times as fast as in float64, and no coarser than the parameters of a network.
         noise = torch.randn((count, self.energy.dim), generator=self._generator, dtype=torch.float32).double()
         return math.sqrt(self.task.measure.variance) * noise
+
+    def _uniform(self, count: int) -> Tensor:
+        return torch.rand(count, generator=self._generator, dtype=torch.float64)
 
 
 def _verdict(task: Task, log_masses: Tensor, run: _Splitting) -> tuple[Verdict, str]:
