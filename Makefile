@@ -20,7 +20,7 @@ test: $(VENV)/installed-test
 test-slow: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m "slow and not cluster" $(PARALLEL)
 
-# Clusters of Ray on this machine, whose nodes and workers are killed; under three minutes.
+# Clusters of Ray on this machine, whose nodes and workers are killed; about three minutes.
 test-cluster: $(VENV)/installed-cluster
 	$(BIN)/python -m pytest -m cluster
 

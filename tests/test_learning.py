@@ -13,6 +13,7 @@ import basinvol as bv
 from basinvol import ground_truth as gt
 
 
+@pytest.mark.slow
 def test_a_quadratic_has_half_its_parameters(tmp_path: Path) -> None:
     found = bv.learning_coefficient(*gt.ellipsoid(4, 3.0).task())
     assert found.is_trustworthy, str(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +39,7 @@ OPTIONAL_OR_LAZY = {
 }
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     """Dotted name of every module below the package, and its file."""
     found = {}
@@ -47,11 +49,17 @@ def modules() -> dict[str, Path]:
     return found
 
 
+@functools.cache
+def tree(path: Path) -> ast.Module:
+    """What a file says, read once."""
+    return ast.parse(path.read_text())
+
+
 def imports(name: str, path: Path) -> Iterator[tuple[str, ast.ImportFrom]]:
     """Modules of ours that a file imports, wherever in the file, and the statement."""
     known = modules()
     here = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = [part for part in here if part]
             base = base[: len(base) - (node.level - 1)] + (node.module.split(".") if node.module else [])
@@ -111,7 +119,7 @@ def test_imports_inside_functions_are_for_optional_packages_and_lazy_backends() 
     for name, path in modules().items():
         file = str(path.relative_to(PACKAGE))
         top = set()
-        for statement in ast.parse(path.read_text()).body:
+        for statement in tree(path).body:
             blocks = [statement] if not isinstance(statement, ast.If) else statement.body
             top |= {node.lineno for node in blocks if isinstance(node, ast.ImportFrom)}
         lazy = {file, file.split("/")[0]} & OPTIONAL_OR_LAZY

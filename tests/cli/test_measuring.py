@@ -142,6 +142,7 @@ def test_saved_results_are_shown_and_compared(run: Run, tmp_path: Path) -> None:
     assert "`--names` must be 2 different names, got a." in error
 
 
+@pytest.mark.slow
 def test_a_learning_coefficient_from_the_shell(run: Run) -> None:
     options = ("--cutoff", "0.05", "--method", "splitting", "--method-option", "num_chains=64")
     code, out, _ = run("learning-coefficient", "tasks:ball", *options, "--method-option", "rounds=1", "--json")

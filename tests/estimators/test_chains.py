@@ -165,6 +165,7 @@ def test_same_seed_gives_the_same_chains() -> None:
     assert measure(case, "annealed", seed=1, **options).log_volume != first.log_volume
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["annealed", "splitting"])
 def test_chains_leave_model_and_random_state_alone(trained, blobs, method: str) -> None:
     before, state = [p.clone() for p in trained.parameters()], torch.get_rng_state()

@@ -91,6 +91,7 @@ def test_second_derivatives_of_a_network_shape_the_proposal(fit: str) -> None:
     assert abs(est.log_volume - case.log_volume) < 5 or est.diagnostics.verdict is not bv.Verdict.TRUSTWORTHY
 
 
+@pytest.mark.slow
 def test_mass_under_a_gaussian_of_an_ellipsoid_of_two_scales() -> None:
     case = ground_truth.two_scales(40, 100.0, sigma=0.5)
     assert_agrees(measure(case, sigma=0.5), case.log_masses[0.5])

@@ -181,6 +181,7 @@ def test_ranking_is_certain_where_every_direction_agrees() -> None:
     assert alike[0] < 1.0
 
 
+@pytest.mark.slow
 def test_a_run_without_any_minimum_has_a_report(tmp_path: Path) -> None:
     experiment = dataclasses.replace(describe("mnist-wide", "smoke"), cutoffs=(1e-9,), num_directions=3)
     Sweep(experiment, tmp_path).run()

@@ -210,6 +210,7 @@ def test_two_processes_at_once_leave_a_whole_run(unbroken: Unbroken, contents: C
     assert contents(tmp_path / "run") == unbroken.contents
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "sentence"),
     [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "the storage cannot be written")],

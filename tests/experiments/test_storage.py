@@ -133,6 +133,7 @@ def test_the_file_of_a_lock_that_is_no_longer_in_use_is_no_lock(folder: Path) ->
         pass
 
 
+@pytest.mark.slow
 def test_a_run_in_memory_has_the_bytes_of_one_on_disk(smoke_run: SmokeRun, contents: Contents, tmp_path: Path) -> None:
     out = place("memory://run")
     Sweep(SWISS, out).run()

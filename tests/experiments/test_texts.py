@@ -193,6 +193,7 @@ def test_training_has_the_betas_and_the_weight_decay_that_it_is_told() -> None:
     assert Training().betas == (0.9, 0.999)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "grid"),
     [
@@ -215,6 +216,7 @@ def test_the_smoke_run_is_measured_by_the_native_engine(smoke_run: Callable[[str
     assert volumes["test_accuracy"].between(0.1, 1.0).all()
 
 
+@pytest.mark.slow
 def test_the_published_method_runs_on_texts_too(tmp_path: Path) -> None:
     Sweep(dataclasses.replace(SMOKE, method="paper"), tmp_path).run()
     assert len(read_volumes(tmp_path)) == 4

@@ -136,6 +136,7 @@ def test_linear_regression_is_a_quadratic_with_hessian_2xx_over_n(scaling):
     assert_agrees(est, log_ball + 0.5 * dim * math.log(2 * excess) - 0.5 * float(torch.logdet(hessian)))
 
 
+@pytest.mark.slow
 def test_regression_that_leaves_parameters_undetermined_is_never_called_trustworthy():
     model, inputs, targets, _ = regression()
     inputs[:, 2:] = inputs[:, :2]  # rank 3 of 5: the basin is unbounded and its volume infinite
@@ -230,6 +231,7 @@ def test_order_of_hidden_units_changes_no_radius(make_mlp):
     assert torch.allclose(first.radius[crossed], second.radius[crossed], rtol=2 * rtol, atol=0.0)
 
 
+@pytest.mark.slow
 def test_network_of_two_parameters_against_quadrature():
     inputs = torch.linspace(-1.0, 1.0, 9, dtype=torch.float64).reshape(-1, 1)
 

@@ -276,6 +276,7 @@ def test_the_limit_is_a_share_of_this_machines_memory() -> None:
     assert 0 < spool.memory_limit() < available_memory() <= physical_memory()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="what a process takes is read from /proc")
 def test_memory_stays_bounded_while_reading(tmp_path: Path) -> None:
     """300 MB in two passes under a limit of 20 MB, measured by the system."""

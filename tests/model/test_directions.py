@@ -38,6 +38,7 @@ def test_directions_of_other_seeds_and_indices_differ(space):
     assert len(torch.unique(vectors, dim=0)) == 12
 
 
+@pytest.mark.slow
 def test_directions_are_uniform_on_the_sphere(space):
     dim, count = space.dim, 800
     u = bv.Directions(space, count).materialize(range(count), torch.float64)

@@ -83,6 +83,7 @@ def test_last_layer_of_a_classifier_that_separates_its_examples_can_grow(trained
     assert "4.weight can grow a thousandfold inside the basin" in sentences
 
 
+@pytest.mark.slow
 def test_trustworthy_weights_of_an_infinite_volume_are_called_censored(body, body_loss, one_example) -> None:
     """One parameter of three changes nothing, and 40 rays look well-behaved."""
     case = ground_truth.with_dead_parameters(3, 1)

@@ -37,6 +37,7 @@ def test_dilated_copies_differ_by_dim_log_a_without_any_error() -> None:
     assert "large > small" in str(found)
 
 
+@pytest.mark.slow
 def test_error_of_a_paired_difference_covers_the_truth() -> None:
     cases = [ground_truth.ellipsoid(8, 3.0, seed=seed) for seed in (0, 1)] + [ground_truth.ball(8, 0.9)]
     estimates = [star(case) for case in cases]

@@ -64,6 +64,7 @@ def test_mass_under_a_gaussian_is_finite_where_rays_never_leave(case: ground_tru
     assert "log mass" in str(est)
 
 
+@pytest.mark.slow
 def test_ball_measure_cuts_a_half_space_to_a_ball_without_its_cap() -> None:
     """{w_1 <= d} inside |w| <= R misses a cap; in three dimensions the cap is pi h^2 (3R - h) / 3, h = R - d."""
     radius, distance = 2.0, 1.0

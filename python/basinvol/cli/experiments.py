@@ -12,7 +12,7 @@ from .exits import RECORDS_KEPT, RUN_KEPT
 from .measuring import add_execution, add_executor, numbers
 
 if TYPE_CHECKING:
-    from ..experiments.describe.description import Experiment
+    from ..experiments.describe.description import Experiment, Mass
 
 
 def add_experiment_commands(commands: argparse._SubParsersAction[Any]) -> None:
@@ -31,7 +31,14 @@ def add_experiment_commands(commands: argparse._SubParsersAction[Any]) -> None:
     )
     reproduce.add_argument("--cutoffs", type=numbers(float), help="losses that bound the basins, for example 0.05,0.1")
     reproduce.add_argument("--directions", type=int, help="number of random directions")
-    reproduce.add_argument("--method", help="star, or paper: the published grid, rounding and generators (star)")
+    reproduce.add_argument(
+        "--method",
+        help="star, or paper: the published grid, rounding and generators (star); annealed or splitting: chains that "
+        "measure the mass of every basin, besides the rays, also of a run that is finished",
+    )
+    reproduce.add_argument(
+        "--sigma", type=float, help="width of the Gaussian of these chains, in units of the scale (0.1)"
+    )
     reproduce.add_argument(
         "--data-dir", type=Path, help="folder with the published data files; default: OpenML, for images"
     )
@@ -62,6 +69,7 @@ def _reproduce(options: argparse.Namespace) -> None:
     from ..experiments.describe.families import describe
     from ..experiments.records.storage import place
 
+    mass = _mass(options)
     experiment = _changed(describe(options.name, options.preset), options)
     out = place(options.out or f"runs/{options.name}-{options.preset}")
     jobs = (os.cpu_count() or 1) if options.jobs is None else options.jobs
@@ -81,8 +89,21 @@ def _reproduce(options: argparse.Namespace) -> None:
         data_dir=options.data_dir,
         progress=True,
     )
-    Sweep(experiment, out, execution).run(jobs, options.executor)
+    Sweep(experiment, out, execution, mass).run(jobs, options.executor)
     _show(out, options)
+
+
+def _mass(options: argparse.Namespace) -> Mass | None:
+    """What chains measure besides the rays."""
+    from ..experiments.describe.description import CHAIN_METHODS, RAY_METHODS, Mass
+    from ..inputs.arguments import one_of
+
+    one_of("method", options.method or "star", (*RAY_METHODS, *CHAIN_METHODS))
+    if options.method in CHAIN_METHODS:
+        return Mass(options.method, 0.1 if options.sigma is None else options.sigma)
+    if options.sigma is not None:
+        raise ValueError(f"`sigma` is for the methods {' and '.join(CHAIN_METHODS)}, got method={options.method!r}.")
+    return None
 
 
 def _changed(experiment: Experiment, options: argparse.Namespace) -> Experiment:
@@ -94,7 +115,7 @@ def _changed(experiment: Experiment, options: argparse.Namespace) -> Experiment:
             ("levels", options.levels),
             ("num_directions", options.directions),
             ("cutoffs", options.cutoffs),
-            ("method", options.method),
+            ("method", None if _mass(options) else options.method),
         )
         if value is not None
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +13,31 @@ NO_VARIATION = "-"  # the label of a model's variant in experiments where nothin
 
 # The estimators of `basinvol.estimators` that an experiment can ask for.
 RAY_METHODS = ("star", "paper")
+CHAIN_METHODS = ("annealed", "splitting")
 POOLS = ("clean", "poisoned", "noise", "imbalanced")
+
+
+@dataclass(frozen=True)
+class Mass:
+    """A measurement by chains that is made of every basin besides that by rays, and may be added to a finished run.
+
+    Attributes:
+        method: "annealed" or "splitting", see `basinvol.estimate_volume`.
+        sigma: width of the Gaussian around the minimum, in units of the scale.
+    """
+
+    method: str
+    sigma: float
+
+    def __post_init__(self) -> None:
+        one_of("method", self.method, CHAIN_METHODS)
+        if not 0.0 < self.sigma < math.inf:
+            raise ValueError(f"`sigma` must be above 0, got {self.sigma:g}.")
+
+    @property
+    def label(self) -> str:
+        """The name of the measurement in files."""
+        return f"{self.method}-{self.sigma:g}"
 
 
 @dataclass(frozen=True)

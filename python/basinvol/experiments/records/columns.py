@@ -48,6 +48,23 @@ VOLUME_COLUMNS = (
     SECONDS,
 )
 
+# What one mass is measured at, and the columns of masses.csv in the order of the file.
+MASS_KEYS = (*MODEL_KEYS, "landscape_size", "cutoff")
+MASS_COLUMNS = (
+    "experiment",
+    *MODEL_KEYS,
+    "model_size",
+    "landscape_size",
+    "cutoff",
+    "method",
+    "sigma",
+    "log_mass",  # nats
+    "standard_error",  # nats
+    "verdict",
+    "reason",
+    "evaluations",
+)
+
 
 def in_order(row: Mapping[str, Any], without: Collection[str] = ()) -> dict[str, Any]:
     """A row of volumes.csv with its columns in the order of the file.

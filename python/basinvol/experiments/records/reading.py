@@ -23,11 +23,13 @@ class Run:
         path: the directory.
         config: what config.json holds.
         volumes: what volumes.csv holds, see `columns`.
+        masses: what masses.csv holds; None for a run of rays alone.
     """
 
     path: Path
     config: dict[str, Any]
     volumes: pd.DataFrame
+    masses: pd.DataFrame | None
 
     @classmethod
     def read(cls, path: Path) -> Run:
@@ -36,7 +38,8 @@ class Run:
         Raises:
             ValueError: there is none, or it is not finished.
         """
-        return cls(path, read_config(path), read_volumes(path))
+        volumes, file = read_volumes(path), path / "masses.csv"
+        return cls(path, read_config(path), volumes, _csv(file) if file.exists() else None)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -84,15 +87,19 @@ def read_volumes(path: Path) -> pd.DataFrame:
     read_config(path)
     file = path / "volumes.csv"
     try:
-        volumes = pd.read_csv(io.BytesIO(file.read_bytes()))
+        volumes = _csv(file)
     except FileNotFoundError as error:
         raise ValueError(f"{path} has no volumes.csv yet: repeat its reproduce command to finish it.") from error
     check_columns(str(file), volumes.columns)
     return volumes
 
 
-def _parquet(path: Path) -> pd.DataFrame:
+def _csv(path: Path) -> pd.DataFrame:
     # By its bytes: the path may be on storage that pandas does not know.
+    return pd.read_csv(io.BytesIO(path.read_bytes()))
+
+
+def _parquet(path: Path) -> pd.DataFrame:
     return pd.read_parquet(io.BytesIO(path.read_bytes()))
 
 

@@ -1,4 +1,5 @@
-"""A run on disk: config.json, models/, radii/, rows/, slices/, timings.csv, volumes.csv, figures/, report.html.
+"""A run on disk: config.json, models/, radii/, rows/, masses/, slices/, timings.csv, volumes.csv, masses.csv, figures/,
+report.html.
 
 Nothing here needs torch. Every file appears whole, so that a reader, or the same command after a kill, finds only whole
 files. One process at a time directs the work in a directory, and its workers may write from any machine.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -21,8 +23,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..describe.description import NO_VARIATION
-from .columns import SECONDS, VOLUME_COLUMNS, check_columns, in_order
+from ..describe.description import NO_VARIATION, Mass
+from .columns import MASS_COLUMNS, SECONDS, VOLUME_COLUMNS, check_columns, in_order
 from .lock import locked
 from .storage import is_local, write_atomically
 
@@ -51,7 +53,7 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            for part in ("models", "radii", "rows", "slices", "figures", "timings"):
+            for part in ("models", "radii", "rows", "masses", "slices", "figures", "timings"):
                 (path / part).mkdir(parents=True, exist_ok=True)
             probe = path / f".writable-{uuid.uuid4().hex}.tmp"
             probe.touch()
@@ -112,6 +114,7 @@ class RunDirectory:
         config = {
             "settings": wanted,
             "added_cutoffs": [],
+            "masses": [],
             "versions": _versions(),
             "machine": machine(),
             "commit": _commit(),
@@ -122,6 +125,17 @@ class RunDirectory:
         """The cutoffs of the first pass, and those that later commands added, pass by pass."""
         config = read_config(self.path)
         return [tuple(cutoffs) for cutoffs in (config["settings"]["cutoffs"], *config["added_cutoffs"])]
+
+    def add_mass(self, mass: Mass) -> None:
+        """Notes that chains measure every basin, too; `masses` has all that was noted."""
+        if mass not in self.masses():
+            config = read_config(self.path)
+            config["masses"] = [*config.get("masses", []), dataclasses.asdict(mass)]
+            write_atomically(self.path / "config.json", _as_json(config))
+
+    def masses(self) -> list[Mass]:
+        """What chains measure of every basin; nothing in a run of rays alone."""
+        return [Mass(**mass) for mass in read_config(self.path).get("masses", [])]
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
         """Keeps other processes out that would direct the work; a lock whose holder is gone is taken over.
@@ -152,6 +166,17 @@ class RunDirectory:
     def pass_path(self, name: str, number: int) -> Path:
         """The file with the radii of all directions at cutoffs that were added."""
         return self.path / "radii" / f"{pass_name(name, number)}.parquet"
+
+    def mass_path(self, name: str, size: int, cutoff: float, mass: Mass) -> Path:
+        """The file with the row of masses.csv of one basin.
+
+        Args:
+            name: of the model, in file names.
+            size: number of examples of the landscape.
+            cutoff: of the basin.
+            mass: what is measured.
+        """
+        return self.path / "masses" / f"{name}-{mass.label}-on{size}-below{cutoff:g}.json"
 
     def slices_path(self, seed: int) -> Path:
         """The file with the losses in the plane through three minima of one seed."""
@@ -239,11 +264,18 @@ class RunDirectory:
         Raises:
             ValueError: a column is missing or unknown.
         """
+        self._write_table("volumes.csv", VOLUME_COLUMNS, map(in_order, rows))
+
+    def write_masses(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Writes masses.csv, one row per model, landscape, cutoff and measurement by chains."""
+        self._write_table("masses.csv", MASS_COLUMNS, rows)
+
+    def _write_table(self, name: str, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
         text = io.StringIO()
-        writer = csv.DictWriter(text, VOLUME_COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(in_order(row) for row in rows)
-        write_atomically(self.path / "volumes.csv", text.getvalue().encode())
+        writer.writerows(rows)
+        write_atomically(self.path / name, text.getvalue().encode())
 
 
 def pass_name(name: str, number: int) -> str:

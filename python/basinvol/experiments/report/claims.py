@@ -16,6 +16,7 @@ import pandas as pd
 from ..describe.description import NO_VARIATION
 from ..records.reading import basins, own_basins
 from .power_law import fit_power_law
+from .wording import nats
 
 HOLDS, FAILS, UNKNOWN = "holds", "does not hold", "not measurable"
 
@@ -170,7 +171,7 @@ def own_is_largest(rows: _Rows) -> Iterator[_Comparison]:
         ahead = inside[size] - others.max()
         yield _Comparison(
             f"the minimum trained on it is {'larger' if ahead > 0 else 'NOT larger'} than that of "
-            f"{others.idxmax():,} examples, the {'next' if ahead > 0 else 'largest'}, by {abs(ahead):,.0f} nats.",
+            f"{others.idxmax():,} examples, the {'next' if ahead > 0 else 'largest'}, by {nats(abs(ahead))} nats.",
             bool(ahead > 0),
             rows=(row_of[size], row_of[others.idxmax()]),
         )
@@ -232,8 +233,8 @@ def minima_end(rows: _Rows) -> Iterator[_Comparison]:
         change, end = inside.max() - inside.min(), minimum["ends_at"].iloc[0]
         little, ends = bool(change < _LITTLE * between), bool(np.isfinite(end))
         yield _Comparison(
-            f"on {len(inside)} landscape{'s' if len(inside) > 1 else ''} the volume changes by {change:,.0f} nats, "
-            f"minima of the smallest landscape differ by {between:,.0f}; "
+            f"on {len(inside)} landscape{'s' if len(inside) > 1 else ''} the volume changes by {nats(change)} nats, "
+            f"minima of the smallest landscape differ by {nats(between)}; "
             + (f"the minimum ends at {end:,.0f} examples." if ends else "it does NOT end on the data of this run."),
             little and ends,
             f"trained on {size:,}",
@@ -262,7 +263,7 @@ def bad_data_shrinks(rows: _Rows) -> Iterator[_Comparison]:
             continue
         change = row["log_mean_power"] - clean
         yield _Comparison(
-            f"{change:+,.0f} nats against the clean minimum, test loss {row['test_loss']:.3f} against "
+            f"{nats(change, '+')} nats against the clean minimum, test loss {row['test_loss']:.3f} against "
             f"{by_dose['test_loss'].iloc[0]:.3f}.",
             bool(change < 0),
             about,
@@ -285,7 +286,7 @@ def sam_is_larger(rows: _Rows) -> Iterator[_Comparison]:
         volume, loss = (
             pair[column][sharpness_aware] - pair[column][plain] for column in ("log_mean_power", "test_loss")
         )
-        sentence = f"volume {volume:+,.0f} nats, test loss {loss:+.4f} against {plain}."
+        sentence = f"volume {nats(volume, '+')} nats, test loss {loss:+.4f} against {plain}."
         yield _Comparison(sentence, bool(volume > 0 and loss < 0))
 
 
@@ -303,7 +304,7 @@ def volume_falls_while_accuracy_rises(rows: _Rows) -> Iterator[_Comparison]:
     volume, accuracy = inside["log_mean_power"].to_numpy(), inside["test_accuracy"].to_numpy()
     steps = f"{int((np.diff(volume) < 0).sum())} of {len(volume) - 1} steps"
     yield _Comparison(
-        f"volume {volume[-1] - volume[0]:+,.0f} nats, falling in {steps}; test accuracy from {accuracy[0]:.1%} to "
+        f"volume {nats(volume[-1] - volume[0], '+')} nats, falling in {steps}; test accuracy from {accuracy[0]:.1%} to "
         f"{accuracy[-1]:.1%}.",
         bool(volume[-1] < volume[0] and accuracy[-1] > accuracy[0]),
         f"{inside['variant'].iloc[0]} to {inside['variant'].iloc[-1]}",
@@ -322,13 +323,13 @@ def variation_matters(rows: _Rows) -> Iterator[_Comparison]:
     """The range between the means of the variants is compared with the spread over seeds."""
     by_variant = rows.groupby("variant", sort=False)["log_mean_power"]
     means, spread = by_variant.mean(), float(np.sqrt(by_variant.var().mean()))
-    listed = ", ".join(f"{label}: {mean:,.0f}" for label, mean in means.items())
+    listed = ", ".join(f"{label}: {nats(mean)}" for label, mean in means.items())
     if len(means) < 2 or not np.isfinite(spread):
         yield _Comparison(f"{listed}; one seed or one variant alone has no spread to compare with.", None)
         return
     distance = means.max() - means.min()
     yield _Comparison(
-        f"{listed}; the means differ by up to {distance:,.0f} nats, seeds by {spread:,.0f} (standard deviation).",
+        f"{listed}; the means differ by up to {nats(distance)} nats, seeds by {nats(spread)} (standard deviation).",
         bool(distance > _CLEAR * spread),
     )
 
@@ -343,7 +344,7 @@ def order_survives(rows: _Rows) -> Iterator[_Comparison]:
     """The minima of one seed must never grow with data on the smallest landscape."""
     first = basins(_on_smallest(rows)).sort_values("model_size")
     if len(first) > 1:
-        values = ", ".join(f"{value:,.0f}" for value in first["log_mean_power"])
+        values = ", ".join(nats(value) for value in first["log_mean_power"])
         yield _Comparison(f"{values}.", bool((first["log_mean_power"].diff().dropna() <= 0).all()), rows=first.index)
 
 

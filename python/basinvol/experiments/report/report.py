@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from ..records.reading import Run, basins, read_volumes
 from ..records.storage import write_atomically
 from .claims import Claim, judge
 from .figures import draw_all
+from .masses import by_mass
 from .page import Page
 from .published import KNOWN_EXCEPTIONS, beside_published, deviations
-from .tables import table_of_basins, table_of_models, table_of_published, tables_of_volumes
+from .tables import Table, table_of_basins, table_of_models, table_of_published, tables_of_volumes
 
 __all__ = ["read_volumes", "text_table", "write_report"]
 
@@ -44,6 +46,7 @@ def write_report(path: Path, static: bool = False) -> Path:
         published=table_of_published(published) if published else None,
         deviations=deviations(run),
         tables=tables_of_volumes(run.volumes),
+        masses=by_mass(run),
         basins=table_of_basins(run),
         drawings=draw_all(run, path / "figures"),
         models=table_of_models(run, has_links=not static),
@@ -61,34 +64,49 @@ def write_report(path: Path, static: bool = False) -> Path:
 def text_table(path: Path) -> str:
     """The volumes as text, a row per landscape and a column per minimum, and the claims below them."""
     run = Run.read(path)
-    lines = []
-    for table in tables_of_volumes(run.volumes):
-        lines.append(
-            f"log mean r^P in nats, cutoff {table.cutoff:g}; [trained on that landscape], * largest of its row, "
-            "- not a minimum"
-        )
-        labels = [column.title for column in table.columns[1:]]
-        width = max(20, *(len(label) + 4 for label in labels))
-        lines.append(f"{'landscape':>12}" + "".join(f"{label:>{width}}" for label in labels))
-        for row in table.rows:
-            size, *cells = row.cells
-            texts = [cell.text + ("*" if cell.is_largest else " ") for cell in cells]
-            texts = [f"[{text}]" if cell.is_own else f"{text} " for text, cell in zip(texts, cells, strict=True)]
-            lines.append(f"{size.text:>12}" + "".join(f"{text:>{width}}" for text in texts))
+    lines = [line for table in tables_of_volumes(run.volumes) for line in _lines(table, "log mean r^P")]
     counts = basins(run.volumes)["verdict"].value_counts()
-    lines.append("verdicts: " + (", ".join(f"{count} x {verdict}" for verdict, count in counts.items()) or "none"))
+    lines.append(_counted(counts.to_dict()))
     lines += _warnings(run) + _savings(run)
-    lines += [
-        f"{claim.verdict:>14}: {claim.text} {claim.reason}" for claim in judge(run.volumes, run.settings["claims"])
-    ]
+    lines += _judged(judge(run.volumes, run.settings["claims"]))
+    for found in by_mass(run):
+        lines += [line for table in found.tables for line in _lines(table, found.title)]
+        lines += [_counted(found.verdicts), *_judged(found.claims)]
     for beside in beside_published(run):
         published, ours, difference = beside.texts()
         lines.append(f"{'published':>14}: {beside.what}: {published}; here {ours} ({difference})")
     return "\n".join(lines)
 
 
+def _lines(table: Table, what: str) -> list[str]:
+    """A table of volumes as lines of text."""
+    labels = [column.title for column in table.columns[1:]]
+    width = max(20, *(len(label) + 4 for label in labels))
+    lines = [
+        f"{what} in nats, cutoff {table.cutoff:g}; [trained on that landscape], * largest of its row, - not a minimum",
+        f"{'landscape':>12}" + "".join(f"{label:>{width}}" for label in labels),
+    ]
+    for row in table.rows:
+        size, *cells = row.cells
+        texts = [cell.text + ("*" if cell.is_largest else " ") for cell in cells]
+        texts = [f"[{text}]" if cell.is_own else f"{text} " for text, cell in zip(texts, cells, strict=True)]
+        lines.append(f"{size.text:>12}" + "".join(f"{text:>{width}}" for text in texts))
+    return lines
+
+
+def _counted(verdicts: Mapping[Any, int]) -> str:
+    return "verdicts: " + (", ".join(f"{count} x {verdict}" for verdict, count in verdicts.items()) or "none")
+
+
+def _judged(claims: Iterable[Claim]) -> list[str]:
+    return [f"{claim.verdict:>14}: {claim.text} {claim.reason}" for claim in claims]
+
+
 def command(run: Run) -> str:
-    """The command that continues or repeats a run, with every setting that a command line can change."""
+    """The command that continues or repeats a run, with every setting that a command line can change.
+
+    What chains measure has a line of its own.
+    """
     settings = run.settings
 
     def listed(values: list[Any]) -> str:
@@ -107,8 +125,14 @@ def command(run: Run) -> str:
     ]
     if settings["device"] is not None:
         options.append(("--device", settings["device"]))
-    words = [word for option in options for word in option]
-    return shlex.join(["basinvol", "reproduce", settings["name"], *words])
+    lines = [options]
+    for mass in run.config.get("masses", []):
+        lines.append([("--method", mass["method"]) if option[0] == "--method" else option for option in options])
+        lines[-1].append(("--sigma", f"{mass['sigma']:g}"))
+    return "\n".join(
+        shlex.join(["basinvol", "reproduce", settings["name"], *(word for option in line for word in option)])
+        for line in lines
+    )
 
 
 def summary(run: Run) -> list[str]:

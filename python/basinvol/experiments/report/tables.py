@@ -124,7 +124,7 @@ def _rows_of_volumes(rows: pd.DataFrame) -> list[Row]:
                 continue
             note = verdicts[key] + ("" if counts[key] == num_seeds else f", {counts[key]} of {num_seeds} seeds")
             is_largest = bool(means[key] == best)
-            cells.append(Cell(f"{means[key]:,.0f}", means[key], note, is_own=is_own, is_largest=is_largest))
+            cells.append(Cell(nats(means[key]), means[key], note, is_own=is_own, is_largest=is_largest))
         lines.append(Row(tuple(cells)))
     return lines
 

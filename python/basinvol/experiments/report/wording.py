@@ -17,9 +17,14 @@ _QUANTILE = NormalDist().inv_cdf(0.975)
 _MAX_SEEDS = 5  # that are told one by one
 
 
-def nats(value: float) -> str:
-    """The number with the digits that are worth reading."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.1f}"
+def nats(value: float, sign: str = "") -> str:
+    """The number with the digits that are worth reading.
+
+    Args:
+        value: the number.
+        sign: "+" to write the sign of a positive one, too.
+    """
+    return f"{value:{sign},.0f}" if abs(value) >= 1000 else f"{value:{sign},.1f}"
 
 
 def interval(row: pd.Series[Any]) -> tuple[float, float]:
