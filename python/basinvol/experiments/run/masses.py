@@ -68,22 +68,32 @@ def mass_steps(worker: Worker, runs: Sequence[TrainingRun]) -> list[MassStep]:
     ]
 
 
-def measure_masses(
-    worker: Worker, steps: Sequence[MassStep], settings: Mapping[str, Any], executor: Executor | None
-) -> None:
-    """Measures the masses that the directory does not hold yet.
+def missing_masses(worker: Worker, steps: Sequence[MassStep]) -> list[MassStep]:
+    """Those of the steps whose masses the directory does not hold yet; the most data first.
+
+    Begun last, the longest would be waited for alone.
 
     Args:
         worker: of the experiment and its directory.
         steps: all of them.
+    """
+    return sorted((step for step in steps if not _path(worker, step).exists()), key=lambda step: -step.size)
+
+
+def measure_masses(
+    worker: Worker, steps: Sequence[MassStep], settings: Mapping[str, Any], executor: Executor | None
+) -> None:
+    """Measures masses, and writes the row of each.
+
+    Args:
+        worker: of the experiment and its directory.
+        steps: what to measure.
         settings: those with which the directory was claimed.
         executor: where they are measured; None for this process.
     """
-    # The most data first: begun last, the longest would be waited for alone.
-    missing = sorted((step for step in steps if not _path(worker, step).exists()), key=lambda step: -step.size)
-    disabled = None if worker.execution.progress and missing else True
-    with tqdm(total=len(missing), desc="masses", unit="basin", leave=False, disable=disabled) as bar:
-        for _ in _measured(worker, missing, settings, executor):
+    disabled = None if worker.execution.progress and steps else True
+    with tqdm(total=len(steps), desc="masses", unit="basin", leave=False, disable=disabled) as bar:
+        for _ in _measured(worker, steps, settings, executor):
             bar.update()
 
 

@@ -15,7 +15,7 @@ from ...executors import opened
 from ..describe.description import Experiment, Mass
 from ..records.run_directory import RunDirectory, pass_name
 from .execution import Execution
-from .masses import mass_rows, mass_steps, measure_masses
+from .masses import mass_rows, mass_steps, measure_masses, missing_masses
 from .slices import slice_losses
 from .steps import work_on
 from .worker import TrainingRun, Worker, training_runs
@@ -66,8 +66,9 @@ class Sweep:
                         worker.work(run)
             slice_losses(worker)
             masses = mass_steps(worker, runs)
-            with self._workers(jobs, executor, len(masses)) as workers:
-                measure_masses(worker, masses, self._settings(), workers)
+            missing = missing_masses(worker, masses)
+            with self._workers(jobs, executor, len(missing)) as workers:
+                measure_masses(worker, missing, self._settings(), workers)
             self.directory.gather_timings()
             self.directory.write_volumes(self._rows(runs))
             if masses:
