@@ -29,7 +29,7 @@ from basinvol.experiments.run.worker import Worker, training_runs
 TINY = dataclasses.replace(
     describe("mnist-data-scaling", "smoke"), network=Network((784,), (10,), 10), cutoffs=(0.5,), slice_points=0
 )
-MASS = Mass("splitting", 0.08)
+MASS = Mass("splitting", 0.05)
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_every_basin_has_the_mass_that_a_call_of_its_own_gives(run: Path) -> None:
     found = Run.read(run)
     assert found.masses is not None
@@ -60,7 +61,7 @@ def test_every_basin_has_the_mass_that_a_call_of_its_own_gives(run: Path) -> Non
         cutoff=0.5,
         num_directions=100,
         measure="gaussian",
-        sigma=0.08,
+        sigma=0.05,
         method="splitting",
         num_threads=1,
     )
@@ -69,6 +70,7 @@ def test_every_basin_has_the_mass_that_a_call_of_its_own_gives(run: Path) -> Non
     assert row["log_mass"] < -0.01
 
 
+@pytest.mark.slow
 def test_masses_go_on_after_a_kill_and_other_processes_give_the_same_bytes(
     run: Path, contents: Callable[[Path], dict[str, bytes]], tmp_path: Path
 ) -> None:
@@ -83,19 +85,20 @@ def test_masses_go_on_after_a_kill_and_other_processes_give_the_same_bytes(
     assert kept.stat().st_mtime_ns == written
 
 
+@pytest.mark.slow
 def test_a_second_measurement_stands_beside_the_first_and_the_report_has_both(run: Path, tmp_path: Path) -> None:
     there = shutil.copytree(run, tmp_path / "there")
     page = write_report(there).read_text()
     assert "Masses by chains" in page
     assert 'href="masses.csv"' in page
-    Sweep(TINY, there, mass=Mass("splitting", 0.04)).run()
+    Sweep(TINY, there, mass=Mass("splitting", 0.02)).run()
     found = by_mass(Run.read(there))
-    assert [part.mass.sigma for part in found] == [0.08, 0.04]
+    assert [part.mass.sigma for part in found] == [0.05, 0.02]
     lines = command(Run.read(there)).splitlines()
     assert [line.split("--method ")[1].split()[0] for line in lines] == ["star", "splitting", "splitting"]
-    assert lines[2].endswith("--sigma 0.04")
+    assert lines[2].endswith("--sigma 0.02")
     text = text_table(there)
-    assert "log mass under a Gaussian of sigma 0.08, method splitting in nats, cutoff 0.5" in text
+    assert "log mass under a Gaussian of sigma 0.05, method splitting in nats, cutoff 0.5" in text
     assert text.count("the minimum trained on those N examples has the largest volume") == 3
 
 
