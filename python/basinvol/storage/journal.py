@@ -39,7 +39,13 @@ class _Span(NamedTuple):
 
 
 class Journal:
-    """The finished parts of one call, by key. Made by `Journal.opened`."""
+    """The finished parts of one call, by key. Made by `Journal.opened`.
+
+    Args:
+        file: the file, locked.
+        path: its name.
+        records: where each record is in it, by key.
+    """
 
     def __init__(self, file: IO[bytes], path: Path, records: dict[str, _Span]) -> None:
         self._file, self._path, self._records = file, path, records

@@ -29,7 +29,7 @@ class Run:
     path: Path
     config: dict[str, Any]
     volumes: pd.DataFrame
-    masses: pd.DataFrame | None
+    masses: pd.DataFrame | None = None
 
     @classmethod
     def read(cls, path: Path) -> Run:

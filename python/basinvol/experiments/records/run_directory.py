@@ -1,5 +1,4 @@
-"""A run on disk: config.json, models/, radii/, rows/, masses/, slices/, timings.csv, volumes.csv, masses.csv, figures/,
-report.html.
+"""A run on disk: its configuration, models, radii, rows, masses, slices, timings, tables, figures and report.
 
 Nothing here needs torch. Every file appears whole, so that a reader, or the same command after a kill, finds only whole
 files. One process at a time directs the work in a directory, and its workers may write from any machine.
