@@ -105,6 +105,7 @@ def test_defensive_share_keeps_a_wrong_proposal_from_doing_harm(body, body_loss,
     assert abs(est.log_volume - case.log_volume) <= 5 * est.standard_error + est.diagnostics.bracket_nats
 
 
+@pytest.mark.slow
 def test_native_and_reference_backends_agree() -> None:
     case = ground_truth.regression(30, 100.0)
     model, loss_fn, data = case.task()

@@ -70,6 +70,7 @@ def test_tilted_gaussian_is_the_measure_where_the_basin_does_not_bind() -> None:
     assert tilt == Tilt(base=0.25, tau=0.0)
 
 
+@pytest.mark.slow
 def test_needle_is_measured_by_its_own_proposal(body, body_loss, one_example) -> None:
     """The curvature says which axis is long; the exact density ratio does the rest."""
     case = ground_truth.long_axes(30, 1000.0, rotated=False)

@@ -137,6 +137,7 @@ def test_the_report_needs_no_torch_and_no_folder_of_figures(smoke_run: SmokeRun,
         assert {f"{name}.svg", f"{name}.png"} <= drawn
 
 
+@pytest.mark.slow
 def test_slices_pass_through_the_minima(smoke_run: SmokeRun) -> None:
     run = smoke_run("mnist-sam")
     table, volumes = pd.read_parquet(run / "slices" / "m0.parquet"), read_volumes(run)

@@ -247,6 +247,7 @@ def test_a_full_or_read_only_disk_is_one_sentence_and_loses_nothing(
     assert contents(tmp_path / "run") == contents(smoke_run("swiss-roll"))
 
 
+@pytest.mark.slow
 def test_other_data_under_the_same_name_are_refused(unbroken: Unbroken, tmp_path: Path) -> None:
     out = shutil.copytree(unbroken.path, tmp_path / "run")
     next(out.glob("rows/m0-level0*.json")).unlink()

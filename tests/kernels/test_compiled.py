@@ -106,6 +106,7 @@ def test_radii_are_those_of_the_model_itself(measured: bv.Landscape) -> None:
     assert_same(found, solver(measured, compile=False).solve_all())
 
 
+@pytest.mark.slow
 @NEEDS_A_COMPILER
 def test_decisive_radii_are_too(measured: bv.Landscape) -> None:
     found = solver(measured, 40, resolve="decisive").solve_all()

@@ -93,7 +93,9 @@ CHAINS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", CHAINS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name.startswith("annealed") else []) for name in CHAINS]
+)
 def test_chains_go_on_where_they_were(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("basinvol.estimators.checkpoint._SECONDS", 0.0)
     monkeypatch.setattr("basinvol.estimators.recorded._LARGEST", 0)  # recorded operations would not call the loss
