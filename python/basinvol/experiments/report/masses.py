@@ -52,8 +52,10 @@ def by_mass(run: Run) -> list[ByMass]:
         masses = run.masses[(run.masses["method"] == mass.method) & (run.masses["sigma"] == mass.sigma)]
         rows = in_place_of_volumes(run.volumes, masses)
         claims = tuple(_with_doubts(claim, rows) for claim in judge(rows, names))
+        measured_as = f"{mass.method}, sigma {mass.sigma:g}"
+        tables = [replace(part, caption=f"{part.caption}, {measured_as}") for part in tables_of_volumes(rows)]
         counts = {str(verdict): int(count) for verdict, count in masses["verdict"].value_counts().items()}
-        found.append(ByMass(mass, claims, tuple(tables_of_volumes(rows)), counts))
+        found.append(ByMass(mass, claims, tuple(tables), counts))
     return found
 
 

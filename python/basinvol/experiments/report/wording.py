@@ -24,7 +24,8 @@ def nats(value: float, sign: str = "") -> str:
         value: the number.
         sign: "+" to write the sign of a positive one, too.
     """
-    return f"{value:{sign},.0f}" if abs(value) >= 1000 else f"{value:{sign},.1f}"
+    decimals = 0 if abs(value) >= 1000 else 1 if abs(value) >= 10 else 2
+    return f"{value:{sign},.{decimals}f}"
 
 
 def interval(row: pd.Series[Any]) -> tuple[float, float]:
