@@ -13,9 +13,7 @@ from ..storage.archive import from_bytes, to_bytes
 from .task import Task
 
 _SECONDS = 2.0  # between two writes: a kill loses at most the moves of so long, ...
-_PATIENCE = (
-    20.0  # ... or of so many times what a write takes, so that chains of a large network are not written all day
-)
+_PATIENCE = 20.0  # ... or of so many times what a write takes, which is long for chains of a large network
 
 
 class Checkpoint:
