@@ -13,12 +13,13 @@ SOURCES := pyproject.toml CMakeLists.txt README.md $(shell find csrc python basi
 demo: $(VENV)/installed-data
 	$(BIN)/basinvol reproduce mnist-data-scaling --preset small --seeds 0 --out runs/demo
 
-# Minutes on two cores; what takes longer, such as verdicts on every known body, is in test-slow.
+# Five minutes on two cores; what takes longer, such as verdicts on every known body, is in test-slow.
+# A process for each core: more threads in each would only wait for one another.
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m "not slow and not browser and not cluster" $(PARALLEL)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not browser and not cluster" $(PARALLEL)
 
 test-slow: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m "slow and not cluster" $(PARALLEL)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow and not cluster" $(PARALLEL)
 
 # Clusters of Ray on this machine, whose nodes and workers are killed; about three minutes.
 test-cluster: $(VENV)/installed-cluster
