@@ -78,23 +78,31 @@ $(VENV)/torch:
 	$(INSTALL) "$(TORCH)"
 	touch $@
 
+# The extension is compiled once for all environments: a wheel of the project, installed without what it depends on.
+$(VENV)/wheel: $(VENV)/torch $(SOURCES)
+	rm -rf build/wheel
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel \
+	    --config-settings=cmake.define.BASINVOL_WERROR=$(WERROR) .
+	$(INSTALL) --no-deps --force-reinstall build/wheel/*.whl
+	touch $@
+
 # Tools and tests in one installation: types are checked against what the tests import.
-$(VENV)/installed-lint: $(VENV)/torch $(SOURCES)
-	$(INSTALL) --config-settings=cmake.define.BASINVOL_WERROR=$(WERROR) ".[test,lint]"
+$(VENV)/installed-lint: $(VENV)/wheel
+	$(INSTALL) "$$(echo build/wheel/*.whl)[test,lint]"
 	touch $@ $(VENV)/installed-test
 
 # What pages computed with another version of the package is forgotten.
-$(VENV)/installed-docs: $(VENV)/torch $(SOURCES)
-	$(INSTALL) --config-settings=cmake.define.BASINVOL_WERROR=$(WERROR) ".[docs]"
+$(VENV)/installed-docs: $(VENV)/wheel
+	$(INSTALL) "$$(echo build/wheel/*.whl)[docs]"
 	rm -rf build/docs
 	touch $@
 
-$(VENV)/installed-cluster: $(VENV)/torch $(SOURCES)
-	$(INSTALL) --config-settings=cmake.define.BASINVOL_WERROR=$(WERROR) ".[test,ray,slurm]"
+$(VENV)/installed-cluster: $(VENV)/wheel
+	$(INSTALL) "$$(echo build/wheel/*.whl)[test,ray,slurm]"
 	touch $@ $(VENV)/installed-test
 
-$(VENV)/installed-%: $(VENV)/torch $(SOURCES)
-	$(INSTALL) --config-settings=cmake.define.BASINVOL_WERROR=$(WERROR) ".[$*]"
+$(VENV)/installed-%: $(VENV)/wheel
+	$(INSTALL) "$$(echo build/wheel/*.whl)[$*]"
 	touch $@
 
 clean:
