@@ -106,3 +106,14 @@ def test_groups_that_spread_are_run_again() -> None:
     assert once.details["spread_of_log_mass"] > 0.7
     assert often.num_evaluations > 2 * once.num_evaluations
     assert often.details["spread_of_log_mass"] < once.details["spread_of_log_mass"]
+
+
+@pytest.mark.slow
+def test_groups_beyond_the_reach_of_more_chains_are_not_run_again() -> None:
+    case = gt.two_scales(20, 100.0, sigma=1.0)
+    once, often = (
+        measured(case, "splitting", method_options={"rounds": rounds, "num_chains": 64}) for rounds in (1, 3)
+    )
+    assert once.details["spread_of_log_mass"] > 4.0
+    assert (often.log_volume, often.num_evaluations) == (once.log_volume, once.num_evaluations)
+    assert str(often.diagnostics.verdict) == "lower bound"

@@ -33,7 +33,8 @@ class Options:
         num_moves: moves of every chain at every loss level.
         share: share of the chains of a group that is below its next loss level.
         rounds: most runs, each with twice the chains of the one before; another is only made if the groups spread by
-            more than 0.7 nats, and the last one is the estimate.
+            more than 0.7 nats, and not so far apart that the runs left could not bring them within one nat. The last
+            run is the estimate.
     """
 
     num_chains: int = 256
@@ -80,7 +81,9 @@ def estimate(task: Task, options: Options) -> Outcome:
         run = _Splitting(task, chains, rays.center, generator, checkpoint.part(f"round {round_}"))
         with progress_bar(task.progress, 0, "splitting", "level") as bar:
             log_masses = run.run(bar)
-        if run.is_stuck or not float(log_masses.std()) > AIM_SPREAD:  # more chains do not help those that are stuck
+        # More chains do not help those that are stuck; twice as many are taken to halve the spread at best.
+        spread, rounds_left = float(log_masses.std()), options.rounds - 1 - round_
+        if run.is_stuck or not AIM_SPREAD < spread <= _MAX_SPREAD * 2**rounds_left:
             break
     details = {
         "chains": f"{run.options.num_chains} in {options.num_groups} groups",
