@@ -41,6 +41,15 @@ def test_a_row_of_weights_keeps_as_many_coordinates_as_the_inputs_span(count: in
     assert whole.dim - reduced.dim == HIDDEN * (30 - kept)
 
 
+def test_a_million_inputs_take_the_memory_of_their_span() -> None:
+    """Three examples of a million pixels need a basis of three columns, and not one of a million."""
+    inputs = torch.randn(3, 1_000_000)
+    model = nn.Sequential(nn.Linear(1_000_000, 1, bias=False))
+    landscape, space = bv.Landscape(model, F.mse_loss, (inputs, torch.zeros(3, 1))), bv.ParameterSpace.of(model)
+    points = NativePoints(landscape, space, space.flatten(model), space.scale(model, "none"), 1, True)
+    assert points.dim == 3
+
+
 @pytest.mark.parametrize("dead", [0, 25])
 def test_losses_and_gradients_are_those_of_the_whole_perceptron(dead: int) -> None:
     inputs = torch.randn(6, 40)

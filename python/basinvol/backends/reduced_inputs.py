@@ -63,12 +63,14 @@ def reduced_inputs(arguments: dict[str, Any]) -> dict[str, Any]:
 def _basis(inputs: NDArray[np.float32]) -> NDArray[np.float64]:
     """An orthonormal basis of the span of the inputs, as columns: of pixels where it has nearly as many. [inputs, r]"""
     live = np.flatnonzero(inputs.any(axis=0))
-    pixels = np.zeros((inputs.shape[1], len(live)))
-    pixels[live, np.arange(len(live))] = 1.0
-    if 2 * len(inputs) > len(live):
-        return pixels  # zeros among the inputs, which rotated inputs have not, save more than fewer coordinates
+    if 2 * len(inputs) > len(live):  # zeros among the inputs, which rotated inputs have not, save more than coordinates
+        found = np.zeros((inputs.shape[1], len(live)))
+        found[live, np.arange(len(live))] = 1.0
+        return found
     _, values, rows = np.linalg.svd(inputs[:, live].astype(np.float64), full_matrices=False)
-    found: NDArray[np.float64] = pixels @ rows[values > _ROUNDING * values.max(initial=0.0)].T
+    spanned = rows[values > _ROUNDING * values.max(initial=0.0)]
+    found = np.zeros((inputs.shape[1], len(spanned)))
+    found[live] = spanned.T
     return found
 
 

@@ -32,8 +32,10 @@ from .bodies import (
 from .case import Case, Gauge, gauge_case, mean_output
 from .combined import dilated, rotated, side_by_side
 from .families import hard_table
+from .perceptrons import random_labels, teacher_labels, version_space
 from .planted import Bracket, planted_evidence
 from .products import cross, singular_disk
+from .regressions import least_squares, linear_evidence
 from .revolution import funnel, golf_hole, hidden_balls, tube, two_basins, union
 from .singular import Singular, reduced_rank_regression
 from .spectra import log_quadratic_cdf, power_law, slabs
@@ -53,6 +55,8 @@ __all__ = [
     "half_space",
     "hard_table",
     "hidden_balls",
+    "least_squares",
+    "linear_evidence",
     "log_quadratic_cdf",
     "long_axes",
     "lp_ball",
@@ -61,6 +65,7 @@ __all__ = [
     "needle",
     "planted_evidence",
     "power_law",
+    "random_labels",
     "reduced_rank_regression",
     "regression",
     "rotated",
@@ -70,10 +75,12 @@ __all__ = [
     "slabs",
     "star",
     "table",
+    "teacher_labels",
     "tube",
     "two_basins",
     "two_scales",
     "union",
+    "version_space",
     "with_dead_parameters",
 ]
 

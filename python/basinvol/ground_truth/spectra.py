@@ -16,7 +16,7 @@ from .case import Case, gauge_case, rotation
 
 _POINTS = 20_001
 _WIDTHS = 60.0  # of the peak, on either side of the saddle
-_NEWTON_STEPS = 200
+_BISECTIONS = 200
 
 
 def power_law(
@@ -71,31 +71,39 @@ def slabs(dim: int, half_width: float, count: int = 1, rotated: bool = False, si
     return dataclasses.replace(case, log_masses=masses)
 
 
-def log_quadratic_cdf(weights: NDArray[np.float64], limit: float) -> float:
-    """ln P(sum a_i z_i^2 <= c) for standard normal z, however small.
+def log_quadratic_cdf(weights: NDArray[np.float64], limit: float, offsets: NDArray[np.float64] | float = 0.0) -> float:
+    """ln P(sum a_i (z_i + b_i)^2 <= c) for standard normal z, however small.
 
-    The inverse Laplace transform of exp(s c) prod (1 + 2 a_i s)^(-1/2) / s along the vertical line through its saddle
-    (Imhof 1961 inverts the same transform on the imaginary axis, which loses the tail to cancellation).
+    The inverse Laplace transform of exp(s c) prod (1 + 2 a_i s)^(-1/2) exp(-s a_i b_i^2 / (1 + 2 a_i s)) / s along the
+    vertical line through its saddle (Imhof 1961 inverts the same transform on the imaginary axis, which loses the tail
+    to cancellation).
 
     Args:
         weights: a_i >= 0, at least one of them positive; the relative error is below 1e-6 from three on. [P]
         limit: c > 0.
+        offsets: b_i, or one for all. [P]
     """
-    a = weights[weights > 0]
+    is_seen = weights > 0
+    a, b = weights[is_seen], np.broadcast_to(offsets, weights.shape)[is_seen]
+    ab2 = a * b**2
 
     def log_transform(s: NDArray[Any]) -> NDArray[Any]:
         total: NDArray[Any] = s * limit - np.log(s)
-        for part in np.array_split(a, max(1, len(a) // 64)):
-            total = total - 0.5 * np.log(1.0 + 2.0 * part[:, None] * s).sum(axis=0)
+        for part in np.array_split(np.arange(len(a)), max(1, len(a) // 64)):
+            spread = 1.0 + 2.0 * a[part, None] * s
+            total = total - (0.5 * np.log(spread) + s * ab2[part, None] / spread).sum(axis=0)
         return total
 
-    low, high = 1e-12 / limit, (len(a) / 2.0 + 1.0) / limit * 2.0
-    for _ in range(_NEWTON_STEPS):  # bisection of the derivative, in ln s
+    # The derivative is positive at `high`, as a / (1 + 2 a s) is at most 1 / (2 s), and over the square 1 / (8 s).
+    low, high = 1e-12 / limit, 2.0 * (len(a) / 2.0 + 1.0 + float((b**2).sum()) / 8.0) / limit
+    for _ in range(_BISECTIONS):  # bisection of the derivative, in ln s
         middle = math.sqrt(low * high)
-        slope = limit - 1.0 / middle - float((a / (1.0 + 2.0 * a * middle)).sum())
+        spread = 1.0 + 2.0 * a * middle
+        slope = limit - 1.0 / middle - float((a / spread + ab2 / spread**2).sum())
         low, high = (middle, high) if slope < 0 else (low, middle)
     saddle = math.sqrt(low * high)
-    second = saddle**-2.0 + float((2.0 * a**2 / (1.0 + 2.0 * a * saddle) ** 2).sum())
+    spread = 1.0 + 2.0 * a * saddle
+    second = saddle**-2.0 + float((2.0 * a**2 / spread**2 + 4.0 * a * ab2 / spread**3).sum())
     # Even steps near the saddle and growing ones in the tail, which falls as a power only if there are few axes.
     u = np.linspace(-_WIDTHS, _WIDTHS, _POINTS)
     y, weight = np.sinh(u / 8.0) * 8.0 / math.sqrt(second), np.cosh(u / 8.0) / math.sqrt(second)
