@@ -21,11 +21,16 @@ def write_table(results: Path) -> str:
 
 
 def put_into_readme(mark: str, table: str) -> None:
-    """Write a table between the two marks of this name."""
+    """Write a table into the README, between the two marks of this name."""
+    put_into(README, mark, table)
+
+
+def put_into(page: Path, mark: str, table: str) -> None:
+    """Write a table into a page, between the two marks of this name."""
     begin, end = (f"<!-- {mark}: {side} -->" for side in ("begin", "end"))
-    before, rest = README.read_text().split(begin)
+    before, rest = page.read_text().split(begin)
     _, after = rest.split(end)
-    README.write_text(f"{before}{begin}\n{table}\n{end}{after}")
+    page.write_text(f"{before}{begin}\n{table}\n{end}{after}")
 
 
 def format_table(records: list[dict[str, Any]]) -> str:

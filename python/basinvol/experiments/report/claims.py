@@ -42,11 +42,13 @@ class Evidence:
         sentence: what was compared and what came out.
         holds: whether it speaks for the claim; None if it speaks neither for nor against it.
         rows: index of the rows of volumes.csv that were compared.
+        doubt: why the masses that were compared do not settle it; "" where they do, or where rays were compared.
     """
 
     sentence: str
     holds: bool | None
     rows: tuple[int, ...]
+    doubt: str = ""
 
 
 @dataclass(frozen=True)

@@ -79,13 +79,13 @@ def in_place_of_volumes(volumes: pd.DataFrame, masses: pd.DataFrame) -> pd.DataF
 
 def _with_doubts(claim: Claim, rows: pd.DataFrame) -> Claim:
     """The claim with how many of its comparisons are beyond doubt, and what the doubt about the others is."""
-    doubts = [_doubt(rows.loc[list(found.rows)]) for found in claim.evidence]
-    evidence = tuple(_of_masses(*pair) for pair in zip(claim.evidence, doubts, strict=True))
-    votes = [doubt for found, doubt in zip(claim.evidence, doubts, strict=True) if found.holds is not None]
+    evidence = tuple(_of_masses(found, _doubt(rows.loc[list(found.rows)])) for found in claim.evidence)
+    votes = [found for found in evidence if found.holds is not None]
     if not votes:
         return replace(claim, evidence=evidence)
+    clear = sum(not found.doubt for found in votes)
     reason = (
-        f"{claim.reason} Beyond doubt: {votes.count('')} of {len(votes)}, where every mass is trustworthy and all "
+        f"{claim.reason} Beyond doubt: {clear} of {len(votes)}, where every mass is trustworthy and all "
         f"differ by more than {_CLEAR:g} standard errors."
     )
     return replace(claim, reason=reason, evidence=evidence)
@@ -96,7 +96,7 @@ def _of_masses(found: Evidence, doubt: str) -> Evidence:
     sentence = found.sentence.replace("log mean r^P", "log mass")
     if doubt and found.holds is not None:
         sentence += f" Not beyond doubt: {doubt}."
-    return replace(found, sentence=sentence)
+    return replace(found, sentence=sentence, doubt=doubt)
 
 
 def _doubt(rows: pd.DataFrame) -> str:

@@ -1,0 +1,158 @@
+"""Tables and figures of docs/trust.md, from the lines of results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from basinvol.figures.style import COLORS, house_style
+
+from ..table import put_into, put_into_readme
+from .lines import lines_of
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+FIGURES = DOCS / "figures"
+COLOR_OF = {
+    "star": COLORS[0],
+    "gaussian": COLORS[0],
+    "annealed": COLORS[1],
+    "preconditioned": COLORS[2],
+    "splitting": COLORS[3],
+    "hit-and-run": COLORS[4],
+}
+
+
+def figures() -> None:
+    """Draw the figures."""
+    FIGURES.mkdir(exist_ok=True)
+    with house_style():
+        _draw_bodies(lines_of("bodies"))
+        _draw_verdicts(lines_of("verdicts"))
+        _draw_networks()
+
+
+def tables() -> None:
+    """Print the tables, and put them into the page."""
+    found = {"bodies": _table_of_bodies(lines_of("bodies"))}
+    found |= {part: _table_of_networks(lines_of(part)) for part in ("swiss-roll", "mnist")}
+    for mark, table in found.items():
+        put_into(DOCS / "trust.md", mark, table)
+        print(table, end="\n\n")
+    found_claims = _table_of_claims(lines_of("claims"))
+    put_into_readme("claims", found_claims)
+    print(found_claims)
+
+
+def _table_of_bodies(lines: list[dict[str, Any]]) -> str:
+    """Return the errors of every body and method over seeds as a Markdown table."""
+    table = ["| body | method | errors of three seeds, nats | error bars | verdicts | evaluations |"]
+    table.append("|---|---|---|---|---|---|")
+    for case, method in dict.fromkeys((line["case"], line["method"]) for line in lines):
+        rows = [line for line in lines if (line["case"], line["method"]) == (case, method)]
+        errors = ", ".join(f"{line['estimate'] - line['truth']:+.2f}" for line in rows)
+        bars = ", ".join(f"{line['error_bar']:.2f}" for line in rows)
+        verdicts = ", ".join(dict.fromkeys(line["verdict"] for line in rows))
+        evaluations = round(sum(line["evaluations"] for line in rows) / len(rows))
+        table.append(f"| {case} | {method} | {errors} | {bars} | {verdicts} | {evaluations:,} |")
+    return "\n".join(table)
+
+
+def _table_of_networks(lines: list[dict[str, Any]]) -> str:
+    """Return the masses of every minimum by every method as a Markdown table."""
+    methods = [method for method in dict.fromkeys(line["method"] for line in lines) if method != "star"]
+    table = [f"| trained on | published number, log mean r^P | {' | '.join(methods)} |"]
+    table.append(f"|---|---|{'---|' * len(methods)}")
+    for size in sorted({line["trained_on"] for line in lines}):
+        of = {line["method"]: line for line in lines if line["trained_on"] == size}
+        cells = [_mass(of[method]) if method in of else "-" for method in methods]
+        table.append(f"| {size:,} | {of['star']['mean_power']:,.0f} | {' | '.join(cells)} |")
+    return "\n".join(table)
+
+
+def _table_of_claims(lines: list[dict[str, Any]]) -> str:
+    """Return what the published number and the mass say of every claim as a Markdown table."""
+    table = [
+        "| experiment | claim | published number | mass | beyond doubt | nats apart, published | nats apart, mass |"
+    ]
+    table.append("|---|---|---|---|---|---|---|")
+    for line in lines:
+        votes = [f"{line[by]['for']} of {line[by]['of']}" for by in ("plain", "true")]
+        apart = ["" if line[by] is None else f"{line[by]:,.2f}" for by in ("plain_nats", "true_nats")]
+        experiment = f"{line['title']}, sigma {line['sigma']:g}"
+        cells = [experiment, line["claim"], *votes, f"{line['beyond_doubt']} of {line['true']['of']}", *apart]
+        table.append(f"| {' | '.join(cells)} |")
+    return "\n".join(table)
+
+
+def _mass(line: dict[str, Any]) -> str:
+    error = "" if line["error_bar"] is None else f" +- {line['error_bar']:.1f}"
+    return f"{line['estimate']:,.1f}{error}, {line['verdict']} ({line['evaluations']:,}, {line['seconds']:,.0f} s)"
+
+
+def _draw_bodies(lines: list[dict[str, Any]]) -> None:
+    names = list(dict.fromkeys(line["case"] for line in lines))
+    methods = list(dict.fromkeys(line["method"] for line in lines))
+    figure = Figure(figsize=(7.5, 3.4), layout="constrained")
+    axes = figure.subplots()
+    for method in methods:
+        chosen = [line for line in lines if line["method"] == method]
+        axes.scatter(
+            [abs(line["estimate"] - line["truth"]) + 1e-3 for line in chosen],
+            [names.index(line["case"]) for line in chosen],
+            label="plain" if method == "star" else method,
+            color=COLOR_OF[method],
+            s=28,
+            marker="x" if method == "star" else "o",
+            facecolors=None if method == "star" else "none",
+        )
+    axes.axvline(2.0, color="#888888", linestyle=":")
+    axes.set_xscale("log")
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlabel("|error| of the log-volume, nats (0.001 added; dotted: 2 nats)")
+    axes.legend(fontsize=8)
+    figure.savefig(FIGURES / "trust-bodies.svg")
+
+
+def _draw_verdicts(lines: list[dict[str, Any]]) -> None:
+    figure = Figure(figsize=(7.0, 3.2), layout="constrained")
+    axes = figure.subplots()
+    for color, verdict in zip(
+        (COLORS[2], COLORS[1], COLORS[0]), ("trustworthy", "lower bound", "censored"), strict=True
+    ):
+        chosen = [line for line in lines if line["verdict"] == verdict]
+        error = [abs(line["estimate"] - line["truth"]) if line["truth"] is not None else 1e4 for line in chosen]
+        axes.scatter(
+            [line["ess"] for line in chosen],
+            np.maximum(error, 1e-3),
+            label=f"{verdict} ({len(chosen)})",
+            color=color,
+            s=14,
+            alpha=0.7,
+        )
+    axes.axhline(2.0, color="#888888", linestyle=":")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("effective sample size of 200 directions")
+    axes.set_ylabel("|error|, nats (top: infinite)")
+    axes.legend(fontsize=8)
+    figure.savefig(FIGURES / "trust-verdicts.svg")
+
+
+def _draw_networks() -> None:
+    figure = Figure(figsize=(7.5, 3.0), layout="constrained")
+    for axes, part in zip(figure.subplots(1, 2), ("swiss-roll", "mnist"), strict=True):
+        chosen = [line for line in lines_of(part) if line["method"] != "star"]
+        for method in dict.fromkeys(line["method"] for line in chosen):
+            rows = sorted((line["trained_on"], -line["estimate"]) for line in chosen if line["method"] == method)
+            label = "plain rays" if method == "gaussian" else method
+            axes.plot(*zip(*rows, strict=True), marker="o", color=COLOR_OF[method], label=label)
+        axes.set_yscale("log")
+        axes.set_xlabel("examples the minimum was trained on")
+        axes.set_ylabel("minus log mass, nats")
+        axes.set_title(part)
+        axes.legend(fontsize=8)
+    figure.savefig(FIGURES / "trust-networks.svg")
