@@ -19,7 +19,7 @@ test: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not browser and not cluster" $(PARALLEL)
 
 test-slow: $(VENV)/installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow and not cluster" $(PARALLEL)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow and not cluster" --durations 15 $(PARALLEL)
 
 # Clusters of Ray on this machine, whose nodes and workers are killed; about three minutes.
 test-cluster: $(VENV)/installed-cluster
