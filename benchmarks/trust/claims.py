@@ -37,10 +37,10 @@ class Asked:
 
 
 ASKED = {
-    "swiss-roll": Asked((0, 80, 380), 0.1),
     "mnist-data-scaling": Asked((0, 340), 0.05),
-    "mnist-poison": Asked((0, 100), 0.05),
-    "modular-addition": Asked((282, 1693), 0.05),
+    "swiss-roll": Asked((0, 80, 380), 0.1),
+    "mnist-poisoning": Asked((0, 100), 0.05),
+    "modular-data-scaling": Asked((282, 1693), 0.05),
     "grokking": Asked((282,), 0.05),
 }
 
