@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,7 +39,7 @@ def solve_stretched(task: Task, num_stretched: int, stretch: Stretch) -> tuple[R
     rotated = task.stretched(num_stretched, stretch, Stage.STRETCHED)
     solver = task.solver(rotated)
     radii = solver.solve_all(task.progress, "stretched rays").at()
-    chunks: list[Any] = in_chunks(rotated, range(rotated.count))
+    chunks = in_chunks(rotated, range(rotated.count))
     return solver, radii, torch.cat([log_norms(stretch.solve(part)) for _, part in chunks])
 
 

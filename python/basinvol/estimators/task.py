@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -240,8 +240,9 @@ class Outcome:
         return cls(volume, rays.radii, rays.solver, *uniform, details or {}, beyond_star, curve, samples)
 
 
-def in_chunks(directions: Directions, indices: range) -> list[tuple[range, Tensor]]:
+def in_chunks(directions: Directions, indices: range) -> Iterator[tuple[range, Tensor]]:
     """Unit vectors of a range of directions, some hundred megabytes at a time. [n, P] float64 each"""
     step = max(1, _BYTES_IN_FLIGHT // (8 * directions.space.dim))
-    ranges = [range(i, min(i + step, indices.stop)) for i in range(indices.start, indices.stop, step)]
-    return [(part, directions.materialize(part, torch.float64)) for part in ranges]
+    for first in range(indices.start, indices.stop, step):
+        part = range(first, min(first + step, indices.stop))
+        yield part, directions.materialize(part, torch.float64)

@@ -220,8 +220,8 @@ def _estimate_along(
     found = solver.solve_all(task.progress, "probes").at()
     parts = []
     for sample, rays in ((directions, radii), (along, found)):
-        chunks = [vectors for _, vectors in in_chunks(sample, range(len(rays)))]
-        norms = torch.cat([torch.linalg.vector_norm(stretch.solve(v), dim=1) for v in chunks])
+        chunks = in_chunks(sample, range(len(rays)))
+        norms = torch.cat([torch.linalg.vector_norm(stretch.solve(v), dim=1) for _, v in chunks])
         log_mixture = torch.logaddexp(torch.zeros(()), stretch.log_density(norms.log())) - math.log(2.0)
         parts.append((measure.log_weights(rays.entering, dim), log_mixture))
     (plain, plain_mixture), (stretched, stretched_mixture) = parts
