@@ -79,6 +79,8 @@ def _table_of_claims(lines: list[dict[str, Any]]) -> str:
     ]
     table.append("|---|---|---|---|---|---|---|")
     for line in lines:
+        if line["plain"]["of"] == line["true"]["of"] == 0:  # few levels do not say whether volumes fall as a power
+            continue
         votes = [f"{line[by]['for']} of {line[by]['of']}" for by in ("plain", "true")]
         apart = ["" if line[by] is None else f"{line[by]:,.2f}" for by in ("plain_nats", "true_nats")]
         experiment = f"{line['title']}, sigma {line['sigma']:g}"
