@@ -82,11 +82,15 @@ def _table_of_claims(lines: list[dict[str, Any]]) -> str:
         if line["plain"]["of"] == line["true"]["of"] == 0:  # few levels do not say whether volumes fall as a power
             continue
         votes = [f"{line[by]['for']} of {line[by]['of']}" for by in ("plain", "true")]
-        apart = ["" if line[by] is None else f"{line[by]:,.2f}" for by in ("plain_nats", "true_nats")]
+        apart = [_nats(line[by]) for by in ("plain_nats", "true_nats")]
         experiment = f"{line['title']}, sigma {line['sigma']:g}"
         cells = [experiment, line["claim"], *votes, f"{line['beyond_doubt']} of {line['true']['of']}", *apart]
         table.append(f"| {' | '.join(cells)} |")
     return "\n".join(table)
+
+
+def _nats(value: float | None) -> str:
+    return "" if value is None else f"{value:,.{0 if value >= 100 else 2}f}"
 
 
 def _mass(line: dict[str, Any]) -> str:
