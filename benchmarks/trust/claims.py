@@ -49,9 +49,7 @@ def claims() -> None:
     """Train, measure by rays and by chains, and hold every claim against both; a run that was cut off goes on."""
     begin("claims")
     for name, asked in ASKED.items():
-        experiment = describe(name, "small")
-        landscapes = tuple(level for level in experiment.landscapes if level <= max(asked.levels))
-        experiment = replace(experiment, seeds=SEEDS, levels=asked.levels, landscapes=landscapes)
+        experiment = replace(describe(name, "small").with_levels(asked.levels), seeds=SEEDS)
         sweep = Sweep(experiment, RUNS / name, mass=Mass("annealed", asked.sigma))
         sweep.run(jobs=os.cpu_count() or 1)
         for line in _lines(Run.read(RUNS / name)):

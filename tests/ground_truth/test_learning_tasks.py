@@ -97,8 +97,9 @@ def test_bad_tasks_are_refused():
         gt.random_labels(2.5)
     with pytest.raises(ValueError, match="`load` must be above 0"):
         gt.teacher_labels(-1.0)
-    with pytest.raises(ValueError, match="one of -1 or 1 for each of 4 examples, got 3"):
-        gt.version_space(5, 4, labels=[1, -1, 1])
+    for labels in ([1, -1, 1], [1, 0, 1, 0]):
+        with pytest.raises(ValueError, match="one of -1 or 1 for each of 4 examples, got"):
+            gt.version_space(5, 4, labels=labels)
 
 
 @pytest.mark.parametrize(

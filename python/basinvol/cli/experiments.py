@@ -112,7 +112,6 @@ def _changed(experiment: Experiment, options: argparse.Namespace) -> Experiment:
         field: value
         for field, value in (
             ("seeds", options.seeds),
-            ("levels", options.levels),
             ("num_directions", options.directions),
             ("cutoffs", options.cutoffs),
             ("method", None if _mass(options) else options.method),
@@ -120,7 +119,7 @@ def _changed(experiment: Experiment, options: argparse.Namespace) -> Experiment:
         if value is not None
     }
     if options.levels:
-        changes["landscapes"] = tuple(level for level in experiment.landscapes if level <= max(options.levels))
+        experiment = experiment.with_levels(options.levels)
     return dataclasses.replace(experiment, **changes)
 
 

@@ -35,15 +35,13 @@ def version_space(
         seed: of the inputs, the teacher and the labels.
 
     Raises:
-        ValueError: there are not n labels.
+        ValueError: there are not n labels, or one of them is neither -1 nor 1.
     """
     generator = torch.Generator().manual_seed(seed)
     inputs = torch.randn(num_examples, num_weights, generator=generator, dtype=torch.float64) / math.sqrt(num_weights)
     if labels is not None:
-        if len(labels) != num_examples:
-            raise ValueError(
-                f"`labels` must have one of -1 or 1 for each of {num_examples} examples, got {len(labels)}."
-            )
+        if len(labels) != num_examples or set(labels) - {-1, 1}:
+            raise ValueError(f"`labels` must have one of -1 or 1 for each of {num_examples} examples, got {labels}.")
         signs = torch.tensor(labels, dtype=torch.float64)
     elif teacher:
         signs = (inputs @ torch.randn(num_weights, generator=generator, dtype=torch.float64)).sign()

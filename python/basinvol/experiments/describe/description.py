@@ -231,6 +231,14 @@ class Experiment:
         """Number of examples in base and pool together."""
         return self.base + max(self.levels[-1], self.landscape_levels[-1])
 
+    def with_levels(self, levels: tuple[int, ...]) -> Experiment:
+        """The same experiment with other levels, and of its landscapes those that are not beyond the largest.
+
+        Args:
+            levels: numbers of examples taken from the pool, one training each.
+        """
+        return replace(self, levels=levels, landscapes=tuple(i for i in self.landscapes if i <= max(levels)))
+
     def variants(self) -> tuple[Variant, ...]:
         """The networks and trainings that are compared; one if nothing varies."""
         varies = self.variation
