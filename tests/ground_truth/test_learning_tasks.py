@@ -138,5 +138,6 @@ def test_version_spaces_have_the_volume_of_the_replica_formula_on_average(teache
     found = torch.tensor([mass(space, "annealed").log_volume for space in spaces])
     truth = 30 * (gt.teacher_labels if teacher else gt.random_labels)(0.5)
     error = float(found.std()) / math.sqrt(len(found))
-    assert error < 0.15 * abs(truth)
-    assert abs(float(found.mean()) - truth) < 3.5 * error + math.log(30)  # the limit is off by the order of ln P
+    assert error < 0.08 * abs(truth)
+    # The limit of large P is off by a constant: by 0.1 and 0.7 nats over 16 seeds that are not these.
+    assert abs(float(found.mean()) - truth) < 3.0 * error + 1.0
