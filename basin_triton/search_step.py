@@ -31,7 +31,7 @@ _LOG_2 = tl.constexpr(0.6931471805599453)
 _LOG_MAX_STEP = tl.constexpr(2.772588722239781)
 _LOG_BLIND_STEP = tl.constexpr(1.3862943611198906)
 _MAX_STALLS = tl.constexpr(3)
-_AIM = tl.constexpr(0.45)
+_EXACT_STEPS = tl.constexpr(2)
 _MIN_SLOPE_WIDTH = tl.constexpr(1e-3)
 
 # A program is one warp of 32 lanes, one ray to a lane: each lane reads again only what it stored itself.
@@ -172,12 +172,23 @@ def _search_step_kernel(
             # This point is outside, below a radius that was inside. The first crossing is therefore nearer, and only
             # the center is still known to be inside.
             restart = lowers & (at <= low)
+            value_low = tl.load(value_lower + b, mask=running, other=0.0)
+            value_high = tl.load(value_upper + b, mask=running, other=0.0)
+            old_slope = tl.load(slope + b, mask=running, other=2.0)
+            has_two = (raises & (low > 0.0)) | (lowers & (high < float("inf")))
+            new_slope = _slope_between(
+                tl.where(raises, low, at),
+                tl.where(raises, value_low, value) - target_center,
+                tl.where(raises, at, high),
+                tl.where(raises, value, value_high) - target_center,
+                has_two,
+                old_slope,
+            )
             low = tl.where(raises, at, tl.where(restart, 0.0, low))
             high = tl.where(lowers, at, high)
-            value_low = tl.load(value_lower + b, mask=running, other=0.0)
             value_low = tl.where(raises, value, tl.where(restart, target_center, value_low))
-            value_high = tl.load(value_upper + b, mask=running, other=0.0)
             value_high = tl.where(lowers, value, value_high)
+            tl.store(slope + b, new_slope, mask=running)
             tl.store(lower + b, low, mask=running)
             tl.store(upper + b, high, mask=running)
             tl.store(value_lower + b, value_low, mask=running)
@@ -289,8 +300,8 @@ def _propose(low, high, gap, rise_low, rise_high, slope, step, rtol, halved, sta
     slope = tl.where(interpolates & (width > _MIN_SLOPE_WIDTH), rise / width, slope)
 
     estimate = log_low + (log_gap - log_rise_low) / rise * width
-    past = _AIM * rtol
-    aim = tl.where(estimate - log_low > log_high - estimate, estimate - past, estimate + past)
+    from_low, from_high = estimate - log_low, log_high - estimate
+    aim = tl.where(from_low > from_high, log_high - _past(from_high, rtol), log_low + _past(from_low, rtol))
     least, most = log_low + 0.1 * rtol, log_high - 0.1 * rtol
     aim = tl.where(aim < least, least, aim)
     aim = tl.where(aim > most, most, aim)
@@ -303,14 +314,31 @@ def _propose(low, high, gap, rise_low, rise_high, slope, step, rtol, halved, sta
 
 
 @triton.jit
+def _slope_between(near, rise_near, far, rise_far, applies, slope):
+    """Return the slope between two radii on one side of the crossing, or `slope` where it says nothing. [RAYS] float64"""
+    applies = applies & (rise_near > 0.0) & (rise_far > 0.0) & (rise_far < float("inf"))
+    width = portable_log(tl.where(applies, far, 1.0)) - portable_log(tl.where(applies, near, 1.0))
+    rise = portable_log(tl.where(applies, rise_far, 1.0)) - portable_log(tl.where(applies, rise_near, 1.0))
+    applies = applies & (width > _MIN_SLOPE_WIDTH) & (rise > 0.0)
+    return tl.where(applies, rise / tl.where(applies, width, 1.0), slope)
+
+
+@triton.jit
+def _past(distance, rtol):
+    """Return how far to go in ln radius for a crossing estimated at `distance`. [RAYS] float64"""
+    half = 0.5 * (distance + rtol)
+    return tl.where(distance < half, half, distance)
+
+
+@triton.jit
 def _stride(distance, is_usable, step, rtol, METHOD: tl.constexpr):
     """Return how far to step in ln radius while one side of the bracket is missing. [RAYS] float64"""
     if METHOD == "bisect":
-        stride = distance * 0.0 + _LOG_2
+        stride = tl.zeros_like(distance) + _LOG_2
     else:
-        tries = tl.where(step < 1, 1, step).to(tl.float64)
-        least = 2.0 * _AIM * rtol * tries * tries
-        stride = distance * (1.0 + 0.2 * tries)
+        excess = tl.where(step > _EXACT_STEPS, step - _EXACT_STEPS, 0).to(tl.float64)
+        least = rtol * excess * excess
+        stride = _past(distance, rtol) * (1.0 + 0.2 * excess)
         stride = tl.where(stride < least, least, stride)
         stride = tl.where(stride > _LOG_MAX_STEP, _LOG_MAX_STEP, stride)
         stride = tl.where(is_usable, stride, _LOG_BLIND_STEP)

@@ -158,10 +158,12 @@ class RaySearch {
         const double value = losses[targets_[t].level];
         if (value <= targets_[t].cutoff) {
           if (probe.radius > b.lower && probe.radius < b.upper) {
+            if (b.lower > 0.0) learn_slope(targets_[t], b, b.lower, b.value_lower, probe.radius, value);
             b.lower = probe.radius;
             b.value_lower = value;
           }
         } else if (probe.radius < b.upper) {
+          if (b.upper < kInfinity) learn_slope(targets_[t], b, probe.radius, value, b.upper, b.value_upper);
           b.upper = probe.radius;
           b.value_upper = value;
           if (probe.radius <= b.lower) {  // an earlier crossing: only the center is known inside
@@ -186,6 +188,17 @@ class RaySearch {
     if (is_grid) return progress_.grid_index == plan_.grid_size ? CENSORED : RUNNING;
     if (b.lower >= plan_.radius_max) return CENSORED;
     return b.steps >= plan_.max_steps ? MAX_STEPS : RUNNING;
+  }
+
+  // What two radii on one side of the crossing say of the slope, for the steps until the other side is known.
+  BASINVOL_HD void learn_slope(const Target& target, Bracket& b, double near, double value_near, double far,
+                               double value_far) const {
+    const double rise_near = value_near - target.center;
+    const double rise_far = value_far - target.center;
+    if (!(rise_near > 0.0 && rise_far > 0.0 && rise_far < kInfinity)) return;
+    const double width = portable_log(far) - portable_log(near);
+    const double rise = portable_log(rise_far) - portable_log(rise_near);
+    if (width > kMinSlopeWidth && rise > 0.0) b.slope = rise / width;
   }
 
   BASINVOL_HD double propose(const Target& target, Bracket& b) const {
@@ -267,23 +280,27 @@ class RaySearch {
     const double rise = log_rise_upper - log_rise_lower;
     if (width > kMinSlopeWidth) b.slope = rise / width;
     const double estimate = log_lower + (log_gap - log_rise_lower) / rise * width;
-    const double past = kAim * rtol;
-    const double aim = estimate - log_lower > log_upper - estimate ? estimate - past : estimate + past;
+    const double from_lower = estimate - log_lower;
+    const double from_upper = log_upper - estimate;
+    const double aim = from_lower > from_upper ? log_upper - past(from_upper, rtol) : log_lower + past(from_lower, rtol);
     return smaller(larger(aim, log_lower + 0.1 * rtol), log_upper - 0.1 * rtol);
   }
 
   BASINVOL_HD double stride(double distance, bool is_usable, int steps, double rtol) const {
     if (plan_.method == Search::bisect) return 0.6931471805599453;
     if (!is_usable) return kLogBlindStep;
-    const double tries = steps > 1 ? steps : 1;
-    const double least = 2.0 * kAim * rtol * tries * tries;
-    return smaller(larger(distance * (1.0 + 0.2 * tries), least), kLogMaxStep);
+    const double excess = steps > kExactSteps ? steps - kExactSteps : 0;
+    return smaller(larger(past(distance, rtol) * (1.0 + 0.2 * excess), rtol * excess * excess), kLogMaxStep);
   }
+
+  // How far to go from a known radius for a crossing estimated at `distance`: there, as that is where the loss teaches
+  // most; or past it by half of what rtol leaves if it is that near, so that the two radii close the bracket.
+  BASINVOL_HD static double past(double distance, double rtol) { return larger(distance, 0.5 * (distance + rtol)); }
 
   static constexpr double kLogMaxStep = 2.772588722239781;     // ln 16
   static constexpr double kLogBlindStep = 1.3862943611198906;  // ln 4
   static constexpr int kMaxStalls = 3;
-  static constexpr double kAim = 0.45;
+  static constexpr int kExactSteps = 2;
   static constexpr double kMinSlopeWidth = 1e-3;
 
   const SearchPlan& plan_;

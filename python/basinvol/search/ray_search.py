@@ -29,7 +29,7 @@ _LOG_MAX_STEP = math.log(16.0)  # farthest a single step goes while a side is mi
 _LOG_BLIND_STEP = math.log(4.0)  # one step where the loss gives no distance
 _MAX_STALLS = 3  # interpolations that did not halve the bracket; then one bisection, as one side may stay for ever
 _REFINEMENT_STEPS = 200  # bisection alone halves a bracket to 1e-12 in 40
-_AIM = 0.45  # of rtol past the estimate: two such points, one on each side, close the bracket
+_EXACT_STEPS = 2  # to the estimate while a side is missing; then past it, more so each time
 _MIN_SLOPE_WIDTH = 1e-3  # brackets narrower than this say more about rounding than about the slope
 
 
@@ -198,6 +198,8 @@ class RaySearch:
         lowers = seen & ~is_inside & (radius < upper)
         # Outside below a radius that was inside: the first crossing is earlier, and only the center is known inside.
         restart = lowers & (radius <= lower)
+        self._learn_slope(rays, raises & (lower > 0), lower, value_lower, radius, value)
+        self._learn_slope(rays, lowers & (upper < math.inf), radius, value, upper, value_upper)
 
         self.lower[rays] = torch.where(raises, radius, torch.where(restart, 0.0, lower))
         self.value_lower[rays] = torch.where(raises, value, torch.where(restart, self.targets.center, value_lower))
@@ -238,6 +240,24 @@ class RaySearch:
         status = torch.where(running & closed & ~is_finite, Status.NON_FINITE.code, status)
         status = torch.where(running & closed & is_finite, Status.CROSSED.code, status)
         self.status[rays] = status.to(torch.int8)
+
+    def _learn_slope(
+        self, rays: Tensor, applies: Tensor, near: Tensor, value_near: Tensor, far: Tensor, value_far: Tensor
+    ) -> None:
+        """What two radii on one side of the crossing say of the slope, for the steps until the other side is known.
+
+        Args:
+            rays: the rays. [A] int64
+            applies: where two such radii are known. [A, T] bool
+            near, far: the radii; those of the queries are the same for all targets. [A, T] or [A, 1] float64
+            value_near, value_far: the losses there. [A, T] float64
+        """
+        rise_near, rise_far = value_near - self.targets.center, value_far - self.targets.center
+        applies = applies & (rise_near > 0) & (rise_far > 0) & (rise_far < math.inf)
+        width = portable_log(torch.where(applies, far, 1.0)) - portable_log(torch.where(applies, near, 1.0))
+        rise = portable_log(torch.where(applies, rise_far, 1.0)) - portable_log(torch.where(applies, rise_near, 1.0))
+        applies = applies & (width > _MIN_SLOPE_WIDTH) & (rise > 0)
+        self.slope[rays] = torch.where(applies, rise / torch.where(applies, width, 1.0), self.slope[rays])
 
     def _propose(self, rays: Tensor, target: Tensor) -> Tensor:
         lower, upper = self.lower[rays, target], self.upper[rays, target]
@@ -317,18 +337,26 @@ class RaySearch:
         return self.targets.guess_slope[target] * (self.slope[rays, relative] / self.targets.guess_slope[relative])
 
     def _stride(self, distance: Tensor, is_usable: Tensor, steps: Tensor, rtol: Tensor) -> Tensor:
-        """How far to step in ln radius while one side is missing: past the extrapolation, more so each time."""
-        tries = steps.clamp(min=1).double()
+        """How far to step in ln radius while one side is missing."""
         if self.settings.method == "bisect":
             return torch.full_like(distance, math.log(2.0))
-        least = 2.0 * _AIM * rtol * tries * tries
-        informed = torch.maximum(distance * (1.0 + 0.2 * tries), least).clamp(max=_LOG_MAX_STEP)
-        return torch.where(is_usable, informed, _LOG_BLIND_STEP)
+        excess = (steps - _EXACT_STEPS).clamp(min=0).double()
+        informed = torch.maximum(_past(distance, rtol) * (1.0 + 0.2 * excess), rtol * excess * excess)
+        return torch.where(is_usable, informed.clamp(max=_LOG_MAX_STEP), _LOG_BLIND_STEP)
+
+
+def _past(distance: Tensor, rtol: Tensor) -> Tensor:
+    """How far to go in ln radius from a known radius for a crossing estimated at `distance`.
+
+    That far, as the estimate is where the loss teaches most; or past it by half of what rtol leaves if it is that near,
+    so that the two radii close the bracket.
+    """
+    return torch.maximum(distance, 0.5 * (distance + rtol))
 
 
 def _aim(log_lower: Tensor, log_upper: Tensor, estimate: Tensor, rtol: Tensor) -> Tensor:
-    """A point past the estimated crossing, to move the side of the bracket that is farther from it."""
-    past = _AIM * rtol
-    aim = torch.where(estimate - log_lower > log_upper - estimate, estimate - past, estimate + past)
+    """Where to evaluate inside a bracket, by the distance of the estimated crossing from its nearer side."""
+    from_lower, from_upper = estimate - log_lower, log_upper - estimate
+    aim = torch.where(from_lower > from_upper, log_upper - _past(from_upper, rtol), log_lower + _past(from_lower, rtol))
     # Strictly inside the bracket, or an evaluation could repeat one of its ends and change nothing.
     return torch.minimum(torch.maximum(aim, log_lower + 0.1 * rtol), log_upper - 0.1 * rtol)
