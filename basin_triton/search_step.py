@@ -51,6 +51,7 @@ class State:
         stalls: How many points were proposed since then. int64
         status: A position in basinvol's `Status`, or -1 while the search is running. int8
         num_evaluations: How often the loss was evaluated on each ray. [D] int64
+        num_examples: How many losses of single examples that took. [D] int64
         grid_index: The position of each ray in the grid. [D] int64
         unit: The length of the grid's unit on each ray. [D] float64
     """
@@ -65,6 +66,7 @@ class State:
     stalls: Tensor
     status: Tensor
     num_evaluations: Tensor
+    num_examples: Tensor
     grid_index: Tensor
     unit: Tensor
 
@@ -81,6 +83,7 @@ class Plan:
         guess_radius, guess_slope: The radius and slope of a typical ray. [T] float64
         rtol: The relative width at which a bracket is closed. [T] float64
         is_wanted: Whether a target is solved for itself, and not only to scale the guesses of others. [T] bool
+        examples: The number of examples of the level of each target. [T] int64
         order: The targets in the order in which they are solved. int64
         method: "interpolate", "bisect" or "grid".
         radius_max: Rays that are still inside at this radius are censored. [1] float64, because a launch would round
@@ -97,6 +100,7 @@ class Plan:
     guess_slope: Tensor
     rtol: Tensor
     is_wanted: Tensor
+    examples: Tensor
     order: Tensor
     method: str
     radius_max: Tensor
@@ -122,6 +126,7 @@ def _search_step_kernel(
     stalls,
     status,
     num_evaluations,
+    num_examples,
     grid_index,
     unit,
     level,
@@ -132,6 +137,7 @@ def _search_step_kernel(
     guess_slope,
     rtol,
     is_wanted,
+    examples,
     order,
     num_ordered,
     radius_max,
@@ -157,11 +163,13 @@ def _search_step_kernel(
         tl.store(num_evaluations + ray, count + 1, mask=is_active)
         at = tl.load(radius + ray, mask=is_active, other=1.0)
         told = tl.load(probe_level + ray, mask=is_active, other=-1)
+        num_read = tl.zeros((RAYS,), dtype=tl.int64)
         for t in range(num_targets):
             b = ray * num_targets + t
             running = is_active & (tl.load(status + b, mask=is_active, other=0) == _RUNNING)
             target_level = tl.load(level + t)
             target_center = tl.load(center + t)
+            num_read = tl.where(target_level == told, tl.load(examples + t), num_read)
             is_seen = running & (target_level <= told)
             value = tl.load(losses + position * num_levels + target_level, mask=is_seen, other=0.0)
             low = tl.load(lower + b, mask=running, other=0.0)
@@ -208,6 +216,8 @@ def _search_step_kernel(
             code = tl.where(censored, _CENSORED, code)
             code = tl.where(closed, tl.where(is_finite, _CROSSED, _NON_FINITE), code)
             tl.store(status + b, code.to(tl.int8), mask=running)
+        num_read += tl.load(num_examples + ray, mask=is_active, other=0)
+        tl.store(num_examples + ray, num_read, mask=is_active)
         # What follows reads the statuses that were stored above.
         tl.debug_barrier()
 
@@ -393,6 +403,7 @@ def search_step(
         state.stalls,
         state.status,
         state.num_evaluations,
+        state.num_examples,
         state.grid_index,
         state.unit,
         plan.level,
@@ -403,6 +414,7 @@ def search_step(
         plan.guess_slope,
         plan.rtol,
         plan.is_wanted,
+        plan.examples,
         plan.order,
         len(plan.order),
         plan.radius_max,

@@ -63,7 +63,7 @@ struct SearchSettings {
 
 // The plan points into its arguments.
 inline SearchPlan plan_of(const std::vector<Target>& targets, const std::vector<int>& order,
-                          const SearchSettings& settings) {
+                          const SearchSettings& settings, int first_sampled = kNoSamples) {
   return {targets.data(),
           static_cast<int>(targets.size()),
           order.data(),
@@ -72,7 +72,8 @@ inline SearchPlan plan_of(const std::vector<Target>& targets, const std::vector<
           settings.radius_max,
           settings.max_steps,
           settings.grid.data(),
-          static_cast<int>(settings.grid.size())};
+          static_cast<int>(settings.grid.size()),
+          first_sampled};
 }
 
 // Directions by index; `normals` [n, dim] replaces the generator if it is not nullptr.
@@ -110,7 +111,8 @@ class Trace {
 struct RayResult {
   std::vector<Bracket> brackets;  // one per target
   int num_evaluations = 0;
-  Trace trace;  // only the CPU engine records it
+  std::int64_t num_examples = 0;  // see Progress
+  Trace trace;                    // only the CPU engine records it
 };
 
 }  // namespace basinvol

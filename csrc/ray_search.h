@@ -24,9 +24,11 @@ struct Target {
   double center;  // loss at radius 0
   double guess_radius;
   double guess_slope;
-  double rtol;     // relative width at which the bracket is closed
-  int relative;    // target whose solution on the same ray scales the guess, or -1
-  bool is_wanted;  // false: solved only to scale the guess of others
+  double guess_spread;    // how far the slope of a ray is from that, relative to it
+  double rtol;            // relative width at which the bracket is closed
+  int relative;           // target whose solution on the same ray scales the guess, or -1
+  bool is_wanted;         // false: solved only to scale the guess of others
+  std::int64_t examples;  // of the level
 };
 
 // What is looked for along every ray, and how. The arrays are the caller's, in the memory of whoever searches.
@@ -40,7 +42,10 @@ struct SearchPlan {
   int max_steps;
   const double* grid;  // increasing
   int grid_size;
+  int first_sampled;  // from this level on, whoever searches can estimate a loss from a sample of the examples
 };
+
+constexpr int kNoSamples = std::numeric_limits<int>::max();
 
 struct Bracket {
   double lower = 0.0;
@@ -50,6 +55,8 @@ struct Bracket {
   double slope = 2.0;
   int steps = 0;
   std::int8_t status = RUNNING;
+  bool is_taught = false;    // the slope is that of this ray here, and not a guess
+  bool is_sampled = false;   // by a sample, since the last evaluation
   double width = kInfinity;  // log of upper / lower when the bracket was last halved, or bisected
   int stalls = 0;            // proposals since then
 };
@@ -57,6 +64,7 @@ struct Bracket {
 struct Probe {
   double radius;
   int level;
+  bool is_sampled = false;  // the loss is to be estimated, by a sample drawn from the losses of the last evaluation
 };
 
 // What a search remembers besides its brackets.
@@ -64,6 +72,9 @@ struct Progress {
   double unit = 1.0;  // length of this ray's grid unit
   int num_evaluations = 0;
   int grid_index = 0;
+  std::int64_t num_examples = 0;  // how many losses of single examples that took, samples included
+  double base_radius = 0.0;       // of the last evaluation of whole levels
+  int base_level = -1;            // its highest; -1: there is none
 };
 
 // One step at a time on state that is the caller's, so that a search can stop, move and go on.
@@ -73,8 +84,7 @@ class RaySearch {
       : plan_(plan), targets_(plan.targets), brackets_(brackets), progress_(progress) {}
 
   BASINVOL_HD void begin() {
-    progress_.num_evaluations = 0;
-    progress_.grid_index = 0;
+    progress_ = Progress{progress_.unit};
     for (int t = 0; t < plan_.num_targets; ++t) {
       Bracket& b = brackets_[t];
       b = Bracket{};
@@ -115,8 +125,10 @@ class RaySearch {
 
   // The answer to such a test. Outside, `value` bounds the loss at `radius` from below and the target is NEGLIGIBLE;
   // inside, it is the loss, and the search begins there. A grid begins at the center: it wants the first point outside.
-  BASINVOL_HD void settle(int t, double radius, double value, bool is_outside) {
+  // num_examples: how many the test read.
+  BASINVOL_HD void settle(int t, double radius, double value, bool is_outside, std::int64_t num_examples) {
     ++progress_.num_evaluations;
+    progress_.num_examples += num_examples;
     Bracket& b = brackets_[t];
     if (is_outside) {
       b.upper = radius;
@@ -126,22 +138,28 @@ class RaySearch {
       b.lower = radius;
       b.value_lower = value;
       b.status = judge(targets_[t], b);
+      progress_.base_radius = radius;
+      progress_.base_level = targets_[t].level;
     }
   }
 
   // Where the loss is wanted next; false when every wanted target is finished.
   BASINVOL_HD bool ask(Probe& probe) {
-    int next = -1, highest = -1;
+    int highest = -1;
     for (int i = 0; i < plan_.num_ordered; ++i) {
       const int t = plan_.order[i];
-      if (brackets_[t].status != RUNNING) continue;
-      if (next < 0) next = t;
-      if (targets_[t].is_wanted && targets_[t].level > highest) highest = targets_[t].level;
+      if (is_running(t) && targets_[t].is_wanted && targets_[t].level > highest) highest = targets_[t].level;
     }
     if (highest < 0) return false;
+    const int next = next_target();
     if (plan_.method == Search::grid) {  // every target sees every point
       probe = {plan_.grid[progress_.grid_index] * progress_.unit, highest};
     } else {
+      const double sampled = can_sample(next) ? sample_radius(targets_[next], brackets_[next]) : 0.0;
+      if (sampled > 0.0) {
+        probe = {sampled, targets_[next].level, true};
+        return true;
+      }
       probe = {propose(targets_[next], brackets_[next]), targets_[next].level};
     }
     ++brackets_[next].steps;
@@ -152,9 +170,17 @@ class RaySearch {
   BASINVOL_HD void tell(const Probe& probe, const double* losses) {
     ++progress_.num_evaluations;
     ++progress_.grid_index;
+    progress_.base_radius = probe.radius;
+    progress_.base_level = probe.level;
+    bool is_counted = false;
     for (int t = 0; t < plan_.num_targets; ++t) {
       Bracket& b = brackets_[t];
+      if (targets_[t].level == probe.level && !is_counted) {
+        progress_.num_examples += targets_[t].examples;
+        is_counted = true;
+      }
       if (b.status == RUNNING && targets_[t].level <= probe.level) {
+        b.is_sampled = false;
         const double value = losses[targets_[t].level];
         if (value <= targets_[t].cutoff) {
           if (probe.radius > b.lower && probe.radius < b.upper) {
@@ -176,9 +202,66 @@ class RaySearch {
     }
   }
 
+  // What a sample of `num_examples` says of the loss of one target at a sampled probe. It teaches the slope from the
+  // last evaluation on and nothing else: brackets move by whole evaluations alone.
+  BASINVOL_HD void tell_sample(const Probe& probe, double loss, std::int64_t num_examples) {
+    progress_.num_examples += num_examples;
+    const int t = next_target();
+    Bracket& b = brackets_[t];
+    b.is_sampled = true;  // even if it says nothing: it is asked for once
+    b.is_taught = false;
+    const double known = progress_.base_radius == b.lower ? b.value_lower : b.value_upper;
+    if (probe.radius > progress_.base_radius)
+      learn_slope(targets_[t], b, progress_.base_radius, known, probe.radius, loss);
+    else
+      learn_slope(targets_[t], b, probe.radius, loss, progress_.base_radius, known);
+  }
+
  private:
   BASINVOL_HD static double smaller(double a, double b) { return b < a ? b : a; }
   BASINVOL_HD static double larger(double a, double b) { return a < b ? b : a; }
+
+  // The first in order that is not finished.
+  BASINVOL_HD int next_target() const {
+    int i = 0;
+    while (!is_running(plan_.order[i])) ++i;
+    return plan_.order[i];
+  }
+
+  // Whether a sample can be compared with the last evaluation, at one side of the bracket.
+  BASINVOL_HD bool can_sample(int t) const {
+    const Bracket& b = brackets_[t];
+    double guess;
+    return plan_.method == Search::interpolate && targets_[t].level >= plan_.first_sampled && !b.is_sampled &&
+           targets_[t].level <= progress_.base_level && progress_.base_radius > 0.0 &&
+           (progress_.base_radius == b.lower || progress_.base_radius == b.upper) &&
+           !(b.steps == 0 && scale_guess(targets_[t], guess));
+  }
+
+  // Where a sample teaches most, the estimated crossing; 0 if the next evaluation is likely to land within rtol of it
+  // without, or if the slope is known about as well as a sample would tell it.
+  BASINVOL_HD double sample_radius(const Target& target, const Bracket& b) const {
+    const double gap = target.cutoff - target.center;
+    const bool is_lower = progress_.base_radius == b.lower;
+    const bool has_both = b.lower > 0.0 && b.upper < kInfinity;
+    const double rise = (is_lower ? b.value_lower : b.value_upper) - target.center;
+    const double other = (is_lower ? b.value_upper : b.value_lower) - target.center;
+    if (!(gap > 0.0 && rise > 0.0 && rise < kInfinity) || (!has_both && b.is_taught)) return 0.0;
+    double slope = b.slope, spread = target.guess_spread, guess;
+    if (scale_guess(target, guess)) spread = larger(spread, kScaledSpread);
+    if (has_both) {
+      const double log_ratio = portable_log(other > 0.0 && other < kInfinity ? other : rise) - portable_log(rise);
+      const double width = log_width(b);
+      slope = (is_lower ? log_ratio : -log_ratio) / width;
+      spread = 0.5 * width;  // a curve of log loss that bends by its slope over a factor of e in radius
+      if (!(slope > 0.0)) return 0.0;
+    }
+    const double step = (portable_log(gap) - portable_log(rise)) / slope;
+    const double distance = step < 0.0 ? -step : step;
+    const bool is_near = distance < kLogMaxSample && (!has_both || distance < spread);
+    if (!(is_near && spread > kSampleError && spread * distance > 0.5 * target.rtol)) return 0.0;
+    return smaller(progress_.base_radius * portable_exp(step), plan_.radius_max);
+  }
 
   BASINVOL_HD std::int8_t judge(const Target& target, const Bracket& b) const {
     const bool left = b.upper < kInfinity;
@@ -198,7 +281,9 @@ class RaySearch {
     if (!(rise_near > 0.0 && rise_far > 0.0 && rise_far < kInfinity)) return;
     const double width = portable_log(far) - portable_log(near);
     const double rise = portable_log(rise_far) - portable_log(rise_near);
-    if (width > kMinSlopeWidth && rise > 0.0) b.slope = rise / width;
+    if (!(width > kMinSlopeWidth && rise > 0.0)) return;
+    b.slope = rise / width;
+    b.is_taught = true;
   }
 
   BASINVOL_HD double propose(const Target& target, Bracket& b) const {
@@ -231,7 +316,16 @@ class RaySearch {
         begin_anew(b);
         radius = middle(b);
       } else {
-        radius = portable_exp(interpolate(b, target.rtol, log_gap, log_rise_lower, log_rise_upper));
+        const double log_lower = portable_log(b.lower), log_upper = portable_log(b.upper);
+        double estimate;
+        if (b.is_sampled && b.is_taught) {
+          const bool is_lower = progress_.base_radius == b.lower;
+          const double log_rise = is_lower ? log_rise_lower : log_rise_upper;
+          estimate = (is_lower ? log_lower : log_upper) + (log_gap - log_rise) / b.slope;
+        } else {
+          estimate = interpolate(b, log_lower, log_upper, log_gap, log_rise_lower, log_rise_upper);
+        }
+        radius = portable_exp(aim(log_lower, log_upper, estimate, target.rtol));
       }
     }
     return smaller(radius, plan_.radius_max);
@@ -272,18 +366,21 @@ class RaySearch {
     return target.guess_slope * (brackets_[target.relative].slope / targets_[target.relative].guess_slope);
   }
 
-  BASINVOL_HD double interpolate(Bracket& b, double rtol, double log_gap, double log_rise_lower,
-                                 double log_rise_upper) const {
-    const double log_lower = portable_log(b.lower);
-    const double log_upper = portable_log(b.upper);
+  BASINVOL_HD static double interpolate(Bracket& b, double log_lower, double log_upper, double log_gap,
+                                        double log_rise_lower, double log_rise_upper) {
     const double width = log_upper - log_lower;
     const double rise = log_rise_upper - log_rise_lower;
     if (width > kMinSlopeWidth) b.slope = rise / width;
-    const double estimate = log_lower + (log_gap - log_rise_lower) / rise * width;
+    return log_lower + (log_gap - log_rise_lower) / rise * width;
+  }
+
+  // Where to evaluate inside a bracket, by the distance of the estimated crossing from its nearer side.
+  BASINVOL_HD static double aim(double log_lower, double log_upper, double estimate, double rtol) {
     const double from_lower = estimate - log_lower;
     const double from_upper = log_upper - estimate;
-    const double aim = from_lower > from_upper ? log_upper - past(from_upper, rtol) : log_lower + past(from_lower, rtol);
-    return smaller(larger(aim, log_lower + 0.1 * rtol), log_upper - 0.1 * rtol);
+    const double there =
+        from_lower > from_upper ? log_upper - past(from_upper, rtol) : log_lower + past(from_lower, rtol);
+    return smaller(larger(there, log_lower + 0.1 * rtol), log_upper - 0.1 * rtol);
   }
 
   BASINVOL_HD double stride(double distance, bool is_usable, int steps, double rtol) const {
@@ -301,6 +398,9 @@ class RaySearch {
   static constexpr double kLogBlindStep = 1.3862943611198906;  // ln 4
   static constexpr int kMaxStalls = 3;
   static constexpr int kExactSteps = 2;
+  static constexpr double kScaledSpread = 0.05;  // of slopes scaled by a relative's, which was solved loosely
+  static constexpr double kSampleError = 0.02;   // of a slope: a sample tells it several times better
+  static constexpr double kLogMaxSample = 0.5;   // farther away other examples matter
   static constexpr double kMinSlopeWidth = 1e-3;
 
   const SearchPlan& plan_;

@@ -43,9 +43,13 @@ class BoundRaySearch {
 
   bool is_running(int t) const { return search_.is_running(t); }
   double test_radius(double negligible) const { return search_.test_radius(negligible); }
-  void settle(int t, double radius, double value, bool is_outside) { search_.settle(t, radius, value, is_outside); }
+  void settle(int t, double radius, double value, bool is_outside, std::int64_t num_examples) {
+    search_.settle(t, radius, value, is_outside, num_examples);
+  }
 
-  py::dict brackets() const { return to_arrays({{brackets_, progress_.num_evaluations, {}}}, brackets_.size()); }
+  py::dict brackets() const {
+    return to_arrays({{brackets_, progress_.num_evaluations, progress_.num_examples, {}}}, brackets_.size());
+  }
 
  private:
   const std::vector<Target> targets_;

@@ -38,12 +38,13 @@ SearchSettings settings_from(const std::string& method, double radius_max, int m
 
 std::vector<Target> make_targets(const std::vector<int>& level, const std::vector<double>& cutoff,
                                  const std::vector<double>& center, const std::vector<double>& guess_radius,
-                                 const std::vector<double>& guess_slope, const std::vector<double>& rtol,
-                                 const std::vector<int>& relative, const std::vector<bool>& is_wanted) {
+                                 const std::vector<double>& guess_slope, const std::vector<double>& guess_spread,
+                                 const std::vector<double>& rtol, const std::vector<int>& relative,
+                                 const std::vector<bool>& is_wanted, const std::vector<std::int64_t>& examples) {
   std::vector<Target> targets;
   for (std::size_t t = 0; t < level.size(); ++t) {
-    targets.push_back(
-        {level[t], cutoff[t], center[t], guess_radius[t], guess_slope[t], rtol[t], relative[t], is_wanted[t]});
+    targets.push_back({level[t], cutoff[t], center[t], guess_radius[t], guess_slope[t], guess_spread[t], rtol[t],
+                       relative[t], is_wanted[t], examples[t]});
   }
   return targets;
 }
@@ -75,9 +76,10 @@ py::dict to_arrays(const std::vector<RayResult>& results, std::size_t num_target
   Array<double> lower({t_count, n}), upper({t_count, n}), value_lower({t_count, n}), value_upper({t_count, n}),
       slope({t_count, n});
   Array<std::int8_t> status({t_count, n});
-  Array<std::int64_t> evaluations(n);
+  Array<std::int64_t> evaluations(n), examples(n);
   for (py::ssize_t i = 0; i < n; ++i) {
     evaluations.mutable_at(i) = results[i].num_evaluations;
+    examples.mutable_at(i) = results[i].num_examples;
     for (py::ssize_t t = 0; t < t_count; ++t) {
       const Bracket& b = results[i].brackets[t];
       lower.mutable_at(t, i) = b.lower;
@@ -89,7 +91,8 @@ py::dict to_arrays(const std::vector<RayResult>& results, std::size_t num_target
     }
   }
   return py::dict("lower"_a = lower, "upper"_a = upper, "value_lower"_a = value_lower, "value_upper"_a = value_upper,
-                  "slope"_a = slope, "status_code"_a = status, "num_evaluations"_a = evaluations);
+                  "slope"_a = slope, "status_code"_a = status, "num_evaluations"_a = evaluations,
+                  "num_examples"_a = examples);
 }
 
 std::vector<std::vector<Bracket>> to_brackets(const py::dict& arrays) {

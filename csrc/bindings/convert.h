@@ -70,8 +70,9 @@ SearchSettings settings_from(const std::string& method, double radius_max, int m
 // Targets from arrays over (level, cutoff), level-major as in targets.py.
 std::vector<Target> make_targets(const std::vector<int>& level, const std::vector<double>& cutoff,
                                  const std::vector<double>& center, const std::vector<double>& guess_radius,
-                                 const std::vector<double>& guess_slope, const std::vector<double>& rtol,
-                                 const std::vector<int>& relative, const std::vector<bool>& is_wanted);
+                                 const std::vector<double>& guess_slope, const std::vector<double>& guess_spread,
+                                 const std::vector<double>& rtol, const std::vector<int>& relative,
+                                 const std::vector<bool>& is_wanted, const std::vector<std::int64_t>& examples);
 
 // Layers, and the arrays that they point into: whoever uses the layers keeps the arrays.
 struct ReadLayers {

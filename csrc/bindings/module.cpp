@@ -57,8 +57,8 @@ PYBIND11_MODULE(_native, m) {
   py::class_<SearchSettings>(m, "SearchSettings")
       .def(py::init(&settings_from), "method"_a, "radius_max"_a, "max_steps"_a, "grid"_a);
   py::class_<Target>(m, "Target");
-  m.def("make_targets", &make_targets, "level"_a, "cutoff"_a, "center"_a, "guess_radius"_a, "guess_slope"_a, "rtol"_a,
-        "relative"_a, "is_wanted"_a);
+  m.def("make_targets", &make_targets, "level"_a, "cutoff"_a, "center"_a, "guess_radius"_a, "guess_slope"_a,
+        "guess_spread"_a, "rtol"_a, "relative"_a, "is_wanted"_a, "examples"_a);
 
   py::class_<BoundRaySearch>(m, "RaySearch", "One ray's search, driven from Python.")
       .def(py::init<std::vector<Target>, std::vector<int>, SearchSettings, double>(), "targets"_a, "order"_a,

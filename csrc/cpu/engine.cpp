@@ -32,6 +32,7 @@ Engine::Engine(std::vector<Layer> layers, Loss loss, Examples examples, std::vec
   Ray center;
   center_losses_.resize(levels_.size());
   evaluate(center, 0.0, static_cast<int>(levels_.size()), center_losses_.data());
+  center_row_losses_ = std::move(center.row_losses);
 }
 
 std::vector<RayResult> Engine::solve(const Rays& rays, const std::vector<Target>& targets,

@@ -8,6 +8,7 @@
 #include "boundary.h"
 #include "cpu/buffer.h"
 #include "cpu/packed_mlp.h"
+#include "cpu/row_sample.h"
 #include "cpu/rows.h"
 #include "cpu/slot_targets.h"
 
@@ -36,6 +37,7 @@ class Engine {
   std::int64_t operations() const { return operations_; }
 
   const char* instruction_set() const { return kernels_.name; }
+  int first_sampled() const { return first_sampled_level(levels_, true); }
   double stored_share() const { return rows_.stored_share(); }
 
  private:
@@ -55,8 +57,11 @@ class Engine {
   const float* shift(Ray& ray, int first_block, int last_block) const;
   Ahead after(const Ray& ray, int block) const;
   double block_loss(Ray& ray, int block, double* per_row) const;
+  const float* outputs(Ray& ray, const float* base, const float* shift, int rows, const Ahead& ahead) const;
+  double sample(Ray& ray, double radius, int level, std::int64_t& num_read) const;
+  void gather(Ray& ray, std::int64_t slot, float* base, float* shift) const;
   void evaluate(Ray& ray, double radius, int num_levels, double* losses) const;
-  bool is_outside(Ray& ray, double radius, const Target& target, double& mean_so_far) const;
+  bool is_outside(Ray& ray, double radius, const Target& target, double& mean, std::int64_t& num_read) const;
 
   const Kernels& kernels_;
   PackedMlp mlp_;
@@ -73,6 +78,7 @@ class Engine {
   Buffer base_;                  // inputs x first weight [kept_slots_, first width]
   SlotTargets targets_;
   std::vector<double> center_losses_;
+  std::vector<double> center_row_losses_;
   mutable std::atomic<std::int64_t> operations_{0};
 };
 

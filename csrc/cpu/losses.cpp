@@ -120,19 +120,25 @@ double Engine::block_loss(Ray& ray, int b, double* per_row) const {
   const Block& block = rows_.blocks()[b];
   const int rows = num_tiles(block) * kTileRows;
   const bool moves = ray.radius != 0.0;
-  const float* parameters = moves ? ray.packed.data() : mlp_.rest();
-  kernels_.first_layer(base(ray, block), moves ? shift(ray, b, b + 1) : nullptr, static_cast<float>(ray.radius),
-                       mlp_.bias(0, parameters), rows, mlp_.first_width(), mlp_.layers()[0].activation,
-                       ray.current.data());
+  const float* first = base(ray, block);
+  const float* x = outputs(ray, first, moves ? shift(ray, b, b + 1) : nullptr, rows, after(ray, b));
+  return kernels_.losses(loss_, targets_.beside(x, block), per_row);
+}
+
+// The network's outputs [rows, padded width] from the products of its first layer.
+const float* Engine::outputs(Ray& ray, const float* base, const float* shift, int rows, const Ahead& ahead) const {
+  const float* parameters = ray.radius != 0.0 ? ray.packed.data() : mlp_.rest();
+  kernels_.first_layer(base, shift, static_cast<float>(ray.radius), mlp_.bias(0, parameters), rows, mlp_.first_width(),
+                       mlp_.layers()[0].activation, ray.current.data());
   for (std::size_t l = 1; l < mlp_.layers().size(); ++l) {
     const Layer& layer = mlp_.layers()[l];
     kernels_.layer(ray.current.data(), padded(layer.inputs), rows, layer.inputs, mlp_.weight(l, parameters),
                    padded(layer.outputs), mlp_.bias(l, parameters), layer.activation, ray.next.data(),
-                   l == 1 ? after(ray, b) : Ahead{});
+                   l == 1 ? ahead : Ahead{});
     ray.operations += std::int64_t{2} * rows * layer.inputs * padded(layer.outputs);
     std::swap(ray.current, ray.next);
   }
-  return kernels_.losses(loss_, targets_.beside(ray.current.data(), block), per_row);
+  return ray.current.data();
 }
 
 // Mean losses of the first `num_levels` levels. Rows are added in the order of the data, however they are arranged.
@@ -155,8 +161,8 @@ void Engine::evaluate(Ray& ray, double radius, int num_levels, double* losses) c
 }
 
 // Whether the target's loss at `radius` is above its cutoff. Losses are not negative, so a partial sum above it is a
-// proof; `mean` is the mean loss if the answer is no, and a lower bound of it otherwise.
-bool Engine::is_outside(Ray& ray, double radius, const Target& target, double& mean) const {
+// proof; `mean` is the mean loss if the answer is no, and a lower bound of it otherwise. `num_read` counts rows.
+bool Engine::is_outside(Ray& ray, double radius, const Target& target, double& mean, std::int64_t& num_read) const {
   set_radius(ray, radius);
   const int terms = loss_ == Loss::cross_entropy ? 1 : mlp_.outputs();
   const double count = static_cast<double>(levels_[target.level]) * terms;
@@ -164,6 +170,7 @@ bool Engine::is_outside(Ray& ray, double radius, const Target& target, double& m
   for (int b : hardest_first_) {
     if (rows_.blocks()[b].level > target.level) continue;
     total += block_loss(ray, b, per_row);
+    num_read += rows_.blocks()[b].rows;
     // Not `total / count > cutoff` alone: the sum in another order may differ in its last bits.
     if (!(total <= target.cutoff * count * (1.0 + 1e-12))) {
       mean = total / count;
@@ -172,8 +179,55 @@ bool Engine::is_outside(Ray& ray, double radius, const Target& target, double& m
   }
   std::vector<double> losses(target.level + 1);
   evaluate(ray, radius, target.level + 1, losses.data());  // in the order of every other evaluation
+  num_read += levels_[target.level];
   mean = losses[target.level];
   return !(mean <= target.cutoff);
+}
+
+// Writes the products of one slot's inputs with the first weights of the center and of the ray. Where they were not
+// kept, those of its whole tile are computed; a row's do not depend on its neighbours.
+void Engine::gather(Ray& ray, std::int64_t slot, float* base, float* shift) const {
+  const std::int64_t width = mlp_.first_width(), tile = slot / kTileRows * kTileRows;
+  if (tile + kTileRows <= kept_slots_) {
+    std::copy_n(base_.data() + slot * width, width, base);
+    std::copy_n(ray.shift.data() + slot * width, width, shift);
+    return;
+  }
+  ray.base_scratch.reserve(static_cast<std::size_t>(kBlockRows) * width);
+  multiply_inputs(ray, tile, 1, mlp_.first(), start_.data(), ray.base_scratch.data());
+  std::copy_n(ray.base_scratch.data() + (slot - tile) * width, width, base);
+  multiply_inputs(ray, tile, 1, ray.first_move.data(), ray.start.data(), ray.base_scratch.data());
+  std::copy_n(ray.base_scratch.data() + (slot - tile) * width, width, shift);
+}
+
+// The mean loss of a level at a radius near that of the ray's last evaluation, estimated from a sample of its rows.
+double Engine::sample(Ray& ray, double radius, int level, std::int64_t& num_read) const {
+  const std::int64_t width = mlp_.first_width();
+  const RowSample sample = sample_rows(ray.row_losses, levels_[level]);
+  const std::size_t count = sample.rows.size();
+  if (count == 0) return kNan;
+  set_radius(ray, radius);
+  ray.sampled_base.reserve(static_cast<std::size_t>(kBlockRows) * width);
+  ray.sampled_shift.reserve(static_cast<std::size_t>(kBlockRows) * width);
+  ray.sampled_targets.reserve(kBlockRows, loss_, mlp_.outputs());
+  std::vector<double> found(count + kBlockRows);
+  for (std::size_t first = 0; first < count; first += kBlockRows) {
+    const int rows = static_cast<int>(std::min<std::size_t>(kBlockRows, count - first));
+    for (int j = 0; j < rows; ++j) {
+      const std::int64_t row = sample.rows[first + j];
+      gather(ray, rows_.slot(row), ray.sampled_base.data() + j * width, ray.sampled_shift.data() + j * width);
+      ray.sampled_targets.take(j, examples_, row);
+    }
+    const int whole = static_cast<int>(rounded_up(rows));
+    const float* x = outputs(ray, ray.sampled_base.data(), ray.sampled_shift.data(), whole, {});
+    kernels_.losses(loss_, ray.sampled_targets.beside(x, {0, rows, level}), found.data() + first);
+  }
+  num_read = static_cast<std::int64_t>(count);
+  const int terms = loss_ == Loss::cross_entropy ? 1 : mlp_.outputs();
+  double before = 0.0;
+  for (std::int64_t row = 0; row < levels_[level]; ++row) before += ray.row_losses[row];
+  return (before + summed_change(sample, center_row_losses_, ray.row_losses, levels_[level], found)) /
+         (static_cast<double>(levels_[level]) * terms);
 }
 
 }  // namespace cpu

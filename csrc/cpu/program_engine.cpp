@@ -54,6 +54,7 @@ ProgramEngine::ProgramEngine(Program program, std::vector<std::int64_t> levels, 
   Ray center;
   center_losses_.resize(levels_.size());
   evaluate(center, 0.0, static_cast<int>(levels_.size()), center_losses_.data());
+  center_row_losses_ = std::move(center.row_losses);
   count(center.operations);
 }
 
@@ -67,7 +68,7 @@ std::vector<double> ProgramEngine::row_losses(const Rays& rays, double radius) c
   Ray ray;
   begin(ray, rays, 0);
   set_radius(ray, radius);
-  evaluate_rows(ray, levels_.back());
+  evaluate_all(ray, levels_.back());
   return std::move(ray.row_losses);
 }
 
@@ -88,7 +89,7 @@ void ProgramEngine::learn_order(const Rays& rays, const std::vector<double>& rad
   RaySearches<ProgramEngine>(*this, num_teams_).for_each(rays.indices.size(), [&](Ray& ray, std::size_t i) {
     begin(ray, rays, i);
     set_radius(ray, radii[i]);
-    evaluate_rows(ray, levels_.back());
+    evaluate_all(ray, levels_.back());
     found[i] = ray.row_losses;
   });
   const std::vector<double> hardness = hardness_of(found, count);
@@ -135,11 +136,17 @@ void ProgramEngine::set_radius(Ray& ray, double radius) const {
 }
 
 // The losses of the first rows at the ray's radius.
-void ProgramEngine::evaluate_rows(Ray& ray, std::int64_t num_rows) const {
-  const std::int64_t size = program_.block_rows, num_blocks = (num_rows + size - 1) / size;
-  ray.row_losses.resize(static_cast<std::size_t>(num_rows));
+void ProgramEngine::evaluate_all(Ray& ray, std::int64_t num_rows) const {
   std::vector<std::int64_t> rows(static_cast<std::size_t>(num_rows));
   std::iota(rows.begin(), rows.end(), 0);
+  evaluate_rows(ray, rows, ray.row_losses);
+}
+
+// The losses of some rows at the ray's radius.
+void ProgramEngine::evaluate_rows(Ray& ray, const std::vector<std::int64_t>& rows, std::vector<double>& losses) const {
+  const auto num_rows = static_cast<std::int64_t>(rows.size());
+  const std::int64_t size = program_.block_rows, num_blocks = (num_rows + size - 1) / size;
+  losses.resize(rows.size());
   for (Workspace& workspace : ray.workspaces)  // threads may not throw
     workspace.block.reserve(static_cast<std::size_t>(program_.block_size));
 #pragma omp parallel for schedule(dynamic, 1) num_threads(num_threads_) if (num_threads_ > 1)
@@ -147,7 +154,7 @@ void ProgramEngine::evaluate_rows(Ray& ray, std::int64_t num_rows) const {
     const std::int64_t first = b * size;
     const int count = static_cast<int>(std::min(size, num_rows - first));
     executor_.run_block(constant_.data(), ray.perturbed.data(), rows.data() + first, count,
-                        ray.workspaces[static_cast<std::size_t>(omp_get_thread_num())], ray.row_losses.data() + first);
+                        ray.workspaces[static_cast<std::size_t>(omp_get_thread_num())], losses.data() + first);
   }
   for (Workspace& workspace : ray.workspaces) {
     ray.operations += workspace.operations;
@@ -158,13 +165,14 @@ void ProgramEngine::evaluate_rows(Ray& ray, std::int64_t num_rows) const {
 // Mean losses of the first `num_levels` levels, in the order of the data.
 void ProgramEngine::evaluate(Ray& ray, double radius, int num_levels, double* losses) const {
   set_radius(ray, radius);
-  evaluate_rows(ray, levels_[num_levels - 1]);
+  evaluate_all(ray, levels_[num_levels - 1]);
   level_means(ray.row_losses.data(), levels_, weight_until_.data(), num_levels, losses);
 }
 
 // Whether the target's loss at `radius` is above its cutoff. Losses are not negative, so a partial sum above it is a
-// proof; `mean` is the mean loss if the answer is no, and a lower bound of it otherwise.
-bool ProgramEngine::is_outside(Ray& ray, double radius, const Target& target, double& mean) const {
+// proof; `mean` is the mean loss if the answer is no, and a lower bound of it otherwise. `num_read` counts rows.
+bool ProgramEngine::is_outside(Ray& ray, double radius, const Target& target, double& mean,
+                               std::int64_t& num_read) const {
   set_radius(ray, radius);
   const double weight = weight_until_[target.level];
   std::vector<double> found(static_cast<std::size_t>(program_.block_rows));
@@ -174,6 +182,7 @@ bool ProgramEngine::is_outside(Ray& ray, double radius, const Target& target, do
       if (block.level > target.level) continue;
       executor_.run_block(constant_.data(), ray.perturbed.data(), hardest_first_.data() + block.first, block.count,
                           ray.workspaces[0], found.data());
+      num_read += block.count;
       total = std::accumulate(found.begin(), found.begin() + block.count, total);
       // Not `total / weight > cutoff` alone: the sum in another order may differ in its last bits.
       if (!(total <= target.cutoff * weight * (1.0 + 1e-12))) {
@@ -186,8 +195,22 @@ bool ProgramEngine::is_outside(Ray& ray, double radius, const Target& target, do
   }
   std::vector<double> losses(static_cast<std::size_t>(target.level) + 1);
   evaluate(ray, radius, target.level + 1, losses.data());  // in the order of every other evaluation
+  num_read += levels_[target.level];
   mean = losses[target.level];
   return !(mean <= target.cutoff);
+}
+
+// The mean loss of a level at a radius near that of the ray's last evaluation, estimated from a sample of its rows.
+double ProgramEngine::sample(Ray& ray, double radius, int level, std::int64_t& num_read) const {
+  const RowSample sample = sample_rows(ray.row_losses, levels_[level]);
+  if (sample.rows.empty()) return kNan;
+  set_radius(ray, radius);
+  std::vector<double> found;
+  evaluate_rows(ray, sample.rows, found);
+  num_read = static_cast<std::int64_t>(sample.rows.size());
+  const double before = std::accumulate(ray.row_losses.begin(), ray.row_losses.begin() + levels_[level], 0.0);
+  return (before + summed_change(sample, center_row_losses_, ray.row_losses, levels_[level], found)) /
+         weight_until_[level];
 }
 
 }  // namespace cpu

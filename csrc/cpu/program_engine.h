@@ -8,6 +8,7 @@
 #include "boundary.h"
 #include "cpu/executor.h"
 #include "cpu/program.h"
+#include "cpu/row_sample.h"
 
 namespace basinvol {
 namespace cpu {
@@ -36,6 +37,7 @@ class ProgramEngine {
   std::vector<double> row_losses(const Rays& rays, double radius) const;
 
   std::int64_t operations() const { return operations_; }
+  int first_sampled() const { return first_sampled_level(levels_, program_.is_nonnegative); }
   const char* instruction_set() const { return instruction_set_; }
   int num_rays_at_once() const { return num_teams_; }
 
@@ -53,8 +55,10 @@ class ProgramEngine {
   void begin(Ray& ray, const Rays& rays, std::size_t i) const;
   void set_radius(Ray& ray, double radius) const;
   void evaluate(Ray& ray, double radius, int num_levels, double* losses) const;
-  bool is_outside(Ray& ray, double radius, const Target& target, double& mean) const;
-  void evaluate_rows(Ray& ray, std::int64_t num_rows) const;
+  bool is_outside(Ray& ray, double radius, const Target& target, double& mean, std::int64_t& num_read) const;
+  double sample(Ray& ray, double radius, int level, std::int64_t& num_read) const;
+  void evaluate_rows(Ray& ray, const std::vector<std::int64_t>& rows, std::vector<double>& losses) const;
+  void evaluate_all(Ray& ray, std::int64_t num_rows) const;
   std::vector<RowBlock> blocks_of_levels() const;
 
   const char* instruction_set_;
@@ -69,6 +73,7 @@ class ProgramEngine {
   std::vector<std::int64_t> hardest_first_;  // rows, level by level
   std::vector<RowBlock> proof_;              // of hardest_first_, in the order in which proofs take them
   std::vector<double> center_losses_;
+  std::vector<double> center_row_losses_;
   mutable std::atomic<std::int64_t> operations_{0};
 };
 

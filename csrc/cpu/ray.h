@@ -6,6 +6,7 @@
 
 #include "cpu/buffer.h"
 #include "cpu/engine.h"
+#include "cpu/slot_targets.h"
 
 namespace basinvol {
 namespace cpu {
@@ -19,10 +20,12 @@ struct Engine::Ray {
   Buffer shift;          // inputs x first_move [kept_slots_, mlp_.first_width()]
   Buffer shift_scratch;  // the same for a block that is not kept
   Buffer base_scratch;
-  std::vector<char> has_shift;     // by block
-  Buffer current, next;            // activations of a block
-  std::vector<double> row_losses;  // by row
-  double unit = 1.0;               // norm of the Gaussian vector
+  std::vector<char> has_shift;         // by block
+  Buffer current, next;                // activations of a block
+  std::vector<double> row_losses;      // by row, at the last evaluation of whole levels
+  Buffer sampled_base, sampled_shift;  // products of the rows of a sample, and what their outputs are compared with
+  SlotTargets sampled_targets;
+  double unit = 1.0;  // norm of the Gaussian vector
   double radius = 0.0;
   std::int64_t operations = 0;
 };

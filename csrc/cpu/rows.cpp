@@ -115,6 +115,9 @@ void Rows::place(const std::vector<std::vector<std::int64_t>>& rows_by_level) {
     while (row_of_slot_.size() % kTileRows != 0) row_of_slot_.push_back(-1);
     blocks_until_.push_back(static_cast<int>(blocks_.size()));
   }
+  slot_of_row_.resize(levels_.back());
+  for (std::int64_t slot = 0; slot < num_slots(); ++slot)
+    if (row_of_slot_[slot] >= 0) slot_of_row_[row_of_slot_[slot]] = slot;
 }
 
 void Rows::pack() {

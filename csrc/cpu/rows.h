@@ -29,6 +29,7 @@ class Rows {
 
   std::int64_t num_slots() const { return static_cast<std::int64_t>(row_of_slot_.size()); }
   std::int64_t row(std::int64_t slot) const { return row_of_slot_[slot]; }  // -1: padding
+  std::int64_t slot(std::int64_t row) const { return slot_of_row_[row]; }
   const std::vector<Block>& blocks() const { return blocks_; }
   int num_blocks(int num_levels) const { return blocks_until_[num_levels]; }
   const Tile* tiles(std::int64_t slot) const { return &tiles_[slot / kTileRows]; }
@@ -46,7 +47,7 @@ class Rows {
   std::vector<std::int64_t> levels_;
   std::vector<float> background_;
   std::vector<int> splitting_columns_;  // the 64 whose share of background values is nearest to one half
-  std::vector<std::int64_t> row_of_slot_;
+  std::vector<std::int64_t> row_of_slot_, slot_of_row_;
   std::vector<Block> blocks_;
   std::vector<int> blocks_until_;
   std::vector<Tile> tiles_;

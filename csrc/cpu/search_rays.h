@@ -15,8 +15,10 @@ namespace cpu {
 //   Ray                                          what one thread needs for one direction; has `unit` and `operations`
 //   begin(ray, rays, i)                          turns to the i-th direction
 //   evaluate(ray, radius, num_levels, losses)    mean losses of the first levels
-//   is_outside(ray, radius, target, mean)        whether the loss is above the target's cutoff; see there for `mean`
-//   num_levels(), count(operations)
+//   is_outside(ray, radius, target, mean, read)  whether the loss is above the target's cutoff; see there for the
+//   others first_sampled()                              the first level that samples estimate sample(ray, radius,
+//   level, read)             an estimate of its mean loss, from the ray's last evaluation on num_levels(),
+//   count(operations)
 template <typename Network>
 class RaySearches {
  public:
@@ -27,7 +29,7 @@ class RaySearches {
   // The result is a function of its arguments: not of threads, memory or the order of rows.
   std::vector<RayResult> solve(const Rays& rays, const std::vector<Target>& targets, const std::vector<int>& order,
                                const SearchSettings& settings, const Prior& prior) const {
-    const SearchPlan plan = plan_of(targets, order, settings);
+    const SearchPlan plan = plan_of(targets, order, settings, network_.first_sampled());
     std::vector<RayResult> results(rays.indices.size());
     for_each(rays.indices.size(), [&](Ray& ray, std::size_t i) {
       network_.begin(ray, rays, i);
@@ -43,12 +45,18 @@ class RaySearches {
         std::vector<double> losses(network_.num_levels());
         Probe probe;
         while (search.ask(probe)) {
+          if (probe.is_sampled) {
+            std::int64_t read = 0;
+            const double loss = network_.sample(ray, probe.radius, probe.level, read);
+            search.tell_sample(probe, loss, read);
+            continue;
+          }
           network_.evaluate(ray, probe.radius, probe.level + 1, losses.data());
           search.tell(probe, losses.data());
           trace.add(probe.radius, losses.data(), 0, probe.level, network_.num_levels());
         }
       }
-      results[i] = {std::move(brackets), progress.num_evaluations, std::move(trace)};
+      results[i] = {std::move(brackets), progress.num_evaluations, progress.num_examples, std::move(trace)};
     });
     return results;
   }
@@ -87,9 +95,10 @@ class RaySearches {
         continue;
       }
       double mean;
+      std::int64_t read = 0;
       const Target& target = plan.targets[t];
-      const bool outside = network_.is_outside(ray, radius, target, mean);
-      search.settle(t, radius, mean, outside);
+      const bool outside = network_.is_outside(ray, radius, target, mean, read);
+      search.settle(t, radius, mean, outside, read);
       if (!outside) trace.add(radius, &mean, target.level, target.level, network_.num_levels());
       any_matters |= !outside;
     }

@@ -126,6 +126,7 @@ std::vector<RayResult> BatchedRays::solve(const Rays& rays, const SearchPlan& ho
   for (std::size_t i = 0; i < results.size(); ++i) {
     RayResult& result = survivors.results[survivors.positions[i]];
     results[i].num_evaluations += result.num_evaluations;
+    results[i].num_examples += result.num_examples;
     result = std::move(results[i]);
   }
   return std::move(survivors.results);
@@ -168,8 +169,16 @@ void BatchedRays::prove_target(Workspace& work, const SearchPlan& plan, int targ
                                double negligible) {
   const RowTable& table = proof_rows_[host_target.level];
   const double count = static_cast<double>(problem_.levels()[host_target.level]) * problem_.examples().terms();
-  ProofArguments proof{work.state(plan),       target, negligible, work.survived(), work.totals(), work.partials(),
-                       work.partials_stride(), 0,      count};
+  ProofArguments proof{work.state(plan),
+                       target,
+                       negligible,
+                       work.survived(),
+                       work.totals(),
+                       work.partials(),
+                       work.partials_stride(),
+                       0,
+                       count,
+                       0};
   begin_proof(proof, work.flight().count(), stream_);
   ActiveCount active = work.read_active(stream_);
   if (active.rays > 0) work.perturb(active.rays, stream_);
@@ -177,6 +186,7 @@ void BatchedRays::prove_target(Workspace& work, const SearchPlan& plan, int targ
   for (int done = 0; done < table.size() && active.rays > 0; done += proof.num_blocks) {
     proof.num_blocks = std::min({size, kChunkBlocks, table.size() - done});
     const RowSource source{&table, problem_.hardest_first(host_target.level), table.first_row(done)};
+    proof.first_row = table.first_row(done);
     work.compute_shift(source, done, proof.num_blocks, active.rays, stream_);
     work.compute_partials(source, done, proof.num_blocks, work.active(active.rays), nullptr, stream_);
     continue_proof(proof, stream_);

@@ -69,6 +69,7 @@ void Flight::finish(std::vector<RayResult>& results, cudaStream_t stream) const 
     const auto begin = brackets.begin() + static_cast<std::ptrdiff_t>(i * num_targets_);
     result.brackets.assign(begin, begin + static_cast<std::ptrdiff_t>(num_targets_));
     result.num_evaluations = progress[i].num_evaluations;
+    result.num_examples = progress[i].num_examples;
     results.push_back(std::move(result));
   }
 }

@@ -133,8 +133,10 @@ __device__ double loss_of(const PersistentArguments& a, const Shared& s, std::in
 }
 
 // Adds the losses of rows at the radius that was set: level by level, each thread its rows and then the block its
-// threads, into s.losses; or for a proof the hardest rows first, until `limit` is passed. Returns the sum.
-__device__ double sweep(const PersistentArguments& a, const Shared& s, int level, bool is_proof, double limit) {
+// threads, into s.losses; or for a proof the hardest rows first, until `limit` is passed. Returns the sum, and adds how
+// many rows it read.
+__device__ double sweep(const PersistentArguments& a, const Shared& s, int level, bool is_proof, double limit,
+                        std::int64_t& num_read) {
   const int* order = is_proof ? a.hardest_first[level] : nullptr;
   double total = 0.0, mine = 0.0;
   std::int64_t first = 0;
@@ -146,11 +148,15 @@ __device__ double sweep(const PersistentArguments& a, const Shared& s, int level
       if (!is_proof && first + kThreads < end) continue;
       total += block_sum(mine, s.scratch);
       mine = 0.0;
-      if (is_proof && !(total <= limit)) return total;
+      if (is_proof && !(total <= limit)) {
+        num_read += first + kThreads < end ? first + kThreads : end;
+        return total;
+      }
     }
     first = end;
     if (threadIdx.x == 0) s.losses[l] = total / (static_cast<double>(end) * a.examples.terms());
   }
+  num_read += first;
   __syncthreads();
   return total;
 }
@@ -188,8 +194,9 @@ __global__ void __launch_bounds__(kThreads) persistent_kernel(PersistentArgument
       count = static_cast<double>(a.levels[target.level]) * a.examples.terms();
       limit = target.cutoff * count * (1.0 + 1e-12);  // the sum in another order may differ in its last bits
     }
+    std::int64_t num_read = 0;
     while (true) {
-      sum = sweep(a, s, work.probe.level, is_proof, limit);
+      sum = sweep(a, s, work.probe.level, is_proof, limit, num_read);
       if (!is_proof || !(sum <= limit)) break;
       is_proof = false;  // not outside by far: the loss itself decides, in the order of every other evaluation
     }
@@ -198,7 +205,7 @@ __global__ void __launch_bounds__(kThreads) persistent_kernel(PersistentArgument
         search.tell(work.probe, s.losses);
       } else if (work.target >= 0) {
         const double mean = is_proof ? sum / count : s.losses[work.probe.level];
-        search.settle(work.target, work.probe.radius, mean, !(mean <= a.plan.targets[work.target].cutoff));
+        search.settle(work.target, work.probe.radius, mean, !(mean <= a.plan.targets[work.target].cutoff), num_read);
       } else {
         for (int l = 0; l < a.num_levels; ++l) a.center_losses[l] = s.losses[l];
       }

@@ -1,4 +1,5 @@
 #include "cuda/block.h"
+#include "cuda/rows.h"
 #include "cuda/runtime.h"
 #include "cuda/search_step.h"
 
@@ -102,7 +103,10 @@ __global__ void __launch_bounds__(kThreads) continue_proof_kernel(ProofArguments
     for (int b = 0; b < a.num_blocks; ++b) {
       total += a.partials[slot * a.partials_stride + b];
       if (!(total <= limit)) {
-        search_of(a.state, slot).settle(a.target, a.state.probes[slot].radius, total / a.count, true);
+        const std::int64_t whole = a.state.plan.targets[a.target].examples;
+        const std::int64_t until = a.first_row + std::int64_t{kProductRows} * (b + 1);
+        const std::int64_t num_read = until < whole ? until : whole;
+        search_of(a.state, slot).settle(a.target, a.state.probes[slot].radius, total / a.count, true, num_read);
         return false;
       }
     }
@@ -112,8 +116,11 @@ __global__ void __launch_bounds__(kThreads) continue_proof_kernel(ProofArguments
 }
 
 __global__ void __launch_bounds__(kThreads) end_proof_kernel(ProofArguments a) {
-  for (int i = static_cast<int>(threadIdx.x); i < a.state.active->rays; i += kThreads)
-    a.survived[static_cast<std::int64_t>(a.state.slots[i]) * a.state.plan.num_targets + a.target] = 1;
+  for (int i = static_cast<int>(threadIdx.x); i < a.state.active->rays; i += kThreads) {
+    const int slot = a.state.slots[i];
+    a.survived[static_cast<std::int64_t>(slot) * a.state.plan.num_targets + a.target] = 1;
+    a.state.progress[slot].num_examples += a.state.plan.targets[a.target].examples;
+  }
 }
 
 __global__ void __launch_bounds__(kThreads) settle_kernel(SettlementArguments a) {
@@ -121,7 +128,8 @@ __global__ void __launch_bounds__(kThreads) settle_kernel(SettlementArguments a)
   for (int i = static_cast<int>(threadIdx.x); i < a.state.active->rays; i += kThreads) {
     const int slot = a.state.slots[i];
     const double loss = a.losses[static_cast<std::int64_t>(slot) * a.num_levels + target.level];
-    search_of(a.state, slot).settle(a.target, a.state.probes[slot].radius, loss, !(loss <= target.cutoff));
+    search_of(a.state, slot)
+        .settle(a.target, a.state.probes[slot].radius, loss, !(loss <= target.cutoff), target.examples);
   }
 }
 

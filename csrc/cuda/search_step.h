@@ -52,7 +52,8 @@ struct ProofArguments {
   const double* partials;  // by slot [row blocks]
   std::int64_t partials_stride;
   int num_blocks;
-  double count;  // terms of the target's mean loss
+  double count;            // terms of the target's mean loss
+  std::int64_t first_row;  // how many rows were evaluated before
 };
 // The rays among slots 0 .. num_slots - 1 that are to be tested, with the test's radius as their probe.
 void begin_proof(const ProofArguments& arguments, int num_slots, cudaStream_t stream);

@@ -109,7 +109,8 @@ inline std::vector<Target> make_targets(const Problem& problem, const std::vecto
   for (int level = 0; level < static_cast<int>(problem.levels.size()); ++level) {
     for (double factor : {1.5, 3.0}) {
       const int relative = level > 0 ? static_cast<int>(targets.size()) - 2 : -1;
-      targets.push_back({level, factor * center[level], center[level], 0.5, 2.0, 1e-4, relative, true});
+      targets.push_back(
+          {level, factor * center[level], center[level], 0.5, 2.0, 0.05, 1e-4, relative, true, problem.levels[level]});
     }
   }
   return targets;

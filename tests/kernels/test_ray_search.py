@@ -147,7 +147,7 @@ def targets_of(
         torch.full((num_levels,), center, dtype=torch.float64),
         cutoffs,
         tuple(range(1, num_levels + 1)),
-        Guess(0.3 + 0.07 * ramp, 2.0 + 0.3 * ramp),
+        Guess(0.3 + 0.07 * ramp, 2.0 + 0.3 * ramp, 0.05 + 0.01 * ramp),
         settings_.rtol,
         scouts,
     )
@@ -249,7 +249,7 @@ def test_any_power_law_with_waves_and_holes(exponent, stretch, wave, frequency, 
         torch.tensor([CENTER, CENTER], dtype=torch.float64),
         (0.02, 1.0),
         (1, 2),
-        Guess(generic.radius, torch.full_like(generic.slope, slope)),
+        Guess(generic.radius, torch.full_like(generic.slope, slope), generic.spread),
         rtol,
     )
     assert_identical(targets, SearchSettings(method, rtol=rtol, radius_max=1e9), loss_at, NUM_RAYS)

@@ -33,7 +33,7 @@ def solve(
         torch.tensor([center], dtype=torch.float64),
         cutoffs,
         (1,),
-        Guess(generic.radius, torch.full_like(generic.slope, slope)),
+        Guess(generic.radius, torch.full_like(generic.slope, slope), generic.spread),
         rtol,
     )
     search = RaySearch(targets, SearchSettings(**options), 1, unit)

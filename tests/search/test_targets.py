@@ -25,7 +25,7 @@ def targets_of(
 ) -> Targets:
     shape = (len(levels), len(cutoffs))
     radius = torch.arange(math.prod(shape), dtype=torch.float64).reshape(shape) + 1.0
-    guess = Guess(radius, radius + 0.5)
+    guess = Guess(radius, radius + 0.5, radius + 0.25)
     return Targets.of(torch.tensor(center, dtype=torch.float64), cutoffs, levels, guess, rtol, scouts)
 
 
@@ -36,6 +36,8 @@ def test_every_level_meets_every_cutoff_level_by_level() -> None:
     assert targets.center.tolist() == [0.1] * 3 + [0.2] * 3
     assert targets.guess_radius.tolist() == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
     assert targets.guess_slope.tolist() == [1.5, 2.5, 3.5, 4.5, 5.5, 6.5]
+    assert targets.guess_spread.tolist() == [1.25, 2.25, 3.25, 4.25, 5.25, 6.25]
+    assert targets.examples.tolist() == [60] * 3 + [5000] * 3
     assert targets.rtol.tolist() == pytest.approx([1e-4] * 6)
     assert targets.is_wanted.tolist() == [True] * 6
 

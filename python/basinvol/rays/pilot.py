@@ -58,6 +58,7 @@ class Pilot:
         def solve() -> Radii:
             found = self._engine.solve(range(count), self.generic_guess)
             found.num_evaluations[0] += self.scan[1]  # it went along this ray
+            found.num_full_evaluations[0] += self.scan[1]
             return found
 
         return self._kept.once("first", solve)

@@ -17,7 +17,7 @@ from ..model.landscape import Landscape
 from ..model.scale import Scale
 from ..progress import is_watched, progress_bar
 from ..search import RUNNING
-from ..search.radii import NUM_PILOT, Guess, Radii, Status
+from ..search.radii import COUNTS, NUM_PILOT, Guess, Radii, Status
 from ..storage.journal import Journal
 from .announcement import Announcement
 from .blocks import Block, SpreadRays
@@ -248,11 +248,11 @@ class RaySolver:
         status = torch.where(wide[..., rays], RUNNING, known.status_code).to(torch.int8)
         found = self._narrowed(rays, dataclasses.replace(known, status_code=status), rtol)
         self._book(found)
-        spent = known.num_evaluations + found.num_evaluations
+        spent = {name: getattr(known, name) + getattr(found, name) for name in COUNTS}
         trace = None
         if known.trace is not None and found.trace is not None:
             trace = known.trace.joined([known.trace, found.trace])
-        return radii.replaced(rays, dataclasses.replace(found, num_evaluations=spent, trace=trace))
+        return radii.replaced(rays, dataclasses.replace(found, **spent, trace=trace))
 
     def _narrowed(self, rays: Tensor, known: Radii, rtol: float) -> Radii:
         if self._spread is None or len(rays) < NUM_PILOT:  # few rays are not worth the way

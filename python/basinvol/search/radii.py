@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 NUM_PILOT = 32
 
 DEFAULT_SLOPE = 2.0  # of a quadratic basin
+_GENERIC_SPREAD = 0.05  # of slopes, where nothing is known
 _SLOPE_RANGE = (0.5, 50.0)  # slopes are clamped to it before they are averaged, so that one odd ray does not decide
 
 
@@ -69,6 +70,9 @@ class Radii(Saveable):
         slope: d ln(loss - center loss) / d ln(radius) near the crossing, 2 for a quadratic. float64
         status_code: codes of `status`. int8
         num_evaluations: loss evaluations spent on each direction, all levels and cutoffs together. [D] int64
+        num_full_evaluations: the same in units of all examples of the largest level, samples and proofs that stop early
+            included: how many losses of single examples were computed, over how many there are. Where it is not
+            recorded, every evaluation counts as one. [D] float64
         levels, cutoffs: what the first two axes stand for.
         trace: every evaluation behind these radii, from backends that keep them.
     """
@@ -84,6 +88,11 @@ class Radii(Saveable):
     levels: tuple[int, ...]
     cutoffs: tuple[float, ...]
     trace: Trace | None = None
+    num_full_evaluations: Tensor = None  # type: ignore[assignment]  # made by __post_init__
+
+    def __post_init__(self) -> None:
+        if self.num_full_evaluations is None:
+            object.__setattr__(self, "num_full_evaluations", self.num_evaluations.double())
 
     @property
     def entering(self) -> Tensor:
@@ -140,7 +149,8 @@ class Radii(Saveable):
         """A table with a row per direction, cutoff and level.
 
         Its columns are the position of the direction, level, cutoff, lower, upper, radius, value_lower, value_upper,
-        slope, status and num_evaluations, which is that of all levels and cutoffs of the direction together.
+        slope, status, num_evaluations and num_full_evaluations, which are those of all levels and cutoffs of the
+        direction together.
 
         Raises:
             MissingPackage: pandas is not installed.
@@ -160,6 +170,7 @@ class Radii(Saveable):
                 **numbers,
                 "status": [status.name for status in self.status.reshape(-1)],
                 "num_evaluations": flat(self.num_evaluations.numpy()),
+                "num_full_evaluations": flat(self.num_full_evaluations.numpy()),
             }
         )
 
@@ -180,6 +191,8 @@ class Radii(Saveable):
         variables["status"] = Variable(dims, names, "1", "how the search along the direction ended")
         spent = "loss evaluations, of all levels and cutoffs together"
         variables["num_evaluations"] = Variable(("direction",), self.num_evaluations.numpy(), "1", spent)
+        full = f"{spent}, in units of all examples"
+        variables["num_full_evaluations"] = Variable(("direction",), self.num_full_evaluations.numpy(), "1", full)
         level: Any = self.levels[0] if is_one else np.array(self.levels)
         cutoff: Any = self.cutoffs[0] if is_one else np.array(self.cutoffs)
         coordinates = {
@@ -246,8 +259,9 @@ class Radii(Saveable):
         return Radii(**fields, levels=first.levels, cutoffs=first.cutoffs, trace=trace)
 
 
+COUNTS = ("num_evaluations", "num_full_evaluations")  # of a direction
 _PER_RAY = ("lower", "upper", "radius", "value_lower", "value_upper", "slope", "status_code")
-_TENSORS = (*_PER_RAY, "num_evaluations")
+_TENSORS = (*_PER_RAY, *COUNTS)
 _MOST_SHOWN = 6  # levels and cutoffs in a notebook
 _MEANINGS = {
     "lower": ("scale", "largest radius known to be inside"),
@@ -273,10 +287,12 @@ class Guess:
     Attributes:
         radius: the typical radius. [L, C] float64
         slope: the typical slope, see `Radii`. [L, C] float64
+        spread: how far the slope of a ray is from that, relative to it. [L, C] float64
     """
 
     radius: Tensor
     slope: Tensor
+    spread: Tensor
 
     @classmethod
     def generic(cls, num_levels: int, num_cutoffs: int, radius: float) -> Guess:
@@ -291,19 +307,28 @@ class Guess:
         return cls(
             torch.full(shape, radius, dtype=torch.float64),
             torch.full(shape, DEFAULT_SLOPE, dtype=torch.float64),
+            torch.full(shape, _GENERIC_SPREAD, dtype=torch.float64),
         )
 
     @classmethod
     def learned(cls, pilot: Radii, otherwise: Guess) -> Guess:
-        """The geometric mean radius and mean slope of the crossed rays of `pilot`; `otherwise` where none crossed."""
+        """The geometric mean radius, and mean and spread of the slope, of the crossed rays of `pilot`.
+
+        Args:
+            pilot: rays that are solved.
+            otherwise: what is taken where none crossed, or for the spread, only one.
+        """
         crossed = pilot.is_status(Status.CROSSED)
         count = crossed.sum(dim=-1)
         logs = torch.where(crossed, pilot.radius, 1.0).log()
         slopes = torch.where(crossed, pilot.slope, 0.0).clamp(*_SLOPE_RANGE) * crossed
-        some = count > 0
+        some, several = count > 0, count > 1
+        slope = torch.where(some, slopes.sum(dim=-1) / count.clamp(min=1), otherwise.slope)
+        squares = (torch.where(crossed, slopes - slope[..., None], 0.0) ** 2).sum(dim=-1)
         return cls(
             torch.where(some, (logs.sum(dim=-1) / count.clamp(min=1)).exp(), otherwise.radius),
-            torch.where(some, slopes.sum(dim=-1) / count.clamp(min=1), otherwise.slope),
+            slope,
+            torch.where(several, (squares / (count - 1).clamp(min=1)).sqrt() / slope, otherwise.spread),
         )
 
 

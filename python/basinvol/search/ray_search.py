@@ -5,7 +5,9 @@
     while (queries := search.ask()) is not None:
         search.tell(queries, losses_at(queries))
 
-csrc/ray_search.h is the same algorithm for one ray; a test holds the two together bit for bit.
+csrc/ray_search.h is the same algorithm for one ray; a test holds the two together bit for bit. What it has besides is
+samples: the engines on CPUs estimate from a part of the examples how the loss goes on from its last evaluation, which
+says where to put the next one. Nothing here is certified by them.
 """
 
 from __future__ import annotations
@@ -98,6 +100,7 @@ class RaySearch:
         stalls: proposals since then. [D, T] int64
         status: a code of `Status`, or RUNNING. [D, T] int8
         num_evaluations: loss evaluations of each ray. [D] int64
+        num_examples: how many losses of single examples they took. [D] int64
     """
 
     def __init__(self, targets: Targets, settings: SearchSettings, num_rays: int, unit: Tensor | None = None) -> None:
@@ -118,6 +121,8 @@ class RaySearch:
         self.stalls = torch.zeros(shape, dtype=torch.int64, device=device)
         self.status = torch.full(shape, RUNNING, dtype=torch.int8, device=device)
         self.num_evaluations = torch.zeros(num_rays, dtype=torch.int64, device=device)
+        self.num_examples = torch.zeros(num_rays, dtype=torch.int64, device=device)
+        self._sizes = torch.tensor(targets.levels, device=device)
         self._grid_index = torch.zeros(num_rays, dtype=torch.int64, device=device)
 
         # Not `center > cutoff`: NaN at the center counts as outside.
@@ -145,7 +150,7 @@ class RaySearch:
             radius = torch.where(below >= 0, self._grid[below.clamp(min=0)], 0.0) * self._unit[rays]
         return rays[radius > 0], radius[radius > 0]
 
-    def settle(self, queries: Queries, target: int, value: Tensor) -> None:
+    def settle(self, queries: Queries, target: int, value: Tensor, num_examples: Tensor | None = None) -> None:
         """Takes the losses at the radii of `candidates`.
 
         A ray that is outside there becomes NEGLIGIBLE; the search of all others begins there.
@@ -154,8 +159,10 @@ class RaySearch:
             queries: the rays and their radii, from `candidates`.
             target: index of the target, from 0 to T - 1.
             value: the loss, or for rays outside a lower bound of it that is above the cutoff. [n] float64
+            num_examples: how many losses of single examples that took; default those of whole levels. [n] int64
         """
         self.num_evaluations[queries.rays] += 1
+        self.num_examples[queries.rays] += self._sizes[queries.level] if num_examples is None else num_examples
         outside = ~(value <= self.targets.cutoff[target])
         rays = queries.rays[outside]
         self.upper[rays, target], self.value_upper[rays, target] = queries.radius[outside], value[outside]
@@ -188,6 +195,7 @@ class RaySearch:
         """Takes the losses [A, L] at the queries; columns above a query's level are not read."""
         rays, radius = queries.rays, queries.radius[:, None]
         self.num_evaluations[rays] += 1
+        self.num_examples[rays] += self._sizes[queries.level]
         self._grid_index[rays] += 1
         value = losses.double().to(self.lower.device)[:, self.targets.level]
         lower, upper = self.lower[rays], self.upper[rays]
@@ -217,6 +225,7 @@ class RaySearch:
             "slope": self.slope.T.cpu(),
             "status_code": self.status.T.cpu(),
             "num_evaluations": self.num_evaluations.cpu(),
+            "num_examples": self.num_examples.cpu(),
         }
         return self.targets.to(torch.device("cpu")).radii(state, rounds_up=self.settings.method == "grid")
 

@@ -102,6 +102,7 @@ def known_radii(
         slope=torch.full(shape, DEFAULT_SLOPE, dtype=torch.float64) if slope is None else slope,
         status_code=torch.where(empty, Status.CENTER_OUTSIDE.code, status).to(torch.int8),
         num_evaluations=torch.zeros(num_rays, dtype=torch.int64),
+        num_full_evaluations=torch.zeros(num_rays, dtype=torch.float64),
         levels=levels,
         cutoffs=cutoffs,
         trace=trace,

@@ -15,7 +15,7 @@ from torch import Tensor
 from .radii import Guess, Radii, Status
 
 # Scouts need no more: what they predict varies by about as much from ray to ray.
-_SCOUT_RTOL = 1e-2
+_SCOUT_RTOL = 2e-2
 NO_RELATIVE = -1
 
 
@@ -31,12 +31,14 @@ class Targets:
         cutoffs: losses. [C]
         level: index of the level. [T] int64
         cutoff, center: the loss to cross and the loss at radius 0. [T] float64
-        guess_radius, guess_slope: the typical radius and slope of rays already solved. [T] float64
+        guess_radius, guess_slope, guess_spread: the typical radius and slope of rays already solved, and the spread of
+            their slopes. [T] float64
         rtol: relative width at which the bracket is closed. [T] float64
         relative: the target whose solution on a ray scales the guess there: the next larger cutoff on the same level,
             and for the largest the same cutoff on the next smaller level. (On MNIST networks the first leaves 1 % from
             ray to ray, the second 3 % for levels four times apart; without either it is 16 %.) [T] int64
         is_wanted: false for scouts. [T] bool
+        examples: of the level. [T] int64
         order: the targets to solve, in order: from the smallest level up, because a small level is cheap and predicts
             the next, and from the largest cutoff down; at most T of them. int64
     """
@@ -48,9 +50,11 @@ class Targets:
     center: Tensor
     guess_radius: Tensor
     guess_slope: Tensor
+    guess_spread: Tensor
     rtol: Tensor
     relative: Tensor
     is_wanted: Tensor
+    examples: Tensor
     order: Tensor
 
     @classmethod
@@ -88,9 +92,11 @@ class Targets:
             center=center,
             guess_radius=guess.radius.reshape(-1),
             guess_slope=guess.slope.reshape(-1),
+            guess_spread=guess.spread.reshape(-1),
             rtol=torch.tensor(widths, dtype=torch.float64),
             relative=_relatives(num_levels, cutoffs),
             is_wanted=is_wanted,
+            examples=torch.tensor(levels)[level],
             order=_order(center <= cutoff, is_wanted, cutoffs),
         )
 
@@ -104,7 +110,8 @@ class Targets:
         """The radii [L, C, D] of finished searches.
 
         Args:
-            state: lower, upper, value_lower, value_upper, slope, status_code, each [T, D], and num_evaluations [D].
+            state: lower, upper, value_lower, value_upper, slope, status_code, each [T, D], and num_evaluations and
+                num_examples, see `RaySearch`, each [D].
             rounds_up: whether the radius is the upper end, as on a grid, or the crossing estimated in the bracket.
         """
         crossed = state["status_code"] == Status.CROSSED.code
@@ -117,6 +124,7 @@ class Targets:
             **brackets,
             radius=radius.reshape(shape),
             num_evaluations=state["num_evaluations"],
+            num_full_evaluations=state["num_examples"].double() / max(self.levels),
             levels=self.levels,
             cutoffs=self.cutoffs,
         )

@@ -178,7 +178,7 @@ class TorchEngine:
             found = run_teams(self._teams, one, len(indices), self._stop)
         state = {
             name: torch.cat([torch.from_numpy(part.brackets[name]) for part in found], dim=-1)
-            for name in (*BRACKET_FIELDS, "num_evaluations")
+            for name in (*BRACKET_FIELDS, "num_evaluations", "num_examples")
         }
         radii = targets.radii(state, rounds_up=settings.method == "grid")
         return dataclasses.replace(radii, trace=self._trace(found))
@@ -201,16 +201,16 @@ class TorchEngine:
                 any_matters |= bool(targets.is_wanted[target])
                 continue
             level, cutoff = int(targets.level[target]), float(targets.cutoff[target])
-            bound = None
+            bound, share = None, 0.0
             if self._is_nonnegative:
-                bound = team.proves_outside(radius, cutoff, self._order[level], level)
+                bound, share = team.proves_outside(radius, cutoff, self._order[level], level)
             if bound is not None:
-                search.settle(target, radius, bound, True)
+                search.settle(target, radius, bound, True, math.ceil(share * self.levels[level]))
                 continue
             losses = team.losses(radius, level + 1)
             evaluations.append(self._noted(radius, losses))
             is_outside = not losses[level] <= cutoff
-            search.settle(target, radius, losses[level], is_outside)
+            search.settle(target, radius, losses[level], is_outside, math.ceil((1 + share) * self.levels[level]))
             any_matters |= not is_outside
         return any_matters
 

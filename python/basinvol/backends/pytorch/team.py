@@ -58,8 +58,10 @@ class Team:
         self.evaluator.fill(self._values, self._units.stops[-1])
         return self._values.clone()
 
-    def proves_outside(self, radius: float, cutoff: float, order: Sequence[Tensor], level: int) -> float | None:
+    def proves_outside(self, radius: float, cutoff: float, order: Sequence[Tensor], level: int) -> tuple[float | None, float]:
         """A lower bound of the mean loss on a level that is above the cutoff, from few of its units, or None.
+
+        The second result is the share of the units that were evaluated.
 
         Args:
             radius: where.
@@ -69,14 +71,15 @@ class Team:
         """
         self._copy.place(radius)
         weight, total = self._weights[level], 0.0
-        size = self.evaluator.width
+        size, num_units = self.evaluator.width, sum(len(batch) for batch in order)
         for first in range(0, len(order), size):
+            share = sum(len(batch) for batch in order[: first + size]) / num_units
             for part in self.evaluator.totals(order[first : first + size]):
                 total += part
                 # Written so that a NaN counts as outside.
                 if not total <= cutoff * weight * (1.0 + _PROOF_MARGIN):
-                    return total / weight
-        return None
+                    return total / weight, share
+        return None, 1.0
 
 
 def run_teams(

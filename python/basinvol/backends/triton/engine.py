@@ -138,6 +138,7 @@ class DeviceEngine:
             queries = rough.ask()
         found = rough.radii()
         search.num_evaluations += rough.num_evaluations
+        search.num_examples += rough.num_examples
         for target in search.targets.order.tolist():
             level, cutoff = divmod(target, len(self._problem.cutoffs))
             at, slope = (values[level, cutoff].to(rays.index.device) for values in (found.radius, found.slope))
@@ -159,11 +160,11 @@ class DeviceEngine:
             return None
         # Proofs stop early; rays without one are evaluated in full, in data order as every other evaluation.
         is_kept = torch.zeros(len(rays), dtype=torch.bool, device=rays.index.device)
-        for _, chosen, _, is_proved, _ in tests:
+        for _, chosen, _, is_proved, *_ in tests:
             is_kept[chosen[~is_proved]] = True
         kept = is_kept.nonzero().reshape(-1)
         block = _Taken(self._network, rays, kept) if len(kept) else None
-        for target, chosen, radius, is_proved, value in tests:
+        for target, chosen, radius, is_proved, value, num_read in tests:
             level = int(search.targets.level[target])
             left = (~is_proved).nonzero().reshape(-1)
             if block is not None and len(left):
@@ -171,11 +172,12 @@ class DeviceEngine:
                 losses = block.losses(queries, level)
                 search.recording.add(queries, losses)
                 value[left] = losses[:, level]
-            search.settle(Queries(chosen, radius, torch.full_like(chosen, level)), target, value)
+                num_read[left] += self.levels[level]
+            search.settle(Queries(chosen, radius, torch.full_like(chosen, level)), target, value, num_read)
         return block
 
-    def _test(self, rays: DeviceDirections, radius: Tensor, target: int, search: DeviceSearch) -> tuple[Tensor, Tensor]:
-        """Whether a part of the rows proves each ray to be outside at `radius`, and its mean loss so far. [n] each"""
+    def _test(self, rays: DeviceDirections, radius: Tensor, target: int, search: DeviceSearch) -> tuple[Tensor, ...]:
+        """Whether a part of the rows proves each ray outside at `radius`, its mean loss so far, and how many. [n] each"""
         level = int(search.targets.level[target])
         num_examples = self.levels[level]
         order = self._hardest_first[self._hardest_first < num_examples]
@@ -184,8 +186,9 @@ class DeviceEngine:
         enough = float(search.targets.cutoff[target]) * terms * (1.0 + 1e-12)
         total = torch.zeros(len(rays), dtype=torch.float64, device=radius.device)
         is_proved = torch.zeros(len(rays), dtype=torch.bool, device=radius.device)
+        num_read = torch.zeros(len(rays), dtype=torch.int64, device=radius.device)
         if not self._network.is_nonnegative:
-            return is_proved, total
+            return is_proved, total, num_read
         first, chunk = 0, max(1, num_examples // _FIRST_SHARE)
         while first < num_examples:
             left = (~is_proved).nonzero().reshape(-1)
@@ -193,10 +196,11 @@ class DeviceEngine:
                 break
             rows = order[first : first + chunk]
             total[left] += self._network.rays(rays.take(left), rows).summed_losses(radius[left])
+            num_read[left] += len(rows)
             is_proved = ~(total <= enough)
             first += len(rows)
             chunk = first
-        return is_proved, total / terms
+        return is_proved, total / terms, num_read
 
     def _plan(self, memory_budget: int | None) -> int:
         """The number of directions that fit into the memory together."""

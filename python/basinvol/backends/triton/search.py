@@ -48,6 +48,7 @@ class DeviceSearch(RaySearch):
             guess_slope=targets.guess_slope,
             rtol=targets.rtol,
             is_wanted=targets.is_wanted,
+            examples=targets.examples,
             order=targets.order,
             method=settings.method,
             radius_max=torch.tensor([settings.radius_max], dtype=torch.float64, device=device),
@@ -81,6 +82,7 @@ class DeviceSearch(RaySearch):
         self.recording.add(queries, losses)
         rays, radius, value = queries.rays, queries.radius, losses[:, self.targets.level[target]]
         self.num_evaluations[rays] += 1
+        self.num_examples[rays] += self._sizes[queries.level]
         is_inside = value <= self.targets.cutoff[target]
         inside, outside = rays[is_inside], rays[~is_inside]
         self.lower[inside, target], self.value_lower[inside, target] = radius[is_inside], value[is_inside]
@@ -98,6 +100,7 @@ class DeviceSearch(RaySearch):
             stalls=self.stalls,
             status=self.status,
             num_evaluations=self.num_evaluations,
+            num_examples=self.num_examples,
             grid_index=self._grid_index,
             unit=self._unit,
         )

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from ...search.radii import Radii, Status
+from ...search.radii import COUNTS, Radii, Status
 from ...search.trace import Trace
 from .storage import write_atomically
 
@@ -41,7 +41,7 @@ def write_block(path: Path, radii: Radii, directions: Sequence[int], landscape_l
         "direction": direction.ravel().astype(np.int64),
         **{name: getattr(radii, name).numpy().ravel() for name in _FLOATS},
         "status": [status.name for status in radii.status.ravel()],
-        "num_evaluations": np.tile(radii.num_evaluations.numpy(), num_levels * num_cutoffs),
+        **{name: np.tile(getattr(radii, name).numpy(), num_levels * num_cutoffs) for name in COUNTS},
     }
     if radii.trace is not None:
         _write(_evaluations_path(path), _trace_columns(radii.trace, directions, radii.levels))
@@ -60,10 +60,14 @@ def read_block(path: Path, levels: tuple[int, ...], cutoffs: tuple[float, ...]) 
     shape = (len(levels), len(cutoffs), len(table) // (len(levels) * len(cutoffs)))
     codes = np.array([Status[name].code for name in table["status"].to_pylist()], dtype=np.int8)
     fields: dict[str, Any] = {name: _tensor(table[name]).reshape(shape) for name in _FLOATS}
+    # Older runs do not have all of the counts.
+    counts: dict[str, Any] = {
+        name: _tensor(table[name]).reshape(shape)[0, 0] for name in COUNTS if name in table.column_names
+    }
     radii = Radii(
         **fields,
         status_code=torch.from_numpy(codes).reshape(shape),
-        num_evaluations=_tensor(table["num_evaluations"]).reshape(shape)[0, 0],
+        **counts,
         levels=levels,
         cutoffs=cutoffs,
     )
