@@ -325,7 +325,7 @@ def _propose(low, high, gap, rise_low, rise_high, slope, step, rtol, halved, sta
 
 @triton.jit
 def _slope_between(near, rise_near, far, rise_far, applies, slope):
-    """Return the slope between two radii on one side of the crossing, or `slope` where it says nothing. [RAYS] float64"""
+    """Return the slope between two radii on one side, or `slope` where they say nothing. [RAYS] float64"""
     applies = applies & (rise_near > 0.0) & (rise_far > 0.0) & (rise_far < float("inf"))
     width = portable_log(tl.where(applies, far, 1.0)) - portable_log(tl.where(applies, near, 1.0))
     rise = portable_log(tl.where(applies, rise_far, 1.0)) - portable_log(tl.where(applies, rise_near, 1.0))

@@ -15,11 +15,12 @@ namespace bindings {
 // The search with what it works on. It points into its own members, so it is not copied.
 class BoundRaySearch {
  public:
-  BoundRaySearch(std::vector<Target> targets, std::vector<int> order, SearchSettings settings, double unit)
+  BoundRaySearch(std::vector<Target> targets, std::vector<int> order, SearchSettings settings, double unit,
+                 int first_sampled)
       : targets_(std::move(targets)),
         order_(std::move(order)),
         settings_(std::move(settings)),
-        plan_(plan_of(targets_, order_, settings_)),
+        plan_(plan_of(targets_, order_, settings_, first_sampled)),
         brackets_(targets_.size()),
         progress_{unit},
         search_(plan_, brackets_.data(), progress_) {
@@ -27,10 +28,11 @@ class BoundRaySearch {
   }
   BoundRaySearch(const BoundRaySearch&) = delete;
 
+  // A radius, a level, and whether a sample is enough; None when all is found.
   py::object ask() {
     Probe probe;
     if (!search_.ask(probe)) return py::none();
-    return py::make_tuple(probe.radius, probe.level);
+    return py::make_tuple(probe.radius, probe.level, probe.is_sampled);
   }
 
   void restore(int t, double lower, double upper, double value_lower, double value_upper, double slope, int status) {
@@ -39,6 +41,10 @@ class BoundRaySearch {
 
   void tell(double radius, int level, const std::vector<double>& losses) {
     search_.tell({radius, level}, losses.data());
+  }
+
+  void tell_sample(double radius, int level, double loss, std::int64_t num_examples) {
+    search_.tell_sample({radius, level, true}, loss, num_examples);
   }
 
   bool is_running(int t) const { return search_.is_running(t); }

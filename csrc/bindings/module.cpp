@@ -61,14 +61,15 @@ PYBIND11_MODULE(_native, m) {
         "guess_spread"_a, "rtol"_a, "relative"_a, "is_wanted"_a, "examples"_a);
 
   py::class_<BoundRaySearch>(m, "RaySearch", "One ray's search, driven from Python.")
-      .def(py::init<std::vector<Target>, std::vector<int>, SearchSettings, double>(), "targets"_a, "order"_a,
-           "settings"_a, "unit"_a)
+      .def(py::init<std::vector<Target>, std::vector<int>, SearchSettings, double, int>(), "targets"_a, "order"_a,
+           "settings"_a, "unit"_a, "first_sampled"_a = kNoSamples)
       .def("ask", &BoundRaySearch::ask)
       .def("restore", &BoundRaySearch::restore)
       .def("is_running", &BoundRaySearch::is_running)
       .def("test_radius", &BoundRaySearch::test_radius)
       .def("settle", &BoundRaySearch::settle)
       .def("tell", &BoundRaySearch::tell)
+      .def("tell_sample", &BoundRaySearch::tell_sample)
       .def("brackets", &BoundRaySearch::brackets);
 
   py::class_<CpuResources>(m, "Resources")

@@ -111,8 +111,10 @@ def run_cpp(
         search.restore(t, *(known[name][t].item() for name in BRACKET))
     asked: list[tuple[float, int]] = []
     while (query := search.ask()) is not None:
-        asked.append(query)
-        search.tell(*query, level_losses(loss_at, ray, query[0], query[1] + 1))
+        radius, level, is_sampled = query
+        assert not is_sampled
+        asked.append((radius, level))
+        search.tell(radius, level, level_losses(loss_at, ray, radius, level + 1))
     return asked, search.brackets()
 
 
@@ -126,6 +128,8 @@ def assert_identical(
         assert all(0.0 <= radius < math.inf for radius, _ in asked[ray]), f"proposals are finite: {name_of(ray)}"
         assert asked_cpp == asked[ray], name_of(ray)
         assert brackets["num_evaluations"].tolist() == [radii.num_evaluations[ray].item()], name_of(ray)
+        spent = brackets["num_examples"] / max(targets.levels)
+        assert spent.tolist() == [radii.num_full_evaluations[ray].item()], name_of(ray)
         for name in BRACKET:
             in_torch = getattr(radii, name).reshape(len(targets.level), num_rays)[:, ray].numpy()
             assert in_torch.dtype == brackets[name].dtype

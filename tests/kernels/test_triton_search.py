@@ -30,7 +30,17 @@ pytestmark = pytest.mark.filterwarnings("ignore:(overflow|invalid value|divide b
 
 compact_module = importlib.import_module("basin_triton.compact")
 _DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-FIELDS = ("lower", "upper", "radius", "value_lower", "value_upper", "slope", "status_code", "num_evaluations")
+FIELDS = (
+    "lower",
+    "upper",
+    "radius",
+    "value_lower",
+    "value_upper",
+    "slope",
+    "status_code",
+    "num_evaluations",
+    "num_full_evaluations",
+)
 # Passes after which more than a quarter of the searches of test_ray_search.py have ended; all of the few steps.
 METHODS = {
     "interpolate": 12,
@@ -170,7 +180,8 @@ def test_point_outside_below_one_that_was_inside_begins_again_from_the_center(ra
     state = {name: torch.tensor([values] * 2, dtype=torch.float64).T for name, values in bracket.items()}
     state["slope"] = torch.full((2, 2), 2.0, dtype=torch.float64)
     state["status_code"] = torch.full((2, 2), RUNNING, dtype=torch.int8)
-    known = targets.radii({**state, "num_evaluations": torch.zeros(2, dtype=torch.int64)}, rounds_up=False)
+    counts = {name: torch.zeros(2, dtype=torch.int64) for name in ("num_evaluations", "num_examples")}
+    known = targets.radii({**state, **counts}, rounds_up=False)
     expected, found = pair(targets, settings, 2)
     expected.restore(known)
     found.restore(known)

@@ -177,8 +177,8 @@ def mlp_arguments(
 
 def native_targets(targets: Targets) -> Any:
     """The targets in the form that the extension takes."""
-    names = ("level", "cutoff", "center", "guess_radius", "guess_slope", "guess_spread", "rtol")
-    names = (*names, "relative", "is_wanted", "examples")
+    names = ["level", "cutoff", "center", "guess_radius", "guess_slope", "guess_spread", "rtol", "relative"]
+    names += ["is_wanted", "examples"]
     return compiled_extension().make_targets(**{name: getattr(targets, name).tolist() for name in names})
 
 

@@ -88,10 +88,10 @@ class Radii(Saveable):
     levels: tuple[int, ...]
     cutoffs: tuple[float, ...]
     trace: Trace | None = None
-    num_full_evaluations: Tensor = None  # type: ignore[assignment]  # made by __post_init__
+    num_full_evaluations: Tensor = dataclasses.field(default_factory=lambda: torch.empty(0, dtype=torch.float64))
 
     def __post_init__(self) -> None:
-        if self.num_full_evaluations is None:
+        if len(self.num_full_evaluations) != len(self.num_evaluations):
             object.__setattr__(self, "num_full_evaluations", self.num_evaluations.double())
 
     @property

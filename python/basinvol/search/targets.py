@@ -74,7 +74,7 @@ class Targets:
             cutoffs: the C losses that are looked for.
             levels: numbers of examples of the L levels, scouts included.
             guess: where to look first. [L, C]
-            rtol: relative width at which brackets are closed; scouts, to 1e-2 if that is wider.
+            rtol: relative width at which brackets are closed; scouts, to 2e-2 if that is wider.
             scouts: which of `levels` are scouts.
         """
         num_levels, num_cutoffs = len(levels), len(cutoffs)

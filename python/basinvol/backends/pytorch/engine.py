@@ -168,7 +168,7 @@ class TorchEngine:
             evaluations: list[list[float]] = []
             if negligible is None or self._prove(team, search, targets, negligible, evaluations):
                 while (probe := search.ask()) is not None:
-                    radius, level = probe
+                    radius, level, _ = probe
                     losses = team.losses(radius, level + 1)
                     search.tell(radius, level, losses)
                     evaluations.append(self._noted(radius, losses))

@@ -58,7 +58,9 @@ class Team:
         self.evaluator.fill(self._values, self._units.stops[-1])
         return self._values.clone()
 
-    def proves_outside(self, radius: float, cutoff: float, order: Sequence[Tensor], level: int) -> tuple[float | None, float]:
+    def proves_outside(
+        self, radius: float, cutoff: float, order: Sequence[Tensor], level: int
+    ) -> tuple[float | None, float]:
         """A lower bound of the mean loss on a level that is above the cutoff, from few of its units, or None.
 
         The second result is the share of the units that were evaluated.

@@ -177,7 +177,7 @@ class DeviceEngine:
         return block
 
     def _test(self, rays: DeviceDirections, radius: Tensor, target: int, search: DeviceSearch) -> tuple[Tensor, ...]:
-        """Whether a part of the rows proves each ray outside at `radius`, its mean loss so far, and how many. [n] each"""
+        """Whether part of the rows proves each ray outside at `radius`, its mean loss so far, and their number. [n]"""
         level = int(search.targets.level[target])
         num_examples = self.levels[level]
         order = self._hardest_first[self._hardest_first < num_examples]
