@@ -33,6 +33,7 @@ _LOG_BLIND_STEP = tl.constexpr(1.3862943611198906)
 _MAX_STALLS = tl.constexpr(3)
 _EXACT_STEPS = tl.constexpr(2)
 _MIN_SLOPE_WIDTH = tl.constexpr(1e-3)
+_MIN_CLOSED_WIDTH = tl.constexpr(3e-5)
 
 # A program is one warp of 32 lanes, one ray to a lane: each lane reads again only what it stored itself.
 _RAYS = 32
@@ -191,12 +192,12 @@ def _search_step_kernel(
                 tl.where(raises, value, value_high) - target_center,
                 has_two,
                 old_slope,
+                _MIN_SLOPE_WIDTH,
             )
             low = tl.where(raises, at, tl.where(restart, 0.0, low))
             high = tl.where(lowers, at, high)
             value_low = tl.where(raises, value, tl.where(restart, target_center, value_low))
             value_high = tl.where(lowers, value, value_high)
-            tl.store(slope + b, new_slope, mask=running)
             tl.store(lower + b, low, mask=running)
             tl.store(upper + b, high, mask=running)
             tl.store(value_lower + b, value_low, mask=running)
@@ -216,6 +217,11 @@ def _search_step_kernel(
             code = tl.where(censored, _CENSORED, code)
             code = tl.where(closed, tl.where(is_finite, _CROSSED, _NON_FINITE), code)
             tl.store(status + b, code.to(tl.int8), mask=running)
+            # A bracket that closes has the slope at the crossing itself.
+            has_closed = running & (code == _CROSSED)
+            rise_low, rise_high = value_low - target_center, value_high - target_center
+            new_slope = _slope_between(low, rise_low, high, rise_high, has_closed, new_slope, _MIN_CLOSED_WIDTH)
+            tl.store(slope + b, new_slope, mask=running)
         num_read += tl.load(num_examples + ray, mask=is_active, other=0)
         tl.store(num_examples + ray, num_read, mask=is_active)
         # What follows reads the statuses that were stored above.
@@ -324,12 +330,12 @@ def _propose(low, high, gap, rise_low, rise_high, slope, step, rtol, halved, sta
 
 
 @triton.jit
-def _slope_between(near, rise_near, far, rise_far, applies, slope):
-    """Return the slope between two radii on one side, or `slope` where they say nothing. [RAYS] float64"""
+def _slope_between(near, rise_near, far, rise_far, applies, slope, LEAST_WIDTH: tl.constexpr):
+    """Return the slope between two radii, or `slope` where they say nothing. [RAYS] float64"""
     applies = applies & (rise_near > 0.0) & (rise_far > 0.0) & (rise_far < float("inf"))
     width = portable_log(tl.where(applies, far, 1.0)) - portable_log(tl.where(applies, near, 1.0))
     rise = portable_log(tl.where(applies, rise_far, 1.0)) - portable_log(tl.where(applies, rise_near, 1.0))
-    applies = applies & (width > _MIN_SLOPE_WIDTH) & (rise > 0.0)
+    applies = applies & (width > LEAST_WIDTH) & (rise > 0.0)
     return tl.where(applies, rise / tl.where(applies, width, 1.0), slope)
 
 

@@ -95,6 +95,8 @@ def measure(case: Case, rounds: int, threads: int) -> dict[str, Any]:
         "num_directions": case.num_directions,
         "baseline_directions": case.baseline_directions,
         "evaluations": float(radii.num_evaluations.double().mean()),
+        "full_evaluations": float(radii.num_full_evaluations.mean()),
+        "full_deciles": radii.num_full_evaluations.quantile(torch.linspace(0.1, 0.9, 9, dtype=torch.float64)).tolist(),
         "seconds": {name: {"median": median[name], "min": min(v), "max": max(v)} for name, v in times.items()},
         "ratio_all": {name: median[name] / median["all"] for name in baselines},
         "ratio_decisive": {name: median[name] / median["decisive"] for name in baselines},

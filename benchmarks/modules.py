@@ -109,6 +109,7 @@ def measure(name: str, network: Network, threads: int) -> dict[str, Any]:
         "num_directions": network.num_directions,
         "share_of_peak": share,
         "evaluations": float(radii.num_evaluations.double().mean()),
+        "full_evaluations": float(radii.num_full_evaluations.mean()),
         "seconds": {"all": everything, "decisive": decisive, "grid": grid, "bisection": bisected},
     }
 

@@ -40,15 +40,18 @@ def format_table(records: list[dict[str, Any]]) -> str:
     lines = [
         f"{machine['cpu']}, {first['threads']} threads, torch {first['versions']['torch']}, "
         f"engine {first['engine'].split(',')[0]}, measured peak {first['peak_gflops']:.0f} GFLOP/s in float32. "
-        "Seconds for all directions; ratios to the time of each baseline in the same run.",
+        "Seconds for all directions; ratios to the time of each baseline in the same run. Evaluations are those "
+        "of one direction, in units of all its examples.",
         "",
-        "| case | directions | all radii | vs grid | vs bisection | vs vmap | of peak | decisive | vs grid |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| case | directions | all radii | evaluations | vs grid | vs bisection | vs vmap | of peak "
+        "| decisive | vs grid |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for record in records:
         seconds, ratio = record["seconds"], record["ratio_all"]
         lines.append(
             f"| {record['title']} | {record['num_directions']} | {seconds['all']['median']:.2f} s "
+            f"| {record['full_evaluations']:.2f} "
             f"| {ratio['grid']:,.0f}x | {ratio['bisection']:,.0f}x | {ratio['vmap']:,.0f}x "
             f"| {record['fraction_of_peak']:.0%} | {seconds['decisive']['median']:.2f} s "
             f"| {record['ratio_decisive']['grid']:,.0f}x |"

@@ -137,7 +137,7 @@ class RaySearch {
     } else if (plan_.method != Search::grid) {
       b.lower = radius;
       b.value_lower = value;
-      b.status = judge(targets_[t], b);
+      conclude(targets_[t], b);
       progress_.base_radius = radius;
       progress_.base_level = targets_[t].level;
     }
@@ -198,7 +198,7 @@ class RaySearch {
           }
         }
       }
-      if (b.status == RUNNING) b.status = judge(targets_[t], b);
+      if (b.status == RUNNING) conclude(targets_[t], b);
     }
   }
 
@@ -263,6 +263,12 @@ class RaySearch {
     return smaller(progress_.base_radius * portable_exp(step), plan_.radius_max);
   }
 
+  // Whether the search goes on. A bracket that closes has the slope at the crossing itself.
+  BASINVOL_HD void conclude(const Target& target, Bracket& b) const {
+    b.status = judge(target, b);
+    if (b.status == CROSSED) learn_slope(target, b, b.lower, b.value_lower, b.upper, b.value_upper, kMinClosedWidth);
+  }
+
   BASINVOL_HD std::int8_t judge(const Target& target, const Bracket& b) const {
     const bool left = b.upper < kInfinity;
     const bool is_grid = plan_.method == Search::grid;
@@ -273,15 +279,15 @@ class RaySearch {
     return b.steps >= plan_.max_steps ? MAX_STEPS : RUNNING;
   }
 
-  // What two radii on one side of the crossing say of the slope, for the steps until the other side is known.
+  // What two radii say of the slope between them.
   BASINVOL_HD void learn_slope(const Target& target, Bracket& b, double near, double value_near, double far,
-                               double value_far) const {
+                               double value_far, double least_width = kMinSlopeWidth) const {
     const double rise_near = value_near - target.center;
     const double rise_far = value_far - target.center;
     if (!(rise_near > 0.0 && rise_far > 0.0 && rise_far < kInfinity)) return;
     const double width = portable_log(far) - portable_log(near);
     const double rise = portable_log(rise_far) - portable_log(rise_near);
-    if (!(width > kMinSlopeWidth && rise > 0.0)) return;
+    if (!(width > least_width && rise > 0.0)) return;
     b.slope = rise / width;
     b.is_taught = true;
   }
@@ -402,6 +408,7 @@ class RaySearch {
   static constexpr double kSampleError = 0.02;   // of a slope: a sample tells it several times better
   static constexpr double kLogMaxSample = 0.5;   // farther away other examples matter
   static constexpr double kMinSlopeWidth = 1e-3;
+  static constexpr double kMinClosedWidth = 3e-5;
 
   const SearchPlan& plan_;
   const Target* targets_;

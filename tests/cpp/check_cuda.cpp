@@ -266,7 +266,7 @@ void check_odd_layers() {
         for (int level = 0; level < 2; ++level) {
           const double center = engine.center_losses()[level];
           expect(std::fabs(center - reference.center_losses()[level]) <= 1e-5 * center, "odd layers: center");
-          targets.push_back({level, center + 0.05, center, 0.5, 2.0, 1e-3, -1, true});
+          targets.push_back({level, center + 0.05, center, 0.5, 2.0, 0.05, 1e-3, -1, true, problem.levels[level]});
         }
         SearchSettings settings;
         settings.radius_max = 1e3;
@@ -286,7 +286,7 @@ void check_overflow() {
       fibers::shared_limit = path.shared_limit;
       auto engine = make<cuda::Engine>(problem, CudaResources{0, 0});
       auto reference = make<cpu::Engine>(problem, CpuResources{1, 1 << 30, ""});
-      const std::vector<Target> targets{{0, 1e100, engine.center_losses()[0], 0.5, 2.0, 1e-2, -1, true}};
+      const std::vector<Target> targets{{0, 1e100, engine.center_losses()[0], 0.5, 2.0, 0.05, 1e-2, -1, true, 30}};
       SearchSettings settings;
       settings.method = Search::bisect;
       settings.max_steps = 400;
@@ -306,7 +306,7 @@ void check_many_rows() {
   auto reference = make<cpu::Engine>(problem, CpuResources{1, 1 << 30, ""});
   const double center = engine.center_losses()[0];
   expect(std::fabs(center - reference.center_losses()[0]) <= 1e-6 * center, "many rows: loss at the center");
-  const std::vector<Target> targets{{0, 1.5 * center, center, 0.5, 2.0, 1e-3, -1, true}};
+  const std::vector<Target> targets{{0, 1.5 * center, center, 0.5, 2.0, 0.05, 1e-3, -1, true, 8400}};
   const auto expected = reference.solve(rays, targets, {0}, {}, {})[0].brackets[0];
   const Prior prior{{0.5 * expected.lower}, {}};
   const auto found = engine.solve(rays, targets, {0}, {}, prior)[0].brackets[0];

@@ -32,7 +32,8 @@ _LOG_BLIND_STEP = math.log(4.0)  # one step where the loss gives no distance
 _MAX_STALLS = 3  # interpolations that did not halve the bracket; then one bisection, as one side may stay for ever
 _REFINEMENT_STEPS = 200  # bisection alone halves a bracket to 1e-12 in 40
 _EXACT_STEPS = 2  # to the estimate while a side is missing; then past it, more so each time
-_MIN_SLOPE_WIDTH = 1e-3  # brackets narrower than this say more about rounding than about the slope
+_MIN_SLOPE_WIDTH = 1e-3  # nearer radii say little about the way to go, as losses have kinks and are rounded
+_MIN_CLOSED_WIDTH = 3e-5  # the same for the slope at the crossing, where only rounding matters: of 0.1 % and less
 
 
 @dataclass(frozen=True)
@@ -206,8 +207,8 @@ class RaySearch:
         lowers = seen & ~is_inside & (radius < upper)
         # Outside below a radius that was inside: the first crossing is earlier, and only the center is known inside.
         restart = lowers & (radius <= lower)
-        self._learn_slope(rays, raises & (lower > 0), lower, value_lower, radius, value)
-        self._learn_slope(rays, lowers & (upper < math.inf), radius, value, upper, value_upper)
+        self._learn_slope(rays, raises & (lower > 0), (lower, value_lower), (radius, value))
+        self._learn_slope(rays, lowers & (upper < math.inf), (radius, value), (upper, value_upper))
 
         self.lower[rays] = torch.where(raises, radius, torch.where(restart, 0.0, lower))
         self.value_lower[rays] = torch.where(raises, value, torch.where(restart, self.targets.center, value_lower))
@@ -249,23 +250,31 @@ class RaySearch:
         status = torch.where(running & closed & ~is_finite, Status.NON_FINITE.code, status)
         status = torch.where(running & closed & is_finite, Status.CROSSED.code, status)
         self.status[rays] = status.to(torch.int8)
+        closed = running & (status == Status.CROSSED.code)
+        ends = (lower, self.value_lower[rays]), (upper, self.value_upper[rays])
+        self._learn_slope(rays, closed, *ends, least_width=_MIN_CLOSED_WIDTH)
 
     def _learn_slope(
-        self, rays: Tensor, applies: Tensor, near: Tensor, value_near: Tensor, far: Tensor, value_far: Tensor
+        self,
+        rays: Tensor,
+        applies: Tensor,
+        near: tuple[Tensor, Tensor],
+        far: tuple[Tensor, Tensor],
+        least_width: float = _MIN_SLOPE_WIDTH,
     ) -> None:
-        """What two radii on one side of the crossing say of the slope, for the steps until the other side is known.
+        """Takes over what two radii say of the slope between them.
 
         Args:
             rays: the rays. [A] int64
             applies: where two such radii are known. [A, T] bool
-            near, far: the radii; those of the queries are the same for all targets. [A, T] or [A, 1] float64
-            value_near, value_far: the losses there. [A, T] float64
+            near, far: the radii, which may be the same for all targets, and the losses there. [A, T] float64 each
+            least_width: radii nearer to each other, in ln radius, teach nothing.
         """
-        rise_near, rise_far = value_near - self.targets.center, value_far - self.targets.center
+        rise_near, rise_far = near[1] - self.targets.center, far[1] - self.targets.center
         applies = applies & (rise_near > 0) & (rise_far > 0) & (rise_far < math.inf)
-        width = portable_log(torch.where(applies, far, 1.0)) - portable_log(torch.where(applies, near, 1.0))
+        width = portable_log(torch.where(applies, far[0], 1.0)) - portable_log(torch.where(applies, near[0], 1.0))
         rise = portable_log(torch.where(applies, rise_far, 1.0)) - portable_log(torch.where(applies, rise_near, 1.0))
-        applies = applies & (width > _MIN_SLOPE_WIDTH) & (rise > 0)
+        applies = applies & (width > least_width) & (rise > 0)
         self.slope[rays] = torch.where(applies, rise / torch.where(applies, width, 1.0), self.slope[rays])
 
     def _propose(self, rays: Tensor, target: Tensor) -> Tensor:
