@@ -46,6 +46,7 @@ class State:
     Attributes:
         lower, upper: The bracket: a radius inside the basin, and one outside or infinity. float64
         value_lower, value_upper: The losses at these two radii. float64
+        replaced, value_replaced: The end of the bracket that was replaced last, or 0, and the loss there. float64
         slope: What is known of d ln(loss - loss at the center) / d ln(radius). float64
         steps: How many points were proposed for each target. int64
         width: The logarithm of upper / lower when the bracket was last halved, or bisected. float64
@@ -61,6 +62,8 @@ class State:
     upper: Tensor
     value_lower: Tensor
     value_upper: Tensor
+    replaced: Tensor
+    value_replaced: Tensor
     slope: Tensor
     steps: Tensor
     width: Tensor
@@ -84,7 +87,7 @@ class Plan:
         guess_radius, guess_slope: The radius and slope of a typical ray. [T] float64
         rtol: The relative width at which a bracket is closed. [T] float64
         is_wanted: Whether a target is solved for itself, and not only to scale the guesses of others. [T] bool
-        examples: The number of examples of the level of each target. [T] int64
+        level_examples: The number of examples of the level of each target. [T] int64
         order: The targets in the order in which they are solved. int64
         method: "interpolate", "bisect" or "grid".
         radius_max: Rays that are still inside at this radius are censored. [1] float64, because a launch would round
@@ -101,7 +104,7 @@ class Plan:
     guess_slope: Tensor
     rtol: Tensor
     is_wanted: Tensor
-    examples: Tensor
+    level_examples: Tensor
     order: Tensor
     method: str
     radius_max: Tensor
@@ -121,6 +124,8 @@ def _search_step_kernel(
     upper,
     value_lower,
     value_upper,
+    replaced,
+    value_replaced,
     slope,
     steps,
     width,
@@ -138,7 +143,7 @@ def _search_step_kernel(
     guess_slope,
     rtol,
     is_wanted,
-    examples,
+    level_examples,
     order,
     num_ordered,
     radius_max,
@@ -170,7 +175,7 @@ def _search_step_kernel(
             running = is_active & (tl.load(status + b, mask=is_active, other=0) == _RUNNING)
             target_level = tl.load(level + t)
             target_center = tl.load(center + t)
-            num_read = tl.where(target_level == told, tl.load(examples + t), num_read)
+            num_read = tl.where(target_level == told, tl.load(level_examples + t), num_read)
             is_seen = running & (target_level <= told)
             value = tl.load(losses + position * num_levels + target_level, mask=is_seen, other=0.0)
             low = tl.load(lower + b, mask=running, other=0.0)
@@ -194,6 +199,8 @@ def _search_step_kernel(
                 old_slope,
                 _MIN_SLOPE_WIDTH,
             )
+            tl.store(replaced + b, tl.where(raises, low, high), mask=has_two)
+            tl.store(value_replaced + b, tl.where(raises, value_low, value_high), mask=has_two)
             low = tl.where(raises, at, tl.where(restart, 0.0, low))
             high = tl.where(lowers, at, high)
             value_low = tl.where(raises, value, tl.where(restart, target_center, value_low))
@@ -253,6 +260,8 @@ def _search_step_kernel(
         rise_high = tl.load(value_upper + b, mask=asks, other=0.0) - target_center
         tolerance = tl.load(rtol + target)
         old_slope = tl.load(slope + b, mask=asks, other=2.0)
+        third = tl.load(replaced + b, mask=asks, other=0.0)
+        rise_third = tl.load(value_replaced + b, mask=asks, other=0.0) - target_center
 
         # The typical radius is scaled by how this ray's relative compares with the typical radius of that relative.
         other = tl.load(relative + target)
@@ -274,7 +283,7 @@ def _search_step_kernel(
         halved = tl.load(width + b, mask=is_bracketed, other=float("inf"))
         stalled = tl.load(stalls + b, mask=is_bracketed, other=0)
         where, new_slope, halved, stalled = _propose(
-            low, high, gap, rise_low, rise_high, old_slope, step, tolerance, halved, stalled, METHOD
+            low, high, gap, rise_low, rise_high, third, rise_third, old_slope, step, tolerance, halved, stalled, METHOD
         )
         tl.store(width + b, halved, mask=is_bracketed)
         tl.store(stalls + b, stalled, mask=is_bracketed)
@@ -288,7 +297,9 @@ def _search_step_kernel(
 
 
 @triton.jit
-def _propose(low, high, gap, rise_low, rise_high, slope, step, rtol, halved, stalls, METHOD: tl.constexpr):
+def _propose(
+    low, high, gap, rise_low, rise_high, third, rise_third, slope, step, rtol, halved, stalls, METHOD: tl.constexpr
+):
     """Return the next radius, the slope, and what is known of stalls, where a side is known. [RAYS] each"""
     has_low, has_high = low > 0.0, high < float("inf")
     usable_low = (rise_low > 0.0) & (gap > 0.0)
@@ -316,6 +327,18 @@ def _propose(low, high, gap, rise_low, rise_high, slope, step, rtol, halved, sta
     slope = tl.where(interpolates & (width > _MIN_SLOPE_WIDTH), rise / width, slope)
 
     estimate = log_low + (log_gap - log_rise_low) / rise * width
+    # Through a third point, the end that was replaced last, if the three rise in order.
+    has_third = interpolates & (third > 0.0) & (rise_third > 0.0) & (rise_third < float("inf"))
+    log_third = portable_log(tl.where(has_third, third, 1.0))
+    log_rise_third = portable_log(tl.where(has_third, rise_third, 1.0))
+    is_above = (log_third > log_high) & (log_rise_third > log_rise_high)
+    is_below = (log_third < log_low) & (log_rise_third < log_rise_low)
+    has_third = has_third & (is_above | is_below)
+    first = width / rise
+    second = (log_third - log_high) / tl.where(has_third, log_rise_third - log_rise_high, 1.0)
+    quadratic = (second - first) / tl.where(has_third, log_rise_third - log_rise_low, 1.0)
+    bent = estimate + quadratic * (log_gap - log_rise_low) * (log_gap - log_rise_high)
+    estimate = tl.where(has_third & (bent > log_low) & (bent < log_high), bent, estimate)
     from_low, from_high = estimate - log_low, log_high - estimate
     aim = tl.where(from_low > from_high, log_high - _past(from_high, rtol), log_low + _past(from_low, rtol))
     least, most = log_low + 0.1 * rtol, log_high - 0.1 * rtol
@@ -403,6 +426,8 @@ def search_step(
         state.upper,
         state.value_lower,
         state.value_upper,
+        state.replaced,
+        state.value_replaced,
         state.slope,
         state.steps,
         state.width,
@@ -420,7 +445,7 @@ def search_step(
         plan.guess_slope,
         plan.rtol,
         plan.is_wanted,
-        plan.examples,
+        plan.level_examples,
         plan.order,
         len(plan.order),
         plan.radius_max,

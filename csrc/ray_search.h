@@ -55,8 +55,11 @@ struct Bracket {
   double slope = 2.0;
   int steps = 0;
   std::int8_t status = RUNNING;
-  bool is_taught = false;    // the slope is that of this ray here, and not a guess
-  bool is_sampled = false;   // by a sample, since the last evaluation
+  bool is_taught = false;   // the slope is that of this ray here, and not a guess
+  bool is_sampled = false;  // by a sample, since the last evaluation
+  double replaced =
+      0.0;  // the end of the bracket that was last replaced by one nearer to the crossing; 0: there is none
+  double value_replaced = kNan;
   double width = kInfinity;  // log of upper / lower when the bracket was last halved, or bisected
   int stalls = 0;            // proposals since then
 };
@@ -184,12 +187,20 @@ class RaySearch {
         const double value = losses[targets_[t].level];
         if (value <= targets_[t].cutoff) {
           if (probe.radius > b.lower && probe.radius < b.upper) {
-            if (b.lower > 0.0) learn_slope(targets_[t], b, b.lower, b.value_lower, probe.radius, value);
+            if (b.lower > 0.0) {
+              learn_slope(targets_[t], b, b.lower, b.value_lower, probe.radius, value);
+              b.replaced = b.lower;
+              b.value_replaced = b.value_lower;
+            }
             b.lower = probe.radius;
             b.value_lower = value;
           }
         } else if (probe.radius < b.upper) {
-          if (b.upper < kInfinity) learn_slope(targets_[t], b, probe.radius, value, b.upper, b.value_upper);
+          if (b.upper < kInfinity) {
+            learn_slope(targets_[t], b, probe.radius, value, b.upper, b.value_upper);
+            b.replaced = b.upper;
+            b.value_replaced = b.value_upper;
+          }
           b.upper = probe.radius;
           b.value_upper = value;
           if (probe.radius <= b.lower) {  // an earlier crossing: only the center is known inside
@@ -330,6 +341,7 @@ class RaySearch {
           estimate = (is_lower ? log_lower : log_upper) + (log_gap - log_rise) / b.slope;
         } else {
           estimate = interpolate(b, log_lower, log_upper, log_gap, log_rise_lower, log_rise_upper);
+          estimate = bend(target, b, log_lower, log_upper, log_gap, log_rise_lower, log_rise_upper, estimate);
         }
         radius = portable_exp(aim(log_lower, log_upper, estimate, target.rtol));
       }
@@ -378,6 +390,24 @@ class RaySearch {
     const double rise = log_rise_upper - log_rise_lower;
     if (width > kMinSlopeWidth) b.slope = rise / width;
     return log_lower + (log_gap - log_rise_lower) / rise * width;
+  }
+
+  // The estimate through a third point, the end that was replaced last: inverse quadratic interpolation, as in Brent's
+  // method. Without it the far side of a bracket would stay, and the estimate come nearer by a constant factor each
+  // time. The chord alone counts if the three do not rise in order, or the parabola leaves the bracket.
+  BASINVOL_HD static double bend(const Target& target, const Bracket& b, double log_lower, double log_upper,
+                                 double log_gap, double log_rise_lower, double log_rise_upper, double chord) {
+    const double rise = b.value_replaced - target.center;
+    if (!(b.replaced > 0.0 && rise > 0.0 && rise < kInfinity)) return chord;
+    const double log_replaced = portable_log(b.replaced), log_rise = portable_log(rise);
+    const bool is_ordered = (log_replaced > log_upper && log_rise > log_rise_upper) ||
+                            (log_replaced < log_lower && log_rise < log_rise_lower);
+    if (!is_ordered) return chord;
+    const double first = (log_upper - log_lower) / (log_rise_upper - log_rise_lower);
+    const double second = (log_replaced - log_upper) / (log_rise - log_rise_upper);
+    const double quadratic = (second - first) / (log_rise - log_rise_lower);
+    const double bent = chord + quadratic * (log_gap - log_rise_lower) * (log_gap - log_rise_upper);
+    return bent > log_lower && bent < log_upper ? bent : chord;
   }
 
   // Where to evaluate inside a bracket, by the distance of the estimated crossing from its nearer side.

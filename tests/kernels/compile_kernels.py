@@ -84,11 +84,12 @@ _FLOATS = (
     "labels class_weight factors"
 )  # float32
 _DOUBLES = (
-    "inverse_norm radius partial terms losses lower upper value_lower value_upper slope width unit cutoff guess_radius "
-    "guess_slope rtol radius_max grid"
+    "inverse_norm radius partial terms losses lower upper value_lower value_upper replaced value_replaced slope width "
+    "unit cutoff guess_radius guess_slope rtol radius_max grid"
 )
 _LONGS = (
-    "table directions level relative order steps stalls num_evaluations num_examples examples grid_index probe_level"
+    "table directions level relative order steps stalls num_evaluations num_examples level_examples grid_index "
+    "probe_level"
 )
 _INTS = "active num_rows places block_first block_count num_blocks ends still_active summary loop bounds"
 _NUMBERS = "first second number factor"

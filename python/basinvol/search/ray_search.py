@@ -95,6 +95,8 @@ class RaySearch:
     Attributes:
         lower, upper: the brackets. [D, T] float64
         value_lower, value_upper: the losses at their ends. [D, T] float64
+        replaced, value_replaced: the end of the bracket that was replaced last by one nearer to the crossing, or 0, and
+            the loss there. [D, T] float64
         slope: see `Radii`. [D, T] float64
         steps: evaluations that each target asked for. [D, T] int64
         width: log of upper / lower when the bracket was last halved, or bisected. [D, T] float64
@@ -116,6 +118,8 @@ class RaySearch:
         self.upper = torch.full(shape, math.inf, dtype=torch.float64, device=device)
         self.value_lower = targets.center.expand(shape).clone(memory_format=torch.contiguous_format)
         self.value_upper = torch.full(shape, math.nan, dtype=torch.float64, device=device)
+        self.replaced = torch.zeros(shape, dtype=torch.float64, device=device)
+        self.value_replaced = torch.full(shape, math.nan, dtype=torch.float64, device=device)
         self.slope = targets.guess_slope.expand(shape).clone(memory_format=torch.contiguous_format)
         self.steps = torch.zeros(shape, dtype=torch.int64, device=device)
         self.width = torch.full(shape, math.inf, dtype=torch.float64, device=device)
@@ -207,8 +211,14 @@ class RaySearch:
         lowers = seen & ~is_inside & (radius < upper)
         # Outside below a radius that was inside: the first crossing is earlier, and only the center is known inside.
         restart = lowers & (radius <= lower)
-        self._learn_slope(rays, raises & (lower > 0), (lower, value_lower), (radius, value))
-        self._learn_slope(rays, lowers & (upper < math.inf), (radius, value), (upper, value_upper))
+        from_below, from_above = raises & (lower > 0), lowers & (upper < math.inf)
+        self._learn_slope(rays, from_below, (lower, value_lower), (radius, value))
+        self._learn_slope(rays, from_above, (radius, value), (upper, value_upper))
+        for end, was_lower, was_upper in (
+            (self.replaced, lower, upper),
+            (self.value_replaced, value_lower, value_upper),
+        ):
+            end[rays] = torch.where(from_below, was_lower, torch.where(from_above, was_upper, end[rays]))
 
         self.lower[rays] = torch.where(raises, radius, torch.where(restart, 0.0, lower))
         self.value_lower[rays] = torch.where(raises, value, torch.where(restart, self.targets.center, value_lower))
@@ -312,7 +322,15 @@ class RaySearch:
         width = torch.where(can_interpolate, log_upper - log_lower, 1.0)
         rise = torch.where(can_interpolate, log_rise_upper - log_rise_lower, 1.0)
         slope = torch.where(can_interpolate & (width > _MIN_SLOPE_WIDTH), rise / width, slope)
-        aim = _aim(log_lower, log_upper, log_lower + (log_gap - log_rise_lower) / rise * width, rtol)
+        estimate = log_lower + (log_gap - log_rise_lower) / rise * width
+        rise_replaced = self.value_replaced[rays, target] - self.targets.center[target]
+        has_third = can_interpolate & (self.replaced[rays, target] > 0)
+        has_third &= (rise_replaced > 0) & (rise_replaced < math.inf)
+        log_replaced = portable_log(torch.where(has_third, self.replaced[rays, target], 1.0))
+        log_rise_replaced = portable_log(torch.where(has_third, rise_replaced, 1.0))
+        lows, highs = (log_lower, log_rise_lower), (log_upper, log_rise_upper)
+        estimate = _bent(estimate, log_gap, lows, highs, (log_replaced, log_rise_replaced), has_third)
+        aim = _aim(log_lower, log_upper, estimate, rtol)
 
         # Bisection; not through sqrt, which torch does not round correctly on every machine.
         radius = portable_exp(0.5 * (log_lower + log_upper))
@@ -370,6 +388,35 @@ def _past(distance: Tensor, rtol: Tensor) -> Tensor:
     so that the two radii close the bracket.
     """
     return torch.maximum(distance, 0.5 * (distance + rtol))
+
+
+def _bent(
+    chord: Tensor,
+    log_gap: Tensor,
+    lower: tuple[Tensor, Tensor],
+    upper: tuple[Tensor, Tensor],
+    third: tuple[Tensor, Tensor],
+    has_third: Tensor,
+) -> Tensor:
+    """The estimate through a third point: inverse quadratic interpolation, as in Brent's method.
+
+    Without it the far side of a bracket would stay, and the estimate come nearer by a constant factor each time. The
+    chord alone counts if the three points do not rise in order, or the parabola leaves the bracket.
+
+    Args:
+        chord: the estimate from two points. [n] float64
+        log_gap: ln of the rise that is looked for. [n] float64
+        lower, upper, third: ln radius and ln rise of each point. [n] float64 each
+        has_third: whether there is a third point. [n] bool
+    """
+    (x_lower, y_lower), (x_upper, y_upper), (x_third, y_third) = lower, upper, third
+    is_above, is_below = (x_third > x_upper) & (y_third > y_upper), (x_third < x_lower) & (y_third < y_lower)
+    has_third = has_third & (is_above | is_below)
+    first = (x_upper - x_lower) / torch.where(has_third, y_upper - y_lower, 1.0)
+    second = (x_third - x_upper) / torch.where(has_third, y_third - y_upper, 1.0)
+    quadratic = (second - first) / torch.where(has_third, y_third - y_lower, 1.0)
+    bent = chord + quadratic * (log_gap - y_lower) * (log_gap - y_upper)
+    return torch.where(has_third & (bent > x_lower) & (bent < x_upper), bent, chord)
 
 
 def _aim(log_lower: Tensor, log_upper: Tensor, estimate: Tensor, rtol: Tensor) -> Tensor:
