@@ -57,8 +57,7 @@ struct Bracket {
   std::int8_t status = RUNNING;
   bool is_taught = false;   // the slope is that of this ray here, and not a guess
   bool is_sampled = false;  // by a sample, since the last evaluation
-  double replaced =
-      0.0;  // the end of the bracket that was last replaced by one nearer to the crossing; 0: there is none
+  double replaced = 0.0;    // the end that was last replaced by one nearer to the crossing; 0: there is none
   double value_replaced = kNan;
   double width = kInfinity;  // log of upper / lower when the bracket was last halved, or bisected
   int stalls = 0;            // proposals since then
