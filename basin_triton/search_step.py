@@ -365,8 +365,7 @@ def _slope_between(near, rise_near, far, rise_far, applies, slope, LEAST_WIDTH: 
 @triton.jit
 def _past(distance, rtol):
     """Return how far to go in ln radius for a crossing estimated at `distance`. [RAYS] float64"""
-    half = 0.5 * (distance + rtol)
-    return tl.where(distance < half, half, distance)
+    return tl.where(distance < rtol, 0.5 * (distance + rtol), distance - 0.1 * rtol)
 
 
 @triton.jit

@@ -427,7 +427,10 @@ class RaySearch {
 
   // How far to go from a known radius for a crossing estimated at `distance`: there, as that is where the loss teaches
   // most; or past it by half of what rtol leaves if it is that near, so that the two radii close the bracket.
-  BASINVOL_HD static double past(double distance, double rtol) { return larger(distance, 0.5 * (distance + rtol)); }
+  // Not quite there: the loss should be on a known side of the cutoff, and not within rounding of it.
+  BASINVOL_HD static double past(double distance, double rtol) {
+    return distance < rtol ? 0.5 * (distance + rtol) : distance - 0.1 * rtol;
+  }
 
   static constexpr double kLogMaxStep = 2.772588722239781;     // ln 16
   static constexpr double kLogBlindStep = 1.3862943611198906;  // ln 4

@@ -385,9 +385,10 @@ def _past(distance: Tensor, rtol: Tensor) -> Tensor:
     """How far to go in ln radius from a known radius for a crossing estimated at `distance`.
 
     That far, as the estimate is where the loss teaches most; or past it by half of what rtol leaves if it is that near,
-    so that the two radii close the bracket.
+    so that the two radii close the bracket. Not quite that far: the loss should be on a known side of the cutoff, and
+    not within rounding of it.
     """
-    return torch.maximum(distance, 0.5 * (distance + rtol))
+    return torch.where(distance < rtol, 0.5 * (distance + rtol), distance - 0.1 * rtol)
 
 
 def _bent(
