@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from pathlib import Path
 
 import pytest
@@ -29,10 +31,12 @@ def test_a_quadratic_has_half_its_parameters(tmp_path: Path) -> None:
 def test_singular_minima_have_less(dims: tuple[int, int, int], known: float) -> None:
     case = gt.reduced_rank_regression(*dims)
     assert case.learning_coefficient == known
-    found = bv.learning_coefficient(*case.task(), seed=1)
-    assert found.is_straight, str(found)
-    assert found.value == pytest.approx(known, rel=0.1)
-    assert abs(found.value - known) < 4.0 * found.standard_error
+    # One run has an error of 2 to 5 %.
+    found = [bv.learning_coefficient(*case.task(), seed=seed) for seed in (1, 2, 3)]
+    assert all(one.is_straight for one in found), [str(one) for one in found]
+    mean = statistics.fmean(one.value for one in found)
+    assert mean == pytest.approx(known, rel=0.1)
+    assert abs(mean - known) < 4.0 * math.hypot(*(one.standard_error for one in found)) / len(found)
 
 
 def test_published_values_of_reduced_rank_regression() -> None:
