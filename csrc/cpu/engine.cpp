@@ -23,7 +23,12 @@ Engine::Engine(std::vector<Layer> layers, Loss loss, Examples examples, std::vec
       rows_(examples.inputs, mlp_.inputs(), levels_) {
   // A kept row has one product with the center's first weight, and one with the ray's first move in every thread.
   const std::int64_t bytes_per_slot = std::int64_t{4} * mlp_.first_width() * (1 + num_threads_);
-  kept_slots_ = std::min(rows_.num_slots(), resources.memory_budget / bytes_per_slot);
+  // Blocks are kept whole; arranging the rows anew does not move them.
+  for (const Block& block : rows_.blocks()) {
+    const std::int64_t end = block.slot + rounded_up(block.rows);
+    if (end > resources.memory_budget / bytes_per_slot) break;
+    kept_slots_ = end;
+  }
   hardest_first_.resize(rows_.blocks().size());
   std::iota(hardest_first_.begin(), hardest_first_.end(), 0);
   targets_.gather(rows_, examples_, loss_, mlp_.outputs());

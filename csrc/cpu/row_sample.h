@@ -12,10 +12,9 @@
 namespace basinvol {
 namespace cpu {
 
-constexpr std::int64_t kSampleShare = 16;  // of the rows, where there are many
-constexpr std::int64_t kFewestSampled =
-    1250;  // for an error of a few thousandths in the slope; or a quarter of the rows
-constexpr std::int64_t kSampledLevel = 1600;  // rows below which a sample is as good as all of them
+constexpr std::int64_t kSampleShare = 16;      // of the rows, where there are many
+constexpr std::int64_t kFewestSampled = 1250;  // for a slope within a few thousandths; or a quarter of the rows
+constexpr std::int64_t kSampledLevel = 1600;   // rows below which a sample is as good as all of them
 
 inline std::int64_t sample_size(std::int64_t num_rows) {
   return std::max(num_rows / kSampleShare, std::min(num_rows / 4, kFewestSampled));

@@ -111,7 +111,8 @@ def test_sampled_rays_have_the_same_bytes_for_any_threads_blocks_and_memory(kind
     torch.testing.assert_close(rows / 1703, radii.num_full_evaluations, rtol=1e-12, atol=0.0)  # counted one by one
     if resolve == "all":
         assert bool((rows % 1703 != 0).any()), "some rays are sampled"
-    for options in ({"num_threads": 2}, {"num_threads": 1, "memory_budget": 1}, {"num_threads": 3}):
+    memory = ({"num_threads": 1, "memory_budget": 256 * slots} for slots in (1, 100, 1171, 1700))
+    for options in ({"num_threads": 2}, *memory, {"num_threads": 3}):
         again = rays_of(model, data, resolve=resolve, **options)
         for name in ("lower", "upper", "radius", "slope", "status_code", "num_evaluations", "num_full_evaluations"):
             assert torch.equal(getattr(again, name).nan_to_num(), getattr(radii, name).nan_to_num()), (options, name)
