@@ -65,6 +65,7 @@ sanitize: $(VENV)/installed-lint
 	build/sanitize/check_engine
 	build/sanitize/check_points
 	build/sanitize/check_program
+	build/sanitize/check_proof
 	build/sanitize/check_sample
 	build/sanitize/check_cuda
 	build/sanitize/check_rounding

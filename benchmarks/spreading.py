@@ -31,7 +31,6 @@ from basinvol.executors.local import LocalExecutor
 from basinvol.executors.payload import Reply, packed
 from basinvol.experiments.records.run_directory import machine
 from basinvol.rays.blocks import Block, Ready
-from basinvol.search.radii import NUM_PILOT
 
 from .cases import Case, mnist_5000
 
@@ -40,6 +39,7 @@ WORKERS = (8, 64, 1024)
 CHECKED = (2, 4)
 REPEATS = 3
 WAIT_SECONDS, WAIT_COUNT, WAIT_LOAD = 0.05, 400, 0.5  # of a direction that waits, their number, and of an engine
+NUM_TIMED = 32  # directions whose time is that of the pilot, in proportion
 NUM_TRIVIAL = 500  # calls without work, which show what the driver spends on each
 
 # Of clusters; what is measured here is a pipe between processes.
@@ -259,8 +259,8 @@ def measure_workload(case: Case, count: int) -> tuple[Workload, float]:
     solver = bv.RaySolver(landscape, directions, case.cutoffs, num_threads=1)
     here = time.perf_counter() - started
     started = time.perf_counter()
-    radii = solver.solve(0, NUM_PILOT)
-    pilot = (time.perf_counter() - started) * 4 / NUM_PILOT
+    radii = solver.solve(0, NUM_TIMED)
+    pilot = (time.perf_counter() - started) * 4 / NUM_TIMED
     ready = Ready(solver.problem, solver.choice.backend, bv.rays.SearchOptions(num_threads=1).resources())
     guess = solver.pilot.guess
     with Watched(1) as executor:

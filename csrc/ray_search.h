@@ -127,14 +127,12 @@ class RaySearch {
 
   // The answer to such a test. Outside, `value` bounds the loss at `radius` from below and the target is NEGLIGIBLE;
   // inside, it is the loss, and the search begins there. A grid begins at the center: it wants the first point outside.
-  // num_examples: how many the test read; more than all of them if a proof failed, and a whole evaluation followed.
+  // num_examples: how many the test read; if it was all of them, the losses of the level are known.
   BASINVOL_HD void settle(int t, double radius, double value, bool is_outside, std::int64_t num_examples) {
     ++progress_.num_evaluations;
     progress_.num_examples += num_examples;
-    if (!is_outside || num_examples > targets_[t].examples) {
-      progress_.base_radius = radius;
-      progress_.base_level = targets_[t].level;
-    }
+    progress_.base_radius = radius;
+    progress_.base_level = !is_outside || num_examples >= targets_[t].examples ? targets_[t].level : -1;
     Bracket& b = brackets_[t];
     if (is_outside) {
       b.upper = radius;

@@ -1,9 +1,7 @@
 // What all engines of the CPU do along a ray, whatever computes the losses of rows.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
-#include <limits>
 #include <vector>
 
 #include "boundary.h"
@@ -39,16 +37,6 @@ inline void level_means(const double* row_losses, const std::vector<std::int64_t
     for (double sum : partial) total += sum;
     means[level] = total / weight[level];
   }
-}
-
-// The summed losses of every row over several rays. A loss that is not finite counts as a large one: a NaN would break
-// the order, and infinite sums could not be told apart.
-inline std::vector<double> hardness_of(const std::vector<std::vector<double>>& losses, std::size_t count) {
-  std::vector<double> hardness(count, 0.0);
-  for (const auto& of_ray : losses)
-    for (std::size_t row = 0; row < count; ++row)
-      hardness[row] += std::isfinite(of_ray[row]) ? of_ray[row] : std::numeric_limits<float>::max();
-  return hardness;
 }
 
 }  // namespace cpu

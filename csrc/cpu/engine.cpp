@@ -1,7 +1,5 @@
 #include "cpu/engine.h"
 
-#include <algorithm>
-#include <numeric>
 #include <utility>
 
 #include "cpu/along_ray.h"
@@ -29,8 +27,8 @@ Engine::Engine(std::vector<Layer> layers, Loss loss, Examples examples, std::vec
     if (end > resources.memory_budget / bytes_per_slot) break;
     kept_slots_ = end;
   }
-  hardest_first_.resize(rows_.blocks().size());
-  std::iota(hardest_first_.begin(), hardest_first_.end(), 0);
+  for (std::size_t b = 0; b < rows_.blocks().size(); ++b)
+    proof_order_.add(static_cast<int>(b), rows_.blocks()[b].level);
   targets_.gather(rows_, examples_, loss_, mlp_.outputs());
   compute_base();
 
@@ -60,18 +58,23 @@ void Engine::learn_order(const Rays& rays, const std::vector<double>& radii) {
       for (int j = 0; j < block.rows; ++j) found[i][rows_.row(block.slot + j)] = per_row[j];
     }
   });
-  const std::vector<double> hardness = hardness_of(found, static_cast<std::size_t>(count));
+  Hardness hardness;
+  hardness.losses = expected_losses(found, static_cast<std::size_t>(count));
+  if (loss_ == Loss::cross_entropy) {
+    hardness.classes.assign(examples_.labels, examples_.labels + count);
+    hardness.num_classes = mlp_.outputs();
+  }
   rows_.arrange(hardness);
   targets_.gather(rows_, examples_, loss_, mlp_.outputs());
   compute_base();
-  std::vector<double> mean(rows_.blocks().size());
-  for (std::size_t b = 0; b < mean.size(); ++b) {
+  proof_order_ = ProofOrder(hardness.num_classes);
+  for (std::size_t b = 0; b < rows_.blocks().size(); ++b) {
     const Block& block = rows_.blocks()[b];
-    for (int j = 0; j < block.rows; ++j) mean[b] += hardness[rows_.row(block.slot + j)] / block.rows;
+    std::vector<std::int64_t> rows;
+    for (int j = 0; j < block.rows; ++j) rows.push_back(rows_.row(block.slot + j));
+    proof_order_.add(static_cast<int>(b), block.level, rows, hardness);
   }
-  hardest_first_.resize(mean.size());
-  std::iota(hardest_first_.begin(), hardest_first_.end(), 0);
-  std::stable_sort(hardest_first_.begin(), hardest_first_.end(), [&](int a, int b) { return mean[a] > mean[b]; });
+  proof_order_.sort();
 }
 
 }  // namespace cpu

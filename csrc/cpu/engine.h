@@ -8,6 +8,7 @@
 #include "boundary.h"
 #include "cpu/buffer.h"
 #include "cpu/packed_mlp.h"
+#include "cpu/proof_order.h"
 #include "cpu/row_sample.h"
 #include "cpu/rows.h"
 #include "cpu/slot_targets.h"
@@ -30,7 +31,7 @@ class Engine {
   std::vector<RayResult> solve(const Rays& rays, const std::vector<Target>& targets, const std::vector<int>& order,
                                const SearchSettings& settings, const Prior& prior) const;
 
-  // Rearranges the rows, hardest first, by their mean loss on these rays at these radii: proofs then stop earlier.
+  // Rearranges the rows, hardest first, by their losses on these rays at these radii: proofs then stop earlier.
   void learn_order(const Rays& rays, const std::vector<double>& radii);
 
   // Floating-point operations of all matrix products so far; a product with zeros that are stored counts.
@@ -61,6 +62,8 @@ class Engine {
   double sample(Ray& ray, double radius, int level, std::int64_t& num_read) const;
   void gather(Ray& ray, std::int64_t slot, float* base, float* shift) const;
   void evaluate(Ray& ray, double radius, int num_levels, double* losses) const;
+  void keep(Ray& ray, const Block& block, const double* per_row) const;
+  void average(const Ray& ray, int num_levels, double* losses) const;
   bool is_outside(Ray& ray, double radius, const Target& target, double& mean, std::int64_t& num_read) const;
 
   const Kernels& kernels_;
@@ -71,7 +74,7 @@ class Engine {
   ParameterVector parameters_;
   int num_threads_;
   Rows rows_;
-  std::vector<int> hardest_first_;  // blocks, in the order in which proofs take them
+  ProofOrder proof_order_;
 
   Buffer start_;                 // background x first weight [first width]
   std::int64_t kept_slots_ = 0;  // rows whose first-layer products are kept

@@ -141,10 +141,9 @@ const float* Engine::outputs(Ray& ray, const float* base, const float* shift, in
   return ray.current.data();
 }
 
-// Mean losses of the first `num_levels` levels. Rows are added in the order of the data, however they are arranged.
+// Mean losses of the first `num_levels` levels.
 void Engine::evaluate(Ray& ray, double radius, int num_levels, double* losses) const {
   set_radius(ray, radius);
-  const int terms = loss_ == Loss::cross_entropy ? 1 : mlp_.outputs();
   const int num_blocks = rows_.num_blocks(num_levels);
   ray.row_losses.resize(static_cast<std::size_t>(levels_[num_levels - 1]));
   double per_row[kBlockRows];
@@ -153,23 +152,38 @@ void Engine::evaluate(Ray& ray, double radius, int num_levels, double* losses) c
     if (radius != 0.0 && b % kBlocksTogether == 0 && is_kept(block))
       shift(ray, b, std::min(b + kBlocksTogether, num_blocks));
     block_loss(ray, b, per_row);
-    for (int j = 0; j < block.rows; ++j) ray.row_losses[rows_.row(block.slot + j)] = per_row[j];
+    keep(ray, block, per_row);
   }
+  average(ray, num_levels, losses);
+}
+
+void Engine::keep(Ray& ray, const Block& block, const double* per_row) const {
+  for (int j = 0; j < block.rows; ++j) ray.row_losses[rows_.row(block.slot + j)] = per_row[j];
+}
+
+// The means of the losses that were kept. Rows are added in the order of the data, however they are arranged.
+void Engine::average(const Ray& ray, int num_levels, double* losses) const {
+  const int terms = loss_ == Loss::cross_entropy ? 1 : mlp_.outputs();
   std::vector<double> weight;
   for (std::int64_t level : levels_) weight.push_back(static_cast<double>(level) * terms);
   level_means(ray.row_losses.data(), levels_, weight.data(), num_levels, losses);
 }
 
 // Whether the target's loss at `radius` is above its cutoff. Losses are not negative, so a partial sum above it is a
-// proof; `mean` is the mean loss if the answer is no, and a lower bound of it otherwise. `num_read` counts rows.
+// proof; `mean` is the mean loss if the answer is no, and a lower bound of it otherwise. `num_read` counts rows: all of
+// them if the losses of the level are known, as after an evaluation.
 bool Engine::is_outside(Ray& ray, double radius, const Target& target, double& mean, std::int64_t& num_read) const {
   set_radius(ray, radius);
   const int terms = loss_ == Loss::cross_entropy ? 1 : mlp_.outputs();
   const double count = static_cast<double>(levels_[target.level]) * terms;
+  ray.row_losses.resize(static_cast<std::size_t>(levels_[target.level]));
   double per_row[kBlockRows], total = 0.0;
-  for (int b : hardest_first_) {
-    if (rows_.blocks()[b].level > target.level) continue;
-    total += block_loss(ray, b, per_row);
+  Proof proof(proof_order_, target.level);
+  for (int b; (b = proof.next()) >= 0;) {
+    const double found = block_loss(ray, b, per_row);
+    keep(ray, rows_.blocks()[b], per_row);
+    proof.tell(found);
+    total += found;
     num_read += rows_.blocks()[b].rows;
     // Not `total / count > cutoff` alone: the sum in another order may differ in its last bits.
     if (!(total <= target.cutoff * count * (1.0 + 1e-12))) {
@@ -178,8 +192,7 @@ bool Engine::is_outside(Ray& ray, double radius, const Target& target, double& m
     }
   }
   std::vector<double> losses(target.level + 1);
-  evaluate(ray, radius, target.level + 1, losses.data());  // in the order of every other evaluation
-  num_read += levels_[target.level];
+  average(ray, target.level + 1, losses.data());  // in the order of every other evaluation
   mean = losses[target.level];
   return !(mean <= target.cutoff);
 }

@@ -24,6 +24,27 @@ struct ProgramEngine::Ray {
   std::int64_t operations = 0;
 };
 
+namespace {
+
+// Where the class of every example is, if the loss is the cross-entropy of one term that was loaded as it is.
+const Field* labels_of(const Program& program, int& num_classes) {
+  const auto is_loss = [](const Instruction& i) { return i.op == Op::loss; };
+  const auto loss = std::find_if(program.instructions.begin(), program.instructions.end(), is_loss);
+  if (loss == program.instructions.end()) return nullptr;
+  const Operand &outputs = loss->inputs[0], &targets = loss->inputs[1];
+  if (static_cast<TermLoss>(loss->sizes[0]) != TermLoss::cross_entropy || outputs.extents[0].size != 1) return nullptr;
+  const Field* labels = nullptr;
+  for (auto i = program.instructions.begin(); i != loss; ++i) {
+    if (i->output.space != targets.space || i->output.offset != targets.offset) continue;
+    labels = i->op == Op::load ? &program.fields[static_cast<std::size_t>(i->sizes[0])] : nullptr;
+  }
+  if (labels == nullptr || labels->size != 1) return nullptr;
+  num_classes = static_cast<int>(outputs.extents[1].size);
+  return labels;
+}
+
+}  // namespace
+
 ProgramEngine::ProgramEngine(Program program, std::vector<std::int64_t> levels, ParameterVector parameters,
                              const CpuResources& resources)
     : instruction_set_(kernels_named(resources.instruction_set).name),
@@ -49,7 +70,13 @@ ProgramEngine::ProgramEngine(Program program, std::vector<std::int64_t> levels, 
   }
   hardest_first_.resize(static_cast<std::size_t>(levels_.back()));
   std::iota(hardest_first_.begin(), hardest_first_.end(), 0);
-  proof_ = blocks_of_levels();
+  std::int64_t first = 0;
+  for (std::size_t level = 0; level < levels_.size(); ++level)
+    for (; first < levels_[level]; first += blocks_.back().count) {
+      const auto size = std::min<std::int64_t>(program_.block_rows, levels_[level] - first);
+      proof_order_.add(static_cast<int>(blocks_.size()), static_cast<int>(level));
+      blocks_.push_back({first, static_cast<int>(size), static_cast<int>(level)});
+    }
 
   Ray center;
   center_losses_.resize(levels_.size());
@@ -72,17 +99,6 @@ std::vector<double> ProgramEngine::row_losses(const Rays& rays, double radius) c
   return std::move(ray.row_losses);
 }
 
-std::vector<ProgramEngine::RowBlock> ProgramEngine::blocks_of_levels() const {
-  std::vector<RowBlock> blocks;
-  std::int64_t first = 0;
-  for (std::size_t level = 0; level < levels_.size(); ++level)
-    for (; first < levels_[level]; first += blocks.back().count) {
-      const auto count = std::min<std::int64_t>(program_.block_rows, levels_[level] - first);
-      blocks.push_back({first, static_cast<int>(count), static_cast<int>(level)});
-    }
-  return blocks;
-}
-
 void ProgramEngine::learn_order(const Rays& rays, const std::vector<double>& radii) {
   const std::size_t count = static_cast<std::size_t>(levels_.back());
   std::vector<std::vector<double>> found(rays.indices.size());
@@ -92,22 +108,27 @@ void ProgramEngine::learn_order(const Rays& rays, const std::vector<double>& rad
     evaluate_all(ray, levels_.back());
     found[i] = ray.row_losses;
   });
-  const std::vector<double> hardness = hardness_of(found, count);
-  std::iota(hardest_first_.begin(), hardest_first_.end(), 0);
+  Hardness hardness;
+  hardness.losses = expected_losses(found, count);
+  if (const Field* labels = labels_of(program_, hardness.num_classes)) {
+    for (std::size_t row = 0; row < count; ++row) {
+      const int label = static_cast<int>(labels->values[row]);
+      hardness.classes.push_back(label >= 0 && label < hardness.num_classes ? label : 0);  // one that is ignored
+    }
+  }
+  hardest_first_.clear();
   std::int64_t first = 0;
   for (std::int64_t last : levels_) {
-    std::stable_sort(hardest_first_.begin() + first, hardest_first_.begin() + last,
-                     [&](std::int64_t a, std::int64_t b) { return hardness[a] > hardness[b]; });
+    for (const auto& run : hardest_first(hardness, first, last, program_.block_rows))
+      hardest_first_.insert(hardest_first_.end(), run.begin(), run.end());
     first = last;
   }
-  proof_ = blocks_of_levels();
-  const auto mean = [&](const RowBlock& block) {
-    double sum = 0.0;
-    for (int j = 0; j < block.count; ++j) sum += hardness[static_cast<std::size_t>(hardest_first_[block.first + j])];
-    return sum / block.count;
-  };
-  std::stable_sort(proof_.begin(), proof_.end(),
-                   [&](const RowBlock& a, const RowBlock& b) { return mean(a) > mean(b); });
+  proof_order_ = ProofOrder(hardness.num_classes);
+  for (std::size_t b = 0; b < blocks_.size(); ++b) {
+    const auto begin = hardest_first_.begin() + blocks_[b].first;
+    proof_order_.add(static_cast<int>(b), blocks_[b].level, {begin, begin + blocks_[b].count}, hardness);
+  }
+  proof_order_.sort();
 }
 
 void ProgramEngine::begin(Ray& ray, const Rays& rays, std::size_t i) const {
@@ -170,34 +191,48 @@ void ProgramEngine::evaluate(Ray& ray, double radius, int num_levels, double* lo
 }
 
 // Whether the target's loss at `radius` is above its cutoff. Losses are not negative, so a partial sum above it is a
-// proof; `mean` is the mean loss if the answer is no, and a lower bound of it otherwise. `num_read` counts rows.
+// proof; `mean` is the mean loss if the answer is no, and a lower bound of it otherwise. `num_read` counts rows: all of
+// them if the losses of the level are known, as after an evaluation.
 bool ProgramEngine::is_outside(Ray& ray, double radius, const Target& target, double& mean,
                                std::int64_t& num_read) const {
-  set_radius(ray, radius);
-  const double weight = weight_until_[target.level];
-  std::vector<double> found(static_cast<std::size_t>(program_.block_rows));
-  double total = 0.0;
-  if (program_.is_nonnegative) {
-    for (const RowBlock& block : proof_) {
-      if (block.level > target.level) continue;
-      executor_.run_block(constant_.data(), ray.perturbed.data(), hardest_first_.data() + block.first, block.count,
-                          ray.workspaces[0], found.data());
-      num_read += block.count;
-      total = std::accumulate(found.begin(), found.begin() + block.count, total);
-      // Not `total / weight > cutoff` alone: the sum in another order may differ in its last bits.
-      if (!(total <= target.cutoff * weight * (1.0 + 1e-12))) {
-        ray.operations += ray.workspaces[0].operations;
-        ray.workspaces[0].operations = 0;
-        mean = total / weight;
-        return true;
-      }
-    }
-  }
   std::vector<double> losses(static_cast<std::size_t>(target.level) + 1);
-  evaluate(ray, radius, target.level + 1, losses.data());  // in the order of every other evaluation
-  num_read += levels_[target.level];
+  if (!program_.is_nonnegative) {
+    evaluate(ray, radius, target.level + 1, losses.data());
+  } else {
+    set_radius(ray, radius);
+    if (proves_outside(ray, target, mean, num_read)) return true;
+    level_means(ray.row_losses.data(), levels_, weight_until_.data(), target.level + 1, losses.data());
+  }
+  num_read = levels_[target.level];
   mean = losses[target.level];
   return !(mean <= target.cutoff);
+}
+
+// Reads block after block until their sum is above the cutoff; false if all were read.
+bool ProgramEngine::proves_outside(Ray& ray, const Target& target, double& mean, std::int64_t& num_read) const {
+  const double weight = weight_until_[target.level];
+  Workspace& workspace = ray.workspaces[0];
+  ray.row_losses.resize(static_cast<std::size_t>(levels_[target.level]));
+  std::vector<double> found(static_cast<std::size_t>(program_.block_rows));
+  double total = 0.0;
+  bool is_proved = false;
+  Proof proof(proof_order_, target.level);
+  for (int b; !is_proved && (b = proof.next()) >= 0;) {
+    const std::int64_t* rows = hardest_first_.data() + blocks_[b].first;
+    const int count = blocks_[b].count;
+    executor_.run_block(constant_.data(), ray.perturbed.data(), rows, count, workspace, found.data());
+    for (int j = 0; j < count; ++j) ray.row_losses[static_cast<std::size_t>(rows[j])] = found[j];
+    const double loss = std::accumulate(found.begin(), found.begin() + count, 0.0);
+    proof.tell(loss);
+    total += loss;
+    num_read += count;
+    // Not `total / weight > cutoff` alone: the sum in another order may differ in its last bits.
+    is_proved = !(total <= target.cutoff * weight * (1.0 + 1e-12));
+  }
+  ray.operations += workspace.operations;
+  workspace.operations = 0;
+  mean = total / weight;
+  return is_proved;
 }
 
 // The mean loss of a level at a radius near that of the ray's last evaluation, estimated from a sample of its rows.

@@ -8,6 +8,7 @@
 #include "boundary.h"
 #include "cpu/executor.h"
 #include "cpu/program.h"
+#include "cpu/proof_order.h"
 #include "cpu/row_sample.h"
 
 namespace basinvol {
@@ -46,7 +47,7 @@ class ProgramEngine {
   friend class RaySearches;
   struct Ray;  // what one thread needs for one direction
   struct RowBlock {
-    std::int64_t first;  // in an order of rows
+    std::int64_t first;  // in hardest_first_
     int count, level;
   };
 
@@ -56,10 +57,10 @@ class ProgramEngine {
   void set_radius(Ray& ray, double radius) const;
   void evaluate(Ray& ray, double radius, int num_levels, double* losses) const;
   bool is_outside(Ray& ray, double radius, const Target& target, double& mean, std::int64_t& num_read) const;
+  bool proves_outside(Ray& ray, const Target& target, double& mean, std::int64_t& num_read) const;
   double sample(Ray& ray, double radius, int level, std::int64_t& num_read) const;
   void evaluate_rows(Ray& ray, const std::vector<std::int64_t>& rows, std::vector<double>& losses) const;
   void evaluate_all(Ray& ray, std::int64_t num_rows) const;
-  std::vector<RowBlock> blocks_of_levels() const;
 
   const char* instruction_set_;
   const Kernels& kernels_;
@@ -71,7 +72,8 @@ class ProgramEngine {
   Buffer constant_;
   std::vector<double> weight_until_;         // the sum of all examples' weights, by level
   std::vector<std::int64_t> hardest_first_;  // rows, level by level
-  std::vector<RowBlock> proof_;              // of hardest_first_, in the order in which proofs take them
+  std::vector<RowBlock> blocks_;             // of hardest_first_
+  ProofOrder proof_order_;
   std::vector<double> center_losses_;
   std::vector<double> center_row_losses_;
   mutable std::atomic<std::int64_t> operations_{0};

@@ -8,8 +8,7 @@ namespace cpu {
 
 namespace {
 
-constexpr double kWorthwhile = 0.8;   // of the inputs left after taking the background out; measured break-even 0.9
-constexpr std::size_t kWindow = 960;  // rows of like hardness that are reordered by similarity
+constexpr double kWorthwhile = 0.8;  // of the inputs left after taking the background out; measured break-even 0.9
 
 }  // namespace
 
@@ -32,19 +31,17 @@ Rows::Rows(const float* inputs, int features, std::vector<std::int64_t> levels)
   }
 }
 
-void Rows::arrange(const std::vector<double>& hardness) {
+void Rows::arrange(const Hardness& hardness) {
   std::vector<std::vector<std::int64_t>> rows_by_level;
   std::int64_t first = 0;
   for (std::int64_t last : levels_) {
-    std::vector<std::int64_t> rows(last - first);
-    std::iota(rows.begin(), rows.end(), first);
-    std::stable_sort(rows.begin(), rows.end(),
-                     [&](std::int64_t a, std::int64_t b) { return hardness[a] > hardness[b]; });
     std::vector<std::int64_t> arranged;
-    for (std::size_t i = 0; i < rows.size(); i += kWindow) {
-      const auto end = rows.begin() + static_cast<std::ptrdiff_t>(std::min(rows.size(), i + kWindow));
-      const auto window = similar_side_by_side({rows.begin() + static_cast<std::ptrdiff_t>(i), end});
-      arranged.insert(arranged.end(), window.begin(), window.end());
+    for (const auto& run : hardest_first(hardness, first, last, kBlockRows)) {
+      for (std::size_t i = 0; i < run.size(); i += kBlockRows) {  // inside a block the order is free
+        const auto end = run.begin() + static_cast<std::ptrdiff_t>(std::min<std::size_t>(run.size(), i + kBlockRows));
+        const auto block = similar_side_by_side({run.begin() + static_cast<std::ptrdiff_t>(i), end});
+        arranged.insert(arranged.end(), block.begin(), block.end());
+      }
     }
     rows_by_level.push_back(std::move(arranged));
     first = last;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cpu/kernels.h"
+#include "cpu/proof_order.h"
 
 namespace basinvol {
 namespace cpu {
@@ -24,8 +25,8 @@ class Rows {
   // inputs [count, features]; levels are increasing prefixes, the last is count.
   Rows(const float* inputs, int features, std::vector<std::int64_t> levels);
 
-  // Puts the hardest rows of each level first. hardness [count], by row.
-  void arrange(const std::vector<double>& hardness);
+  // Puts the rows of each level in the order of `hardest_first`.
+  void arrange(const Hardness& hardness);
 
   std::int64_t num_slots() const { return static_cast<std::int64_t>(row_of_slot_.size()); }
   std::int64_t row(std::int64_t slot) const { return row_of_slot_[slot]; }  // -1: padding

@@ -16,7 +16,7 @@ from basinvol.trust.volume import log_mean_power
 
 LOSSES = {"cross_entropy": F.cross_entropy, "bce": F.binary_cross_entropy_with_logits, "mse": F.mse_loss}
 SKIPPED_NATS, REFINED_NATS, DECISIVE_NATS = 1e-6, 0.1, 20.0
-NUM_PILOT = 32
+NUM_SPREAD, NUM_SPREAD_FEW = 32, 8  # that are solved in full, and where the spread is hopeless
 
 pytestmark = pytest.mark.usefixtures("rays_together")
 
@@ -86,7 +86,10 @@ def assert_decisive_is_all(everything: Radii, decisive: Radii, dim: int) -> int:
     skipped, solved = decisive.is_status(Status.NEGLIGIBLE), decisive.is_status(Status.CROSSED)
     assert bool(everything.is_status(Status.CROSSED).all())
     assert bool((skipped | solved).all())
-    assert not bool(skipped[:NUM_PILOT].any())
+    assert not bool(skipped[:NUM_SPREAD_FEW].any())
+    first = dim * everything.radius[:NUM_SPREAD_FEW].log()
+    if float(first.max() - first.median()) < 10.0 * math.sqrt(2.0 * math.log(len(everything))):
+        assert not bool(skipped[:NUM_SPREAD].any())
     # The true radius lies in the bracket of the full search, and is below the bound of the proof.
     assert bool((everything.lower < decisive.upper)[skipped].all())
     assert bool((decisive.lower[skipped] == 0).all())
@@ -208,6 +211,27 @@ def test_skipped_rays_of_a_grid_change_no_digit(make_mlp, method, backend):
     assert bool((everything.radii.radius <= decisive.radii.upper)[skipped].all())
 
 
+@pytest.mark.parametrize("network", ["perceptron", "program"])
+def test_proofs_that_read_rows_class_by_class(make_mlp, losses_along, network):
+    """So many rows that the blocks of a class are many, in two levels; a few labels decide nothing of the answer."""
+    data = data_for(12, 3, "cross_entropy", 3600)
+    model = train(make_mlp([12, 40, 3]), "cross_entropy", data)
+    if network == "program":  # which perceptrons with such an activation are
+        model = nn.Sequential(model[0], nn.Softplus(), model[2])
+        train(model, "cross_entropy", data)
+    directions, everything, decisive = solve_both(
+        model, "cross_entropy", data, [1000, 3600], [0.1, 0.5], 80, backend="native"
+    )
+    skipped = 0
+    for level, cutoff in itertools.product((1000, 3600), everything.cutoffs):
+        other = decisive.at(level, cutoff)
+        skipped += assert_decisive_is_all(everything.at(level, cutoff), other, directions.space.dim)
+        assert_proofs_hold_in_float64(model, "cross_entropy", data, directions, other, losses_along)
+    assert skipped > 0
+    proofs = decisive.is_status(Status.NEGLIGIBLE).all(dim=0).all(dim=0)
+    assert float(decisive.num_full_evaluations[proofs].median()) < 2.0, "four proofs, none of which reads all rows"
+
+
 @pytest.mark.parametrize("backend", ["native", "torch", "reference"])
 def test_censored_ray_in_the_pilot_lets_nothing_be_skipped(make_mlp, backend):
     """A ray without an end outweighs all others or is dropped, so none is known not to matter: per cutoff."""
@@ -216,12 +240,12 @@ def test_censored_ray_in_the_pilot_lets_nothing_be_skipped(make_mlp, backend):
     options = {"backend": backend}
     _, free, _ = solve_both(model, "cross_entropy", data, [60], [0.05, 1.0], 60, **options)
     longest = float(free.upper[0, 0].max())
-    radius_max = float(free.upper[0, 1, :NUM_PILOT].max()) * 0.99
+    radius_max = float(free.upper[0, 1, :NUM_SPREAD_FEW].max()) * 0.99
     assert radius_max > longest, "only the larger cutoff is censored"
     _, everything, decisive = solve_both(
         model, "cross_entropy", data, [60], [0.05, 1.0], 60, radius_max=radius_max, **options
     )
-    assert bool(decisive.is_status(Status.CENSORED)[0, 1, :NUM_PILOT].any())
+    assert bool(decisive.is_status(Status.CENSORED)[0, 1, :NUM_SPREAD_FEW].any())
     assert torch.equal(decisive.status_code[0, 1], everything.status_code[0, 1])
     assert bool(decisive.is_status(Status.NEGLIGIBLE)[0, 0].any())
 

@@ -328,7 +328,8 @@ def test_decisive_rays_are_refined_and_hold_the_bracket_of_the_reference(make_ml
 @pytest.mark.slow
 @pytest.mark.parametrize("search", ["interpolate", "grid"])
 def test_skipped_rays_are_proved_outside_and_change_no_volume(make_mlp, losses_along, monkeypatch, search) -> None:
-    monkeypatch.setattr("basinvol.rays.solver.NUM_PILOT", 5)  # fewer rays in full, for time
+    monkeypatch.setattr("basinvol.rays.pilot.STAGES", (4, 5))  # fewer rays in full, for time
+    monkeypatch.setattr("basinvol.rays.pilot.NUM_SPREAD", 4)
     model = make_mlp([40, 10])
     network = Case(model, "cross_entropy", examples_for(model, "cross_entropy", torch.randn(40, 40)), [40], 13)
     crossings = network.radii("reference").radius[0, 0] / network.directions().norms(range(network.count))

@@ -221,7 +221,8 @@ def test_bytes_do_not_depend_on_how_many_directions_or_examples_run_together(nam
 
 @pytest.mark.slow
 def test_rays_that_are_skipped_were_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("basinvol.rays.solver.NUM_PILOT", 4)  # fewer rays in full, for time
+    monkeypatch.setattr("basinvol.rays.pilot.STAGES", (4,))  # fewer rays in full, for time
+    monkeypatch.setattr("basinvol.rays.pilot.NUM_SPREAD", 4)
     name, count = "squared errors", 14
     decisive = solver_of(landscape_of(name), count=count, resolve="decisive").solve_all()
     everything = solver_of(landscape_of(name, "cpu"), count=count, backend="native").solve_all()
@@ -235,7 +236,8 @@ def test_rays_that_are_skipped_were_short(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.slow
 def test_losses_that_may_be_negative_are_not_proved_by_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
     """Targets beyond 0 and 1: the sum of the hardest examples proves nothing."""
-    monkeypatch.setattr("basinvol.rays.solver.NUM_PILOT", 4)
+    monkeypatch.setattr("basinvol.rays.pilot.STAGES", (4,))
+    monkeypatch.setattr("basinvol.rays.pilot.NUM_SPREAD", 4)
     torch.manual_seed(1)
     model = nn.Sequential(nn.Linear(4, 6), nn.Softplus(), nn.Linear(6, 2))
     data = torch.randn(NUM, 4), 3.0 * torch.rand(NUM, 2)

@@ -158,7 +158,7 @@ def test_spread_of_skipped_rays_is_said_to_be_the_pilots(trained, blobs) -> None
     for resolve, said in (("decisive", True), ("all", False)):
         est = bv.estimate_volume(trained, F.cross_entropy, blobs, 0.1, 60, resolve=resolve, probe=False)
         assert (est.diagnostics.negligible > 0) == said
-        assert ("(of the first 32 directions)" in lines_of(est)["weights"]) == said
+        assert ("(of the first 8 directions)" in lines_of(est)["weights"]) == said
         assert ("of the first" in str(est)) == said
 
 

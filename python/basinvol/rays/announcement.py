@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 import warnings
 
-from ..search.radii import NUM_PILOT
-
 # Work that takes longer than this many seconds is announced.
 _LONG = 600.0
+# The first directions also pay for what is made once.
+_FIRST = 64
 
 
 class Announcement:
@@ -21,8 +21,7 @@ class Announcement:
     def update(self, number: int) -> None:
         """Takes the number of directions of a finished block, and warns if the rest will take long."""
         self._done += number
-        # The first directions also pay for what is made once.
-        if self._is_shown or self._done <= NUM_PILOT:
+        if self._is_shown or self._done <= _FIRST:
             return
         seconds = (time.perf_counter() - self._started) / self._done * (self._count - self._done)
         if seconds > _LONG:

@@ -59,8 +59,8 @@ def find_radii(
         scaling: "filter" or "none", see `ParameterSpace.scale`; radii are in units of that scale.
         search: "interpolate", "bisect" or "grid", see `SearchSettings`.
         rtol: relative width at which a bracket is closed; rays that decide a volume are refined further.
-        resolve: "all", every radius; "decisive", the first 32 in full, and of the others only those long enough to
-            matter: the rest are NEGLIGIBLE, with an upper bound, and together worth less than 1e-6 nats.
+        resolve: "all", every radius; "decisive", the first 8 to 32 in full, and of the others only those long enough
+            to matter: the rest are NEGLIGIBLE, with an upper bound, and together worth less than 1e-6 nats.
         radius_max: rays still inside there are CENSORED; default 1e6 sqrt(P).
         max_steps: most evaluations for one level and cutoff of one ray.
         grid: coefficients for search="grid", default linspace(0, 1, 100)^2; a ray's radii are these times the norm of

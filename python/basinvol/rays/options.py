@@ -27,8 +27,8 @@ class SearchOptions:
     Attributes:
         search: "interpolate", "bisect" or "grid", see `SearchSettings`.
         rtol: relative width at which a bracket is closed; rays that decide a volume are refined further.
-        resolve: "all", every radius; "decisive", the first 32 in full, and of the others only those long enough to
-            matter.
+        resolve: "all", every radius; "decisive", the first 8 to 32 in full, and of the others only those long enough
+            to matter.
         radius_max: rays still inside there are CENSORED; default 1e6 sqrt(P).
         max_steps: most evaluations for one level and cutoff of one ray.
         grid: coefficients for search="grid", default linspace(0, 1, 100)^2.

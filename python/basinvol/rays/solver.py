@@ -17,7 +17,7 @@ from ..model.landscape import Landscape
 from ..model.scale import Scale
 from ..progress import is_watched, progress_bar
 from ..search import RUNNING
-from ..search.radii import COUNTS, NUM_PILOT, Guess, Radii, Status
+from ..search.radii import COUNTS, Guess, Radii, Status
 from ..storage.journal import Journal
 from .announcement import Announcement
 from .blocks import Block, SpreadRays
@@ -30,6 +30,7 @@ _DECISIVE_NATS = 20.0
 # ... until each is worth at most this many nats, or is as narrow as float32 radii can be told apart.
 _REFINED_NATS = 0.1
 _RADIUS_NOISE = 4 * torch.finfo(torch.float32).eps
+_WORTH_THE_WAY = 32  # fewer rays are refined here, and not on an executor
 
 
 class RaySearchFailed(RuntimeError):
@@ -190,7 +191,7 @@ class RaySolver:
             head += len(kept)
         try:
             known = head
-            head = min(max(known, NUM_FIRST if self.resolve == "all" else NUM_PILOT), stop)
+            head = min(max(known, self._num_pilot), stop)
             if known < head:
                 finish(known, self._solve_step(known, head))
                 self._kept.keep(known, parts[known])
@@ -255,7 +256,7 @@ class RaySolver:
         return radii.replaced(rays, dataclasses.replace(found, **spent, trace=trace))
 
     def _narrowed(self, rays: Tensor, known: Radii, rtol: float) -> Radii:
-        if self._spread is None or len(rays) < NUM_PILOT:  # few rays are not worth the way
+        if self._spread is None or len(rays) < _WORTH_THE_WAY:
             return self.engine.refine(rays.tolist(), known, rtol)
         found = self._spread.search(Block(tuple(rays.tolist()), known=known, rtol=rtol), self._least)
         parts = {positions.start: part for positions, part in found}
@@ -264,26 +265,21 @@ class RaySolver:
     def _book(self, found: Radii) -> None:
         self.problem.landscape.count(int(found.num_evaluations.sum()))
 
-    def _solve_step(self, start: int, stop: int) -> Radii:
-        parts = []
-        if self.resolve == "all":
-            ranges = [(0, NUM_FIRST), (NUM_FIRST, stop)]
-        else:
-            ranges = [(0, NUM_FIRST), (NUM_FIRST, NUM_PILOT), (NUM_PILOT, stop)]
-        for stage, (low, high) in enumerate(ranges):
-            first, last = max(start, low), min(stop, high)
-            if first < last:
-                parts.append(self._solve_stage(stage, first, last))
-        return Radii.concatenate(parts).only(self.problem.landscape.levels)
+    @property
+    def _num_pilot(self) -> int:
+        """The directions that teach all others."""
+        return NUM_FIRST if self.resolve == "all" else self.pilot.size
 
-    def _solve_stage(self, stage: int, start: int, stop: int) -> Radii:
-        if stage == 0:
-            return self.pilot.first.between(start, stop)
-        if self.resolve == "all":
-            return self.engine.solve(range(start, stop), self.pilot.guess)
-        if stage == 1:
-            return self.pilot.radii.between(start, stop)
-        return self.engine.solve(range(start, stop), self.pilot.guess, self.pilot.negligible)
+    def _solve_step(self, start: int, stop: int) -> Radii:
+        pilot, parts = self.pilot, []
+        middle = min(max(start, self._num_pilot), stop)
+        if start < middle:
+            known = pilot.first if self.resolve == "all" else pilot.radii
+            parts.append(known.between(start, middle))
+        if middle < stop:
+            negligible = None if self.resolve == "all" else pilot.negligible
+            parts.append(self.engine.solve(range(middle, stop), pilot.guess, negligible))
+        return Radii.concatenate(parts).only(self.problem.landscape.levels)
 
 
 def check_types(landscape: object, directions: object) -> None:

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-# With resolve="decisive", directions solved in full: they give the distribution, and the length that others must reach
-# to matter. 500 directions then have about 14 more that do.
-NUM_PILOT = 32
+# With resolve="decisive", directions solved in full, which give the distribution; the second number is for directions
+# so unlike each other that more of them would change nothing of what is said about them.
+NUM_SPREAD, NUM_SPREAD_FEW = 32, 8
 
 DEFAULT_SLOPE = 2.0  # of a quadratic basin
 _GENERIC_SPREAD = 0.05  # of slopes, where nothing is known

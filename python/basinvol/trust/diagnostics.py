@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..search.radii import DEFAULT_SLOPE, NUM_PILOT, Radii, Status
+from ..search.radii import DEFAULT_SLOPE, NUM_SPREAD, NUM_SPREAD_FEW, Radii, Status
 from .measures import LEBESGUE, Measure
 from .tails import pareto_k
 
@@ -75,7 +75,7 @@ class Diagnostics:
             whose bracket stayed open.
         negligible: share of rays that were proved too short to matter and not solved.
         num_used: number of weights in the average.
-        num_spread: number of solved rays from which z is computed; with resolve="decisive" those of the pilot.
+        num_spread: number of solved rays from which z is computed; with resolve="decisive" the first ones.
         zero_scale: parameters with elements that have scale 0 and are never perturbed, and how many elements.
         reentrant, non_monotone: shares of the probed rays that enter the basin again beyond their radius, and along
             which the loss falls by more than rounding before it.
@@ -143,10 +143,15 @@ def diagnose(
     every_log_weight = measure.log_weights(radius, dim) + ratio
     log_weights = every_log_weight[used]
     is_empty = bool((radius[used] == 0).all())
-    # Where rays were skipped, those that were solved after the pilot are a selection of the longest.
-    skips = bool(radii.is_status(Status.NEGLIGIBLE).any())
+    # Where rays were skipped, those that were solved after the first ones are a selection of the longest.
+    skipped = radii.is_status(Status.NEGLIGIBLE)
+    skips = bool(skipped.any())
     chosen = used if representative is None else used & representative
-    spread = every_log_weight[:NUM_PILOT][used[:NUM_PILOT]] if skips else every_log_weight[chosen]
+    if skips:
+        count = NUM_SPREAD_FEW if bool(skipped[:NUM_SPREAD].any()) else NUM_SPREAD
+        spread = every_log_weight[:count][used[:count]]
+    else:
+        spread = every_log_weight[chosen]
     found = {
         **(weight_statistics(log_weights, spread, skips) if not is_empty else dict.fromkeys(_STATISTICS, math.nan)),
         "bracket_nats": math.nan if is_empty else _bracket_nats(radii, used, dim, measure, ratio),
