@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import platform
 import resource
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +134,8 @@ def moves_of(case: Case, directions: bv.Directions) -> tuple[list[list[torch.Ten
 def check(case: Case, radii: bv.Radii, moves: list[list[torch.Tensor]], num_rays: int = NUM_CHECKED) -> None:
     """Recompute the brackets of some rays in float64: inside at the lower end, outside at the upper, to float32 noise.
 
+    That noise is twice what torch itself loses in float32 at these ends, and the rounding of a loss.
+
     Args:
         case: What is measured.
         radii: The radii for all levels, cutoffs and directions. [L, cutoffs, D]
@@ -141,22 +145,34 @@ def check(case: Case, radii: bv.Radii, moves: list[list[torch.Tensor]], num_rays
     Raises:
         SystemExit: A bracket does not hold.
     """
-    import copy
-
-    model = copy.deepcopy(case.model).double()
-    targets = case.targets.double() if case.targets.is_floating_point() else case.targets
     for row, size in enumerate(case.levels):
-        perturbed = Perturbed(model, case.loss_fn, case.inputs[:size].double(), targets[:size])
+        exact, rough = (_perturbed(case, size, kind) for kind in (torch.float64, torch.float32))
         for column, cutoff in enumerate(case.cutoffs):
+            ends = radii.lower[row, column, :num_rays].tolist(), radii.upper[row, column, :num_rays].tolist()
+            below, above = ([exact(move, radius) for move, radius in zip(moves, end, strict=False)] for end in ends)
+            rounded = [[rough(move, radius) for move, radius in zip(moves, end, strict=False)] for end in ends]
+            errors = [abs(x - y) for x, y in zip(below + above, rounded[0] + rounded[1], strict=True)]
+            noise = 2.0 * max(errors) + 2.0**-22 * cutoff
             for ray in range(num_rays):
-                with torch.no_grad():
-                    move = [part.double() for part in moves[ray]]
-                    below = perturbed.loss(move, float(radii.lower[row, column, ray]))
-                    above = perturbed.loss(move, float(radii.upper[row, column, ray]))
-                    perturbed.restore()
-                noise = 2e-6 * cutoff  # how far a float32 loss may be from the float64 one
-                if not (below <= cutoff + noise and above > cutoff - noise):
-                    raise SystemExit(f"{case.name}: direction {ray} is not bracketed: {below}, {cutoff}, {above}")
+                if not (below[ray] <= cutoff + noise and above[ray] > cutoff - noise):
+                    raise SystemExit(
+                        f"{case.name}: direction {ray} is not bracketed: {below[ray]}, {cutoff}, {above[ray]}"
+                    )
+
+
+def _perturbed(case: Case, size: int, dtype: torch.dtype) -> Callable[[list[torch.Tensor], float], float]:
+    """Return the loss of the first `size` examples at center + radius x move, computed in this type."""
+    model = copy.deepcopy(case.model).to(dtype)
+    targets = case.targets[:size].to(dtype) if case.targets.is_floating_point() else case.targets[:size]
+    perturbed = Perturbed(model, case.loss_fn, case.inputs[:size].to(dtype), targets)
+
+    @torch.no_grad()
+    def loss(move: list[torch.Tensor], radius: float) -> float:
+        found = perturbed.loss([part.to(dtype) for part in move], radius)
+        perturbed.restore()
+        return found
+
+    return loss
 
 
 def time_baselines(

@@ -12,13 +12,14 @@ namespace basinvol {
 namespace cpu {
 
 // What a `Network` offers:
-//   Ray                                          what one thread needs for one direction; has `unit` and `operations`
-//   begin(ray, rays, i)                          turns to the i-th direction
-//   evaluate(ray, radius, num_levels, losses)    mean losses of the first levels
-//   is_outside(ray, radius, target, mean, read)  whether the loss is above the target's cutoff; see there for the
-//   others first_sampled()                              the first level that samples estimate sample(ray, radius,
-//   level, read)             an estimate of its mean loss, from the ray's last evaluation on num_levels(),
-//   count(operations)
+// - Ray, what one thread needs for one direction; it has `unit` and `operations`.
+// - begin(ray, rays, i) turns to the i-th direction.
+// - evaluate(ray, radius, num_levels, losses) gives the mean losses of the first levels.
+// - is_outside(ray, radius, target, mean, read) says whether the loss is above the target's cutoff; see there for the
+//   others.
+// - first_sampled() is the first level that samples estimate.
+// - sample(ray, radius, level, read) estimates its mean loss, from the ray's last evaluation on.
+// - num_levels() and count(operations).
 template <typename Network>
 class RaySearches {
  public:

@@ -134,9 +134,9 @@ def estimate_volume(
             the basin; "splitting", a Gaussian mass, one loss level after the other; "hit-and-run", a random walk, for
             small P.
         rtol: relative width of the certified brackets.
-        resolve: "all", every radius; "decisive", the first 32, or 8 where these are very unlike each other, and of the others
-            only those long enough to matter; the same volume to 1e-6 nats, with z from the first. For methods "star"
-            and "paper" in Lebesgue measure.
+        resolve: "all", every radius; "decisive", the first 32, or 8 where these are very unlike each other, and of the
+            others only those long enough to matter; the same volume to 1e-6 nats, with z from the first. For methods
+            "star" and "paper" in Lebesgue measure.
         radius_max: rays still inside there are censored; default 1e6 sqrt(P). For Lebesgue measure.
         max_steps: most evaluations per ray.
         include, exclude, trainable_only: which parameters are perturbed, see `ParameterSpace.of`.
