@@ -123,25 +123,29 @@ def mnist_cnn_layers() -> nn.Module:
 
 def mnist_cnn() -> Network:
     inputs, targets = _digits(5000)
-    return trained("MNIST CNN, 5,000 rows", mnist_cnn_layers(), F.cross_entropy, inputs[:, None], targets, 200, 48)
+    return trained("MNIST CNN, 5,000 rows", mnist_cnn_layers, F.cross_entropy, inputs[:, None], targets, 200, 48)
 
 
 def cifar_cnn() -> Network:
     """Return the CNN that the paper trains on CIFAR-10, on color images of its shape."""
-    layers: list[nn.Module] = []
-    for inputs, outputs in ((3, 32), (32, 64), (64, 128)):
-        layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
-    layers += [nn.Flatten(), nn.Linear(2048, 512), nn.ReLU(), nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 10)]
+
+    def layers() -> nn.Module:
+        parts: list[nn.Module] = []
+        for inputs, outputs in ((3, 32), (32, 64), (64, 128)):
+            parts += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+        parts += [nn.Flatten(), nn.Linear(2048, 512), nn.ReLU(), nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 10)]
+        return nn.Sequential(*parts)
+
     found = read_source("photo-patches", None)
     images = torch.from_numpy(found.inputs[:2000]).float() / 255 - 0.5
     labels = torch.from_numpy(found.labels[:2000])
-    return trained("CIFAR-10 CNN, 2,000 rows", nn.Sequential(*layers), F.cross_entropy, images, labels, 800, 48)
+    return trained("CIFAR-10 CNN, 2,000 rows", layers, F.cross_entropy, images, labels, 800, 48)
 
 
 def resnet() -> Network:
     inputs, targets = _digits(256)
     images = F.pad(inputs, (2, 2, 2, 2))[:, None].expand(-1, 3, -1, -1).contiguous()
-    return trained("ResNet-18, 256 images of 32 x 32", resnet18(), F.cross_entropy, images, targets, 100, 32)
+    return trained("ResNet-18, 256 images of 32 x 32", resnet18, F.cross_entropy, images, targets, 100, 32)
 
 
 def gpt() -> Network:
@@ -150,12 +154,12 @@ def gpt() -> Network:
     code = torch.tensor([letters.index(letter) for letter in text[: 512 * _CONTEXT + 1]])
     inputs, targets = code[:-1].view(512, _CONTEXT), code[1:].view(512, _CONTEXT)
     title = "GPT, 4 layers of 128, 512 sequences of 64"
-    return trained(title, Gpt(len(letters)), next_character, inputs, targets, 200, 64)
+    return trained(title, lambda: Gpt(len(letters)), next_character, inputs, targets, 200, 64)
 
 
 def gru() -> Network:
     inputs, targets = _digits(5000)
-    return trained("GRU, 5,000 rows", Recurrent(), F.cross_entropy, inputs, targets, 400, 64)
+    return trained("GRU, 5,000 rows", Recurrent, F.cross_entropy, inputs, targets, 400, 64)
 
 
 NETWORKS: dict[str, Callable[[], Network]] = {
@@ -177,7 +181,7 @@ def _digits(count: int) -> tuple[Tensor, Tensor]:
 
 def trained(
     title: str,
-    model: nn.Module,
+    make: Callable[[], nn.Module],
     loss_fn: LossFunction,
     inputs: Tensor,
     targets: Tensor,
@@ -188,7 +192,7 @@ def trained(
 
     Args:
         title: How the table names it.
-        model: The network, on the device of the data.
+        make: make() -> the network with its first parameters; they are the same every time.
         loss_fn: loss_fn(outputs, targets) -> mean loss.
         inputs, targets: The data. N examples
         steps: How many.
@@ -196,6 +200,7 @@ def trained(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
+        model = make().to(targets.device)
         optimizer = torch.optim.Adam(model.parameters(), 1e-3)
         for _ in range(steps):
             chosen = torch.randint(len(inputs), (64,))

@@ -107,7 +107,7 @@ def _images(count: int) -> tuple[Tensor, Tensor]:
 
 def _case(
     title: str,
-    model: nn.Module,
+    make: Callable[[], nn.Module],
     inputs: Tensor,
     targets: Tensor,
     steps: int,
@@ -116,18 +116,18 @@ def _case(
 ) -> Network:
     if IS_REHEARSAL:
         steps, rays = 20, 2
-    return trained(title, model.to(DEVICE), loss_fn, inputs.to(DEVICE), targets.to(DEVICE), steps, rays)
+    return trained(title, make, loss_fn, inputs.to(DEVICE), targets.to(DEVICE), steps, rays)
 
 
 def _cnn() -> Network:
     inputs, targets = _images(60 if IS_REHEARSAL else 5000)
-    return _case("MNIST CNN, 5,000 rows", mnist_cnn_layers(), inputs[:, None], targets, 200, rays=100)
+    return _case("MNIST CNN, 5,000 rows", mnist_cnn_layers, inputs[:, None], targets, 200, rays=100)
 
 
 def _resnet() -> Network:
     inputs, targets = _images(256)
     images = F.pad(inputs, (2, 2, 2, 2))[:, None].expand(-1, 3, -1, -1).contiguous()
-    return _case("ResNet-18, 256 images of 32 x 32", resnet18(), images, targets, 200, rays=32)
+    return _case("ResNet-18, 256 images of 32 x 32", resnet18, images, targets, 200, rays=32)
 
 
 def _gpt() -> Network:
@@ -138,20 +138,22 @@ def _gpt() -> Network:
         codes.append((3 * codes[-1] + torch.randint(2, codes[-1].shape, generator=generator)) % 65)
     text = torch.stack(codes, dim=1)
     title = "GPT, 4 layers of 128, 512 sequences of 64"
-    return _case(title, Gpt(65), text[:, :-1], text[:, 1:], 300, loss_fn=next_character, rays=64)
+    return _case(title, lambda: Gpt(65), text[:, :-1], text[:, 1:], 300, loss_fn=next_character, rays=64)
 
 
 def _gru() -> Network:
     inputs, targets = _images(60 if IS_REHEARSAL else 5000)
-    return _case("GRU, 5,000 rows", Recurrent(), inputs, targets, 300, rays=64)
+    return _case("GRU, 5,000 rows", Recurrent, inputs, targets, 300, rays=64)
 
 
 def _small_cnn() -> Network:
     """A network that Triton's interpreter can take."""
     inputs, targets = _images(12)
-    layers = nn.Sequential(
-        *(nn.Conv2d(1, 4, 3, bias=False), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 10, bias=False))
-    )
+
+    def layers() -> nn.Module:
+        first = nn.Conv2d(1, 4, 3, bias=False), nn.ReLU(), nn.MaxPool2d(2)
+        return nn.Sequential(*first, nn.Flatten(), nn.Linear(16, 10, bias=False))
+
     return _case("small CNN", layers, F.avg_pool2d(inputs[:, None], 4), targets, 200, rays=2)
 
 

@@ -66,7 +66,7 @@ class ProofOrder {
   // Without an order that was learned, that of the data.
   explicit ProofOrder(int num_classes = 0) : groups_(static_cast<std::size_t>(num_classes) + 1) {}
 
-  void add(int index, int level, double expected = 0.0) { groups_.back().push_back({index, level, expected}); }
+  void add(int index, int level) { groups_.back().push_back({index, level, 0.0}); }
 
   // The same for a block of these rows, in the group of the class that they all have.
   void add(int index, int level, const std::vector<std::int64_t>& rows, const Hardness& hardness) {
