@@ -37,9 +37,11 @@ def format_table(records: list[dict[str, Any]]) -> str:
     """Return a Markdown table, in which every ratio is to the baseline of the same run."""
     first = records[0]
     machine = first["machine"]
+    peaks = [record["peak_gflops"] for record in records]  # of a machine that others share they differ
     lines = [
         f"{machine['cpu']}, {first['threads']} threads, torch {first['versions']['torch']}, "
-        f"engine {first['engine'].split(',')[0]}, measured peak {first['peak_gflops']:.0f} GFLOP/s in float32. "
+        f"engine {first['engine'].split(',')[0]}, peak {min(peaks):.0f} to {max(peaks):.0f} GFLOP/s in float32, "
+        "measured with each case. "
         "Seconds for all directions; ratios to the time of each baseline in the same run. Evaluations are those "
         "of one direction, in units of all its examples.",
         "",

@@ -213,7 +213,7 @@ def test_skipped_rays_of_a_grid_change_no_digit(make_mlp, method, backend):
 
 @pytest.mark.parametrize("network", ["perceptron", "program"])
 def test_proofs_that_read_rows_class_by_class(make_mlp, losses_along, network):
-    """So many rows that the blocks of a class are many, in two levels; a few labels decide nothing of the answer."""
+    """The larger level has so many rows that a class has many blocks, which are read class by class."""
     data = data_for(12, 3, "cross_entropy", 3600)
     model = train(make_mlp([12, 40, 3]), "cross_entropy", data)
     if network == "program":  # which perceptrons with such an activation are
