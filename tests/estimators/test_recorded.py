@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -66,6 +67,22 @@ def test_small_passes_share_a_record() -> None:
     for count in (1, 3, 9, 100, 700, 1024):
         assert torch.equal(recorded(torch.ones(count, 3)), torch.full((count,), 3.0))
     assert sorted(recorded._programs) == [1024]
+
+
+def test_only_calls_of_the_function_enter_what_it_is_called_in() -> None:
+    entered = []
+
+    @contextlib.contextmanager
+    def calling() -> Iterator[None]:
+        entered.append(True)
+        yield
+
+    recorded = Recorded(vmap(torch.sum), 8, calling)
+    counts = []
+    for _ in range(6):
+        recorded(torch.ones(4, 3))
+        counts.append(len(entered))
+    assert counts == [1, 2, 3, 3, 3, 3]  # the third records
 
 
 def test_large_passes_are_not_recorded() -> None:

@@ -55,7 +55,7 @@ class Recording(nn.Module):
 
 @pytest.fixture
 def on_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("basinvol.model.caller.multiplies_in_tf32", lambda device: True)
+    monkeypatch.setattr("basinvol.model.full_precision.multiplies_in_tf32", lambda device: True)
     Recording.seen.clear()
     yield
     assert Recording.seen

@@ -17,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ..backends.mlp import Unsupported
 from ..backends.points import NativePoints
 from ..executors import Placed, num_workers, spread
+from ..model.full_precision import precise_products
 from ..model.landscape import GRADIENT_COST, Landscape
 from ..model.parameters import ParameterSpace
 from ..model.portable import PortableLandscape
@@ -208,7 +209,7 @@ class BatchedLoss:
 
     def _batched_losses(self, vectors: Tensor) -> Tensor:
         losses = torch.zeros(len(vectors), dtype=torch.float64, device=vectors.device)
-        with self._landscape.measuring(), sdpa_kernel(SDPBackend.MATH):
+        with precise_products(vectors.device):
             for first, last, points in self._passes(len(vectors)):
                 share = self._landscape.share(first, last)
                 losses[points] += self._function(first, last, False)(vectors[points]).double() * share
@@ -217,7 +218,7 @@ class BatchedLoss:
     def _batched_gradients(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         losses = torch.zeros(len(vectors), dtype=torch.float64, device=vectors.device)
         gradients = torch.zeros_like(vectors)
-        with self._landscape.measuring(), sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
+        with precise_products(vectors.device):
             for first, last, points in self._passes(len(vectors)):
                 share = self._landscape.share(first, last)
                 part, loss = self._function(first, last, True)(vectors[points])
@@ -246,8 +247,15 @@ class BatchedLoss:
         if key not in self._recorded:
             loss = self._loss(first, last)
             batched = vmap(grad_and_value(loss) if has_gradients else loss)
-            self._recorded[key] = Recorded(batched, self._space.dim + last - first)
+            calling = functools.partial(self._calling, has_gradients)
+            self._recorded[key] = Recorded(batched, self._space.dim + last - first, calling)
         return self._recorded[key]
+
+    @contextlib.contextmanager
+    def _calling(self, has_gradients: bool) -> Iterator[None]:
+        """What a call of the model is made in."""
+        with self._landscape.measuring(), sdpa_kernel(SDPBackend.MATH), torch.set_grad_enabled(has_gradients):
+            yield
 
     def _loss(self, first: int, last: int) -> Callable[[Tensor], Tensor]:
         def loss(vector: Tensor) -> Tensor:

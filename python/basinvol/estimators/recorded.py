@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -27,20 +28,27 @@ class Recorded:
         function: what `torch.func.vmap` returned, which has no control flow that depends on numbers: points [K, P] to
             one tensor or a tuple of tensors whose first dimension is K.
         cost: numbers that a pass computes with, at least, for each point.
+        calling: what is to be entered around every call of `function`. A record does without: it calls no model.
     """
 
-    def __init__(self, function: Callable[[Tensor], Any], cost: int) -> None:
-        self._function, self._most = function, _LARGEST // cost
+    def __init__(
+        self,
+        function: Callable[[Tensor], Any],
+        cost: int,
+        calling: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+    ) -> None:
+        self._function, self._most, self._calling = function, _LARGEST // cost, calling
         self._fewest = max(_FEWEST, 2 ** (_SMALLEST // cost).bit_length() // 2)
         self._calls: dict[int, int] = {}
-        self._programs: dict[int, Callable[[Tensor], Any]] = {}
+        self._programs: dict[int, Callable[[Tensor], Any] | None] = {}  # None: cannot be recorded
 
     def __call__(self, points: Tensor) -> Any:
         """What the function returns at these points. [K, P]"""
         count = len(points)
         size = max(self._fewest, 1 << (count - 1).bit_length())
         if count == 0 or size > self._most:
-            return self._function(points)
+            with self._calling():
+                return self._function(points)
         found = self._at(torch.cat([points, points[-1:].expand(size - count, -1)]) if size > count else points)
         return found[:count] if isinstance(found, Tensor) else tuple(part[:count] for part in found)
 
@@ -50,13 +58,14 @@ class Recorded:
             with torch.no_grad():
                 return program(points)
         calls = self._calls[len(points)] = self._calls.get(len(points), 0) + 1
-        if calls > _CALLS_BEFORE:
-            self._programs[len(points)] = self._recorded(points)
-        return self._function(points)
+        with self._calling():
+            if calls > _CALLS_BEFORE and len(points) not in self._programs:
+                self._programs[len(points)] = self._record(points)
+            return self._function(points)
 
-    def _recorded(self, points: Tensor) -> Callable[[Tensor], Any]:
+    def _record(self, points: Tensor) -> Callable[[Tensor], Any] | None:
         try:
             program: Callable[[Tensor], Any] = make_fx(self._function)(points)
         except Exception:  # noqa: BLE001  (torch.fx raises errors of many kinds; without a record only time is lost)
-            return self._function
+            return None
         return program

@@ -194,29 +194,36 @@ class _Splitting:
             x, loss: the chains, and their losses. [K, P], [K]
             level: the loss level of each. [K]
         """
-        ellipse, left = torch.empty_like(x), torch.full((len(x),), self.options.num_moves)
-        angle, low, high, tries = (torch.zeros_like(loss) for _ in range(4))
-        begins = going = torch.arange(len(x))
-        while len(going):
+        moved, moved_loss = torch.empty_like(x), torch.empty_like(loss)
+        # What follows has an entry for each chain that still moves; `place` is where it belongs.
+        place, left = torch.arange(len(x)), torch.full((len(x),), self.options.num_moves)
+        ellipse, angle, low, high, tries = torch.empty_like(x), *(torch.zeros_like(loss) for _ in range(4))
+        begins = place
+        while len(place):
             ellipse[begins] = self._noise(len(begins))
-            high[begins] = angle[begins] = 2.0 * math.pi * self._uniform(len(begins))
-            low[begins], tries[begins] = angle[begins] - 2.0 * math.pi, 0.0
-            turn = angle[going, None]
-            tried = x[going] * turn.cos() + ellipse[going] * turn.sin()
+            angle[begins] = high[begins] = first = 2.0 * math.pi * self._uniform(len(begins))
+            low[begins], tries[begins] = first - 2.0 * math.pi, 0.0
+            tried = x * angle.cos()[:, None] + ellipse * angle.sin()[:, None]
             found = _finite(self.energy.losses(tried))
-            inside = found <= level[going]
-            arrived, outside = going[inside], going[~inside]
-            x[arrived], loss[arrived] = tried[inside], found[inside]
-            low[outside] = torch.where(angle[outside] < 0, angle[outside], low[outside])
-            high[outside] = torch.where(angle[outside] >= 0, angle[outside], high[outside])
+            inside = found <= level
+            x, loss = torch.where(inside[:, None], tried, x), torch.where(inside, found, loss)
+            # Of the chains that have moved these are not read again.
+            is_before = angle < 0
+            low, high = torch.where(is_before, angle, low), torch.where(is_before, high, angle)
+            outside = (~inside).nonzero().reshape(-1)
             angle[outside] = low[outside] + self._uniform(len(outside)) * (high[outside] - low[outside])
-            tries[outside] += 1.0
-            has_ended = inside | (tries[going] >= _MOST_SHRINKS)
-            ended = going[has_ended]
-            left[ended] -= 1
-            begins = ended[left[ended] > 0]
-            going = going[left[going] > 0]
-        return x, loss
+            tries += 1.0
+            has_ended = inside | (tries >= _MOST_SHRINKS)
+            left -= has_ended.long()
+            goes_on = left > 0
+            if not goes_on.all():
+                done = ~goes_on
+                moved[place[done]], moved_loss[place[done]] = x[done], loss[done]
+                place, left, x, loss, level = (part[goes_on] for part in (place, left, x, loss, level))
+                state = (ellipse, angle, low, high, tries, has_ended)
+                ellipse, angle, low, high, tries, has_ended = (part[goes_on] for part in state)
+            begins = has_ended.nonzero().reshape(-1)
+        return moved, moved_loss
 
     def _noise(self, count: int) -> Tensor:
         # Five times as fast as in float64, and no coarser than the parameters of a network.

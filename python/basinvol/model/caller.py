@@ -15,7 +15,7 @@ from ..inputs.fields import Fields, Inputs, call_model
 from ..inputs.half import widened
 from ..inputs.loss import LossFunction
 from .default_device import users_default, with_default
-from .full_precision import full_precision, multiplies_in_tf32
+from .full_precision import precise_products
 from .guard import ModuleGuard
 
 Result = TypeVar("Result")
@@ -133,8 +133,7 @@ class ModelCaller:
     def evaluating(self) -> Iterator[None]:
         """Does as `measuring`, but lets torch's random state alone, which belongs to all threads."""
         guard = ModuleGuard(self._model)
-        exact = full_precision() if multiplies_in_tf32(self._device) else contextlib.nullcontext()
-        with torch.no_grad(), exact:
+        with torch.no_grad(), precise_products(self._device):
             self._model.eval()
             if self._changes is None or self._changes.attributes:
                 self._guard = ModuleGuard(self._model)

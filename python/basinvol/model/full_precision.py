@@ -24,6 +24,11 @@ def multiplies_in_tf32(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
+def precise_products(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """Keeps products on this device in float32."""
+    return full_precision() if multiplies_in_tf32(device) else contextlib.nullcontext()
+
+
 class _FullPrecision:
     """Switches TF32 off when the first measurement begins, and back when the last one ends.
 
