@@ -14,6 +14,7 @@ import basinvol as bv
 from ..__main__ import check, moves_of
 from ..cases import Case, perceptron
 from .device import DEVICE, IS_REHEARSAL, make_room, seconds_of
+from .time_model import modelled_seconds
 
 _ROUNDS = 1 if IS_REHEARSAL else 3
 _CLASS_DISTANCE = 8.0  # of the means of two classes, in standard deviations of the noise: fitted, and not exactly
@@ -118,6 +119,9 @@ def measure(case: Case, backend: str, precision: str | None, mode: str, rates: d
         kind = getattr(solver.engine, "precision", None)  # engines of several devices have none of their own
         line |= {"full_evaluations": rows / case.levels[-1] / case.num_directions, "flops": reached}
         line["fraction_of_matmul"] = reached / rates[kind] if kind in rates else None
+        if kind in rates:
+            layers = [(part.in_features, part.out_features) for part in case.model if isinstance(part, nn.Linear)]
+            line |= modelled_seconds(layers, case.levels[-1], case.num_directions, rows, rates, kind)
     return line
 
 
