@@ -33,6 +33,7 @@ bench: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.modules
 	$(BIN)/python -m benchmarks.gradients
+	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m pytest benchmarks --benchmark-columns=min,median,stddev,rounds --benchmark-sort=name
 
 # Every page whose code has changed is run again, a page to a core; build/docs/html/index.html is the first page.

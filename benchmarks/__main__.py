@@ -21,7 +21,7 @@ from basinvol.experiments.records.run_directory import machine
 
 from .baselines import Perturbed, batched_bisection, bisection, paper_grid
 from .cases import CASES, Case
-from .table import write_table
+from .table import format_change, write_table
 
 RESULTS = Path(__file__).parent / "results"
 NUM_CHECKED = 8  # rays whose brackets are recomputed in float64 before anything is timed
@@ -42,6 +42,8 @@ def main() -> None:
             file.write(json.dumps(line) + "\n")
         print(json.dumps(line), flush=True)
     print(write_table(target))
+    print()
+    print(format_change(target))
 
 
 def machine_name() -> str:

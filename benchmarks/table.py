@@ -20,6 +20,33 @@ def write_table(results: Path) -> str:
     return table
 
 
+def format_change(results: Path) -> str:
+    """Return a Markdown table of the oldest and the newest line of every case, each from a run of its own."""
+    by_case: dict[str, list[dict[str, Any]]] = {}
+    for line in results.read_text().splitlines():
+        record = json.loads(line)
+        by_case.setdefault(record["case"], []).append(record)
+    lines = [
+        "First recorded and newest, on this kind of machine; ratios are to the grid of the same run.",
+        "",
+        "| case | evaluations | all radii, vs grid | of peak | decisive, vs grid |",
+        "|---|---|---|---|---|",
+    ]
+    for first, *_, last in (records for records in by_case.values() if len(records) > 1):
+        columns = [
+            (
+                f"{record['full_evaluations']:.2f}" if "full_evaluations" in record else "not counted",
+                f"{record['ratio_all']['grid']:,.0f}x",
+                f"{record['fraction_of_peak']:.0%}",
+                f"{record['ratio_decisive']['grid']:,.0f}x",
+            )
+            for record in (first, last)
+        ]
+        cells = " | ".join(f"{before} -> {after}" for before, after in zip(*columns, strict=True))
+        lines.append(f"| {last['title']} | {cells} |")
+    return "\n".join(lines)
+
+
 def put_into_readme(mark: str, table: str) -> None:
     """Write a table into the README, between the two marks of this name."""
     put_into(README, mark, table)
