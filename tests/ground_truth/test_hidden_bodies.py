@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 
+from basinvol.ground_truth import hard_table, table
 from basinvol.ground_truth.bodies import ball, regression, two_scales
 from basinvol.ground_truth.case import Case
 from basinvol.ground_truth.combined import dilated, rotated, side_by_side
@@ -95,3 +97,9 @@ def test_two_scales_agree_with_a_quadrature_of_another_kind():
 def test_a_body_without_a_gauge_cannot_be_turned():
     with pytest.raises(ValueError, match="`case` must be a body with a gauge, got 'regression of rank 6"):
         rotated(regression(6, 10.0))
+
+
+def test_every_body_of_the_tables_has_a_name_of_its_own():
+    names = Counter(case.name for case in (*table(), *hard_table()))
+    assert len(hard_table()) >= 120
+    assert not [name for name, count in names.items() if count > 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 from .bodies import ball, ellipsoid, half_space, long_axes, lp_ball, needle
@@ -37,8 +38,9 @@ def _hidden_balls() -> Iterator[Case]:
     for dim in (20, 200):
         yield hidden_balls(dim, 1.1, 1.3, axis="diagonal")
         yield hidden_balls(dim, 1.1, 1.3, axis="coordinate")
-    for dim in (30, 100):
-        yield hidden_balls(dim, sigmas=(0.3,), axis=dim + 3)
+    yield hidden_balls(30, sigmas=(0.3,), axis=33)
+    again = hidden_balls(100, sigmas=(0.3,), axis=103)
+    yield dataclasses.replace(again, name=f"rotated {again.name}")  # one of the first, along another axis
 
 
 def _two_basins() -> Iterator[Case]:
