@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from basinvol.figures.style import COLORS, house_style
 
 from ..table import put_into, put_into_readme
+from .calibrated import put_calibration
 from .lines import lines_of
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -41,6 +42,7 @@ def tables() -> None:
     for mark, table in found.items():
         put_into(DOCS / "trust.md", mark, table)
         print(table, end="\n\n")
+    put_calibration(DOCS / "trust.md")
     found_claims = _table_of_claims(lines_of("claims"))
     put_into_readme("claims", found_claims)
     print(found_claims)
