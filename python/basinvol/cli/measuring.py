@@ -56,7 +56,9 @@ def add_basics(parser: argparse.ArgumentParser, directions: int = 500) -> None:
 def add_execution(parser: argparse.ArgumentParser) -> None:
     """Adds the options of how radii are found."""
     parser.add_argument(
-        "--backend", default="auto", help="what evaluates the loss: auto, native, triton, cuda or reference (auto)"
+        "--backend",
+        default="auto",
+        help="what evaluates the loss: auto, native, triton, cuda, torch or reference (auto)",
     )
     parser.add_argument(
         "--resolve", default="all", help="which radii are solved: all, or decisive, those that can matter (all)"
