@@ -15,6 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .compact import compact
+from .interpolation import aim, bent, past
 from .portable_math import portable_exp, portable_log
 
 METHODS = ("interpolate", "bisect", "grid")
@@ -327,26 +328,25 @@ def _propose(
     slope = tl.where(interpolates & (width > _MIN_SLOPE_WIDTH), rise / width, slope)
 
     estimate = log_low + (log_gap - log_rise_low) / rise * width
-    # Through a third point, the end that was replaced last, if the three rise in order.
     has_third = interpolates & (third > 0.0) & (rise_third > 0.0) & (rise_third < float("inf"))
     log_third = portable_log(tl.where(has_third, third, 1.0))
     log_rise_third = portable_log(tl.where(has_third, rise_third, 1.0))
-    is_above = (log_third > log_high) & (log_rise_third > log_rise_high)
-    is_below = (log_third < log_low) & (log_rise_third < log_rise_low)
-    has_third = has_third & (is_above | is_below)
-    first = width / rise
-    second = (log_third - log_high) / tl.where(has_third, log_rise_third - log_rise_high, 1.0)
-    quadratic = (second - first) / tl.where(has_third, log_rise_third - log_rise_low, 1.0)
-    bent = estimate + quadratic * (log_gap - log_rise_low) * (log_gap - log_rise_high)
-    estimate = tl.where(has_third & (bent > log_low) & (bent < log_high), bent, estimate)
-    from_low, from_high = estimate - log_low, log_high - estimate
-    aim = tl.where(from_low > from_high, log_high - _past(from_high, rtol), log_low + _past(from_low, rtol))
-    least, most = log_low + 0.1 * rtol, log_high - 0.1 * rtol
-    aim = tl.where(aim < least, least, aim)
-    aim = tl.where(aim > most, most, aim)
-
+    estimate = bent(
+        estimate,
+        log_gap,
+        log_low,
+        log_rise_low,
+        log_high,
+        log_rise_high,
+        log_third,
+        log_rise_third,
+        width,
+        rise,
+        has_third,
+    )
+    aimed = aim(log_low, log_high, estimate, rtol)
     middle = 0.5 * (log_low + log_high)
-    radius = portable_exp(tl.where(interpolates, aim, middle))
+    radius = portable_exp(tl.where(interpolates, aimed, middle))
     radius = tl.where(has_low & (has_high == 0), low * portable_exp(outward), radius)
     radius = tl.where((has_low == 0) & has_high, high * portable_exp(-inward), radius)
     return radius, slope, halved, stalls
@@ -363,12 +363,6 @@ def _slope_between(near, rise_near, far, rise_far, applies, slope, LEAST_WIDTH: 
 
 
 @triton.jit
-def _past(distance, rtol):
-    """Return how far to go in ln radius for a crossing estimated at `distance`. [RAYS] float64"""
-    return tl.where(distance < rtol, 0.5 * (distance + rtol), distance - 0.1 * rtol)
-
-
-@triton.jit
 def _stride(distance, is_usable, step, rtol, METHOD: tl.constexpr):
     """Return how far to step in ln radius while one side of the bracket is missing. [RAYS] float64"""
     if METHOD == "bisect":
@@ -376,7 +370,7 @@ def _stride(distance, is_usable, step, rtol, METHOD: tl.constexpr):
     else:
         excess = tl.where(step > _EXACT_STEPS, step - _EXACT_STEPS, 0).to(tl.float64)
         least = rtol * excess * excess
-        stride = _past(distance, rtol) * (1.0 + 0.2 * excess)
+        stride = past(distance, rtol) * (1.0 + 0.2 * excess)
         stride = tl.where(stride < least, least, stride)
         stride = tl.where(stride > _LOG_MAX_STEP, _LOG_MAX_STEP, stride)
         stride = tl.where(is_usable, stride, _LOG_BLIND_STEP)

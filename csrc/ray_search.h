@@ -1,10 +1,11 @@
-// The radius search along one ray; python/basinvol/search.py is the same algorithm for many rays and explains it.
-// The two are held together bit for bit by tests/kernels/test_ray_search.py: change both or neither.
+// The radius search along one ray; python/basinvol/search/ray_search.py is the same algorithm for many rays and
+// explains it. The two are held together bit for bit by tests/kernels/test_ray_search.py: change both or neither.
 #pragma once
 
 #include <cstdint>
 #include <limits>
 
+#include "interpolation.h"
 #include "portable_math.h"
 
 namespace basinvol {
@@ -228,9 +229,6 @@ class RaySearch {
   }
 
  private:
-  BASINVOL_HD static double smaller(double a, double b) { return b < a ? b : a; }
-  BASINVOL_HD static double larger(double a, double b) { return a < b ? b : a; }
-
   // The first in order that is not finished.
   BASINVOL_HD int next_target() const {
     int i = 0;
@@ -339,8 +337,13 @@ class RaySearch {
           const double log_rise = is_lower ? log_rise_lower : log_rise_upper;
           estimate = (is_lower ? log_lower : log_upper) + (log_gap - log_rise) / b.slope;
         } else {
-          estimate = interpolate(b, log_lower, log_upper, log_gap, log_rise_lower, log_rise_upper);
-          estimate = bend(target, b, log_lower, log_upper, log_gap, log_rise_lower, log_rise_upper, estimate);
+          const LogPoint lower{log_lower, log_rise_lower}, upper{log_upper, log_rise_upper};
+          estimate = chord(lower, upper, log_gap);
+          if (upper.radius - lower.radius > kMinSlopeWidth)
+            b.slope = (upper.rise - lower.rise) / (upper.radius - lower.radius);
+          const double rise = b.value_replaced - target.center;
+          if (b.replaced > 0.0 && rise > 0.0 && rise < kInfinity)
+            estimate = bent(estimate, log_gap, lower, upper, {portable_log(b.replaced), portable_log(rise)});
         }
         radius = portable_exp(aim(log_lower, log_upper, estimate, target.rtol));
       }
@@ -383,53 +386,11 @@ class RaySearch {
     return target.guess_slope * (brackets_[target.relative].slope / targets_[target.relative].guess_slope);
   }
 
-  BASINVOL_HD static double interpolate(Bracket& b, double log_lower, double log_upper, double log_gap,
-                                        double log_rise_lower, double log_rise_upper) {
-    const double width = log_upper - log_lower;
-    const double rise = log_rise_upper - log_rise_lower;
-    if (width > kMinSlopeWidth) b.slope = rise / width;
-    return log_lower + (log_gap - log_rise_lower) / rise * width;
-  }
-
-  // The estimate through a third point, the end that was replaced last: inverse quadratic interpolation, as in Brent's
-  // method. Without it the far side of a bracket would stay, and the estimate come nearer by a constant factor each
-  // time. The chord alone counts if the three do not rise in order, or the parabola leaves the bracket.
-  BASINVOL_HD static double bend(const Target& target, const Bracket& b, double log_lower, double log_upper,
-                                 double log_gap, double log_rise_lower, double log_rise_upper, double chord) {
-    const double rise = b.value_replaced - target.center;
-    if (!(b.replaced > 0.0 && rise > 0.0 && rise < kInfinity)) return chord;
-    const double log_replaced = portable_log(b.replaced), log_rise = portable_log(rise);
-    const bool is_ordered = (log_replaced > log_upper && log_rise > log_rise_upper) ||
-                            (log_replaced < log_lower && log_rise < log_rise_lower);
-    if (!is_ordered) return chord;
-    const double first = (log_upper - log_lower) / (log_rise_upper - log_rise_lower);
-    const double second = (log_replaced - log_upper) / (log_rise - log_rise_upper);
-    const double quadratic = (second - first) / (log_rise - log_rise_lower);
-    const double bent = chord + quadratic * (log_gap - log_rise_lower) * (log_gap - log_rise_upper);
-    return bent > log_lower && bent < log_upper ? bent : chord;
-  }
-
-  // Where to evaluate inside a bracket, by the distance of the estimated crossing from its nearer side.
-  BASINVOL_HD static double aim(double log_lower, double log_upper, double estimate, double rtol) {
-    const double from_lower = estimate - log_lower;
-    const double from_upper = log_upper - estimate;
-    const double there =
-        from_lower > from_upper ? log_upper - past(from_upper, rtol) : log_lower + past(from_lower, rtol);
-    return smaller(larger(there, log_lower + 0.1 * rtol), log_upper - 0.1 * rtol);
-  }
-
   BASINVOL_HD double stride(double distance, bool is_usable, int steps, double rtol) const {
     if (plan_.method == Search::bisect) return 0.6931471805599453;
     if (!is_usable) return kLogBlindStep;
     const double excess = steps > kExactSteps ? steps - kExactSteps : 0;
     return smaller(larger(past(distance, rtol) * (1.0 + 0.2 * excess), rtol * excess * excess), kLogMaxStep);
-  }
-
-  // How far to go from a known radius for a crossing estimated at `distance`: there, as that is where the loss teaches
-  // most; or past it by half of what rtol leaves if it is that near, so that the two radii close the bracket.
-  // Not quite there: the loss should be on a known side of the cutoff, and not within rounding of it.
-  BASINVOL_HD static double past(double distance, double rtol) {
-    return distance < rtol ? 0.5 * (distance + rtol) : distance - 0.1 * rtol;
   }
 
   static constexpr double kLogMaxStep = 2.772588722239781;     // ln 16

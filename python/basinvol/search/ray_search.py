@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..inputs.arguments import one_of, real_number, whole_number
+from .interpolation import aim, bent, past
 from .portable_math import portable_exp, portable_log
 from .radii import Radii, Status
 from .targets import NO_RELATIVE, Targets
@@ -329,12 +330,12 @@ class RaySearch:
         log_replaced = portable_log(torch.where(has_third, self.replaced[rays, target], 1.0))
         log_rise_replaced = portable_log(torch.where(has_third, rise_replaced, 1.0))
         lows, highs = (log_lower, log_rise_lower), (log_upper, log_rise_upper)
-        estimate = _bent(estimate, log_gap, lows, highs, (log_replaced, log_rise_replaced), has_third)
-        aim = _aim(log_lower, log_upper, estimate, rtol)
+        estimate = bent(estimate, log_gap, lows, highs, (log_replaced, log_rise_replaced), has_third)
+        aimed = aim(log_lower, log_upper, estimate, rtol)
 
         # Bisection; not through sqrt, which torch does not round correctly on every machine.
         radius = portable_exp(0.5 * (log_lower + log_upper))
-        radius = torch.where(can_interpolate, portable_exp(aim), radius)
+        radius = torch.where(can_interpolate, portable_exp(aimed), radius)
         radius = torch.where(has_lower & ~has_upper, lower * portable_exp(outward), radius)
         radius = torch.where(~has_lower & has_upper, upper * portable_exp(-inward), radius)
         self.slope[rays, target] = torch.where(takes_guess & is_scaled, self._scaled_slope(rays, target), slope)
@@ -377,52 +378,5 @@ class RaySearch:
         if self.settings.method == "bisect":
             return torch.full_like(distance, math.log(2.0))
         excess = (steps - _EXACT_STEPS).clamp(min=0).double()
-        informed = torch.maximum(_past(distance, rtol) * (1.0 + 0.2 * excess), rtol * excess * excess)
+        informed = torch.maximum(past(distance, rtol) * (1.0 + 0.2 * excess), rtol * excess * excess)
         return torch.where(is_usable, informed.clamp(max=_LOG_MAX_STEP), _LOG_BLIND_STEP)
-
-
-def _past(distance: Tensor, rtol: Tensor) -> Tensor:
-    """How far to go in ln radius from a known radius for a crossing estimated at `distance`.
-
-    That far, as the estimate is where the loss teaches most; or past it by half of what rtol leaves if it is that near,
-    so that the two radii close the bracket. Not quite that far: the loss should be on a known side of the cutoff, and
-    not within rounding of it.
-    """
-    return torch.where(distance < rtol, 0.5 * (distance + rtol), distance - 0.1 * rtol)
-
-
-def _bent(
-    chord: Tensor,
-    log_gap: Tensor,
-    lower: tuple[Tensor, Tensor],
-    upper: tuple[Tensor, Tensor],
-    third: tuple[Tensor, Tensor],
-    has_third: Tensor,
-) -> Tensor:
-    """The estimate through a third point: inverse quadratic interpolation, as in Brent's method.
-
-    Without it the far side of a bracket would stay, and the estimate come nearer by a constant factor each time. The
-    chord alone counts if the three points do not rise in order, or the parabola leaves the bracket.
-
-    Args:
-        chord: the estimate from two points. [n] float64
-        log_gap: ln of the rise that is looked for. [n] float64
-        lower, upper, third: ln radius and ln rise of each point. [n] float64 each
-        has_third: whether there is a third point. [n] bool
-    """
-    (x_lower, y_lower), (x_upper, y_upper), (x_third, y_third) = lower, upper, third
-    is_above, is_below = (x_third > x_upper) & (y_third > y_upper), (x_third < x_lower) & (y_third < y_lower)
-    has_third = has_third & (is_above | is_below)
-    first = (x_upper - x_lower) / torch.where(has_third, y_upper - y_lower, 1.0)
-    second = (x_third - x_upper) / torch.where(has_third, y_third - y_upper, 1.0)
-    quadratic = (second - first) / torch.where(has_third, y_third - y_lower, 1.0)
-    bent = chord + quadratic * (log_gap - y_lower) * (log_gap - y_upper)
-    return torch.where(has_third & (bent > x_lower) & (bent < x_upper), bent, chord)
-
-
-def _aim(log_lower: Tensor, log_upper: Tensor, estimate: Tensor, rtol: Tensor) -> Tensor:
-    """Where to evaluate inside a bracket, by the distance of the estimated crossing from its nearer side."""
-    from_lower, from_upper = estimate - log_lower, log_upper - estimate
-    aim = torch.where(from_lower > from_upper, log_upper - _past(from_upper, rtol), log_lower + _past(from_lower, rtol))
-    # Strictly inside the bracket, or an evaluation could repeat one of its ends and change nothing.
-    return torch.minimum(torch.maximum(aim, log_lower + 0.1 * rtol), log_upper - 0.1 * rtol)
