@@ -9,10 +9,18 @@ import argparse
 
 from .bodies import bodies, verdicts
 from .claims import claims
+from .learning import learning
 from .networks import mnist, swiss_roll
 from .pages import figures, tables
 
-PARTS = {"bodies": bodies, "verdicts": verdicts, "swiss-roll": swiss_roll, "mnist": mnist, "claims": claims}
+PARTS = {
+    "bodies": bodies,
+    "verdicts": verdicts,
+    "learning": learning,
+    "swiss-roll": swiss_roll,
+    "mnist": mnist,
+    "claims": claims,
+}
 
 
 def main() -> None:

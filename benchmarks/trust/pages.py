@@ -39,6 +39,7 @@ def tables() -> None:
     """Print the tables, and put them into the page."""
     found = {"bodies": _table_of_bodies(lines_of("bodies"))}
     found |= {part: _table_of_networks(lines_of(part)) for part in ("swiss-roll", "mnist")}
+    found["learning"] = _table_of_learning(lines_of("learning"))
     for mark, table in found.items():
         put_into(DOCS / "trust.md", mark, table)
         print(table, end="\n\n")
@@ -72,6 +73,25 @@ def _table_of_networks(lines: list[dict[str, Any]]) -> str:
         cells = [_mass(of[method]) if method in of else "-" for method in methods]
         table.append(f"| {size:,} | {of['star']['mean_power']:,.0f} | {' | '.join(cells)} |")
     return "\n".join(table)
+
+
+def _table_of_learning(lines: list[dict[str, Any]]) -> str:
+    """Return the learning coefficients of every case, and what each learning rate of devinterp gave."""
+    rates = list(dict.fromkeys(line["rate"] for line in lines if line["method"] == "devinterp"))
+    table = [f"| case | P/2 | known | basinvol | {' | '.join(f'devinterp, rate {rate:g}' for rate in rates)} |"]
+    table.append(f"|---|---|---|---|{'---|' * len(rates)}")
+    for case in dict.fromkeys(line["case"] for line in lines):
+        of = [line for line in lines if line["case"] == case]
+        cells = [_coefficient(line) for line in of]
+        table.append(f"| {case} | {of[0]['dim'] / 2:,g} | {of[0]['truth']:,g} | {' | '.join(cells)} |")
+    return "\n".join(table)
+
+
+def _coefficient(line: dict[str, Any]) -> str:
+    if line["value"] is None:
+        return f"no chain ended ({line['seconds']:,.0f} s)"
+    error = "" if line["standard_error"] is None else f" +- {line['standard_error']:,.2f}"
+    return f"{line['value']:,.2f}{error} ({line['seconds']:,.0f} s)"
 
 
 def _table_of_claims(lines: list[dict[str, Any]]) -> str:
