@@ -43,3 +43,21 @@ def test_a_billion_directions_are_announced_before_they_are_done(trained, blobs)
         warnings.simplefilter("error")
         with pytest.raises(UserWarning, match=r"1,000,000,000 directions take about .* longer"):
             bv.find_radii(landscape, bv.Directions(space, 10**9), [0.1], num_threads=1)
+
+
+def test_a_slow_first_block_says_nothing_of_the_others(monkeypatch: pytest.MonkeyPatch):
+    clock = [0.0]
+    monkeypatch.setattr(announcement.time, "perf_counter", lambda: clock[0])
+    announced = announcement.Announcement(500, is_shown=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for seconds in (900.0, *[10.0] * 20):  # 64 directions are solved with the first block, the others proved short
+            clock[0] += seconds
+            announced.update(22)
+    announced = announcement.Announcement(500, is_shown=False)
+    for seconds in (1.0, 100.0):
+        clock[0] += seconds
+        announced.update(22)
+    clock[0] += 100.0
+    with pytest.warns(UserWarning, match="500 directions take about 33 minutes longer"):
+        announced.update(22)
