@@ -1,5 +1,5 @@
-// Logarithm and exponential that give the same bits on every backend; python/basinvol/search/portable_math.py is the same,
-// line by line, and says why. Compile without floating-point contraction.
+// Logarithm and exponential that give the same bits on every backend; python/basinvol/search/portable_math.py is the
+// same, line by line, and says why. Compile without floating-point contraction.
 #pragma once
 
 #include <cmath>
