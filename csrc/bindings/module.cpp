@@ -4,6 +4,7 @@
 #include "bindings/bound_engine.h"
 #include "bindings/bound_points.h"
 #include "bindings/bound_program.h"
+#include "bindings/bound_proof.h"
 #include "bindings/bound_search.h"
 #include "bindings/convert.h"
 #include "bindings/functions.h"
@@ -71,6 +72,15 @@ PYBIND11_MODULE(_native, m) {
       .def("tell", &BoundRaySearch::tell)
       .def("tell_sample", &BoundRaySearch::tell_sample)
       .def("brackets", &BoundRaySearch::brackets);
+
+  py::class_<cpu::Proof>(m, "Proof", "The way of one proof through batches.")
+      .def("next", &cpu::Proof::next)
+      .def("tell", &cpu::Proof::tell, "loss"_a);
+  py::class_<BoundProofOrder>(m, "ProofOrder", "In which order proofs read batches of units.")
+      .def(py::init<const Array<double>&, std::vector<int>, int, std::int64_t, std::int64_t>(), "found"_a, "classes"_a,
+           "num_classes"_a, "num_units"_a, "batch_size"_a)
+      .def("batches", &BoundProofOrder::batches)
+      .def("proof", &BoundProofOrder::proof, py::keep_alive<0, 1>());
 
   py::class_<CpuResources>(m, "Resources")
       .def(py::init<int, std::int64_t, std::string>(), "num_threads"_a, "memory_budget"_a, "instruction_set"_a = "");

@@ -34,13 +34,17 @@ inline std::vector<double> expected_losses(const std::vector<std::vector<double>
   return expected;
 }
 
-// Rows first .. last - 1, hardest first. Where there are many blocks to a class they are of one class each, class by
+// Whether so many rows are read class by class: where a class has few blocks, they are better read by hardness alone.
+inline bool are_by_class(const Hardness& hardness, std::int64_t num_rows, std::int64_t block_rows) {
+  constexpr std::int64_t kBlocksToAClass = 8;
+  return hardness.has_classes() && num_rows >= kBlocksToAClass * block_rows * hardness.num_classes;
+}
+
+// Rows first .. last - 1, hardest first. Where they are read class by class, blocks are of one class each, class by
 // class, and what is left over of all classes follows; each run that is returned is one or the other.
 inline std::vector<std::vector<std::int64_t>> hardest_first(const Hardness& hardness, std::int64_t first,
                                                             std::int64_t last, std::int64_t block_rows) {
-  constexpr std::int64_t kBlocksToAClass = 8;  // fewer are better read by hardness alone
-  const bool is_by_class =
-      hardness.has_classes() && last - first >= kBlocksToAClass * block_rows * hardness.num_classes;
+  const bool is_by_class = are_by_class(hardness, last - first, block_rows);
   std::vector<std::vector<std::int64_t>> runs(is_by_class ? static_cast<std::size_t>(hardness.num_classes) : 1);
   for (std::int64_t row = first; row < last; ++row)
     runs[is_by_class ? static_cast<std::size_t>(hardness.classes[static_cast<std::size_t>(row)]) : 0].push_back(row);
@@ -98,16 +102,18 @@ class ProofOrder {
 };
 
 // The way of one proof through the blocks of the levels up to its own. By how much the blocks of a group exceed on this
-// ray what was expected of them, the last ones most, is expected of its next one.
+// ray what was expected of them, the last ones most, is expected of its next one. Several blocks may be asked for
+// before the loss of the first is told; what is told is of the earliest of them.
 class Proof {
  public:
   Proof(const ProofOrder& order, int level) : order_(order), level_(level), seen_(order.groups_.size()) {}
 
-  // The block to read next, whose loss is then told; -1 if all were read.
+  // The block to read next; -1 if all were asked for.
   int next() {
     const double everywhere = expected_ > 0.0 ? found_ / expected_ : 1.0;
     double most = -1.0;
     const ProofOrder::Block* best = nullptr;
+    std::size_t group = 0;
     for (std::size_t g = 0; g < seen_.size(); ++g) {
       const auto& blocks = order_.groups_[g];
       Seen& seen = seen_[g];
@@ -118,32 +124,40 @@ class Proof {
       if (!(now > most)) continue;
       most = now;
       best = &blocks[seen.next];
-      group_ = g;
+      group = g;
     }
-    return best == nullptr ? -1 : best->index;
+    if (best == nullptr) return -1;
+    ++seen_[group].next;
+    asked_.push_back({group, best->expected});
+    return best->index;
   }
 
-  // The summed loss of the block that `next` gave.
+  // The summed loss of the earliest block that `next` gave and that was not told yet.
   void tell(double loss) {
-    Seen& seen = seen_[group_];
-    const double expected = order_.groups_[group_][seen.next++].expected;
+    const Asked& asked = asked_[num_told_++];
+    Seen& seen = seen_[asked.group];
     seen.found = 0.5 * seen.found + loss;
-    seen.expected = 0.5 * seen.expected + expected;
+    seen.expected = 0.5 * seen.expected + asked.expected;
     found_ += loss;
-    expected_ += expected;
+    expected_ += asked.expected;
   }
 
  private:
   struct Seen {
     std::size_t next = 0;
-    double found = 0.0, expected = 0.0;  // of the blocks that were read; of earlier ones less
+    double found = 0.0, expected = 0.0;  // of the blocks that were told; of earlier ones less
+  };
+  struct Asked {
+    std::size_t group;
+    double expected;
   };
 
   const ProofOrder& order_;
   int level_;
   std::vector<Seen> seen_;
-  std::size_t group_ = 0;
-  double found_ = 0.0, expected_ = 0.0;  // of all blocks that were read
+  std::vector<Asked> asked_;
+  std::size_t num_told_ = 0;
+  double found_ = 0.0, expected_ = 0.0;  // of all blocks that were told
 };
 
 }  // namespace cpu

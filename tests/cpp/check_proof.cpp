@@ -38,9 +38,17 @@ Rows rows_with(bool has_classes, unsigned seed) {
   return rows;
 }
 
+// The next blocks of a proof, at most so many.
+std::vector<int> next_blocks(Proof& proof, int at_once) {
+  std::vector<int> asked;
+  for (int i = 0; i < at_once; ++i)
+    if (const int b = proof.next(); b >= 0) asked.push_back(b);
+  return asked;
+}
+
 // The share of the rows of the levels up to `level` that are read until they have lost `share` of all; every block is
-// looked at, also after that.
-double read(const Rows& rows, int level, double share, const std::string& name) {
+// looked at, also after that. So many blocks are asked for before the loss of the first is told.
+double read(const Rows& rows, int level, double share, const std::string& name, int at_once = 1) {
   std::vector<std::vector<std::int64_t>> blocks;
   ProofOrder order(rows.hardness.num_classes);
   std::int64_t first = 0;
@@ -66,17 +74,20 @@ double read(const Rows& rows, int level, double share, const std::string& name) 
   std::set<std::int64_t> seen;
   std::size_t needed = 0, num_read = 0;
   Proof proof(order, level);
-  for (int b; (b = proof.next()) >= 0;) {
-    double found = 0.0;
-    for (std::int64_t row : blocks[b]) {
-      expect(row < kLevels[level], name + ": a row of a later level");
-      expect(seen.insert(row).second, name + ": a row is read twice");
-      found += rows.losses[row];
+  for (std::vector<int> asked; !(asked = next_blocks(proof, at_once)).empty();) {
+    std::vector<double> found;
+    for (int b : asked) {
+      found.push_back(0.0);
+      for (std::int64_t row : blocks[b]) {
+        expect(row < kLevels[level], name + ": a row of a later level");
+        expect(seen.insert(row).second, name + ": a row is read twice");
+        found.back() += rows.losses[row];
+      }
+      num_read += blocks[b].size();
+      total += found.back();
+      if (needed == 0 && total > share * all) needed = num_read;
     }
-    num_read += blocks[b].size();
-    total += found;
-    proof.tell(found);
-    if (needed == 0 && total > share * all) needed = num_read;
+    for (double loss : found) proof.tell(loss);
   }
   expect(seen.size() == static_cast<std::size_t>(kLevels[level]), name + ": a row is not read");
   return static_cast<double>(needed) / static_cast<double>(kLevels[level]);
@@ -89,6 +100,8 @@ void check_order() {
       const double by_class = read(rows_with(true, seed), level, 0.7, "by class");
       expect(alone < 0.5, "the hardest rows do not come first");
       expect(by_class < 0.6 * alone, "what a ray is bad for does not come first");
+      const double in_fours = read(rows_with(true, seed), level, 0.7, "four at once", 4);
+      expect(in_fours < 0.7 * alone, "what a ray is bad for does not come first if four are asked for at once");
     }
   }
 }

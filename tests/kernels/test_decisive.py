@@ -58,9 +58,11 @@ def train(model: nn.Module, loss: str, data: tuple[Tensor, Tensor], steps: int =
     return model
 
 
-def solve_both(model, loss, data, levels, above, count, **options) -> tuple[bv.Directions, Radii, Radii]:
+def solve_both(
+    model, loss, data, levels, above, count, batch_size=None, **options
+) -> tuple[bv.Directions, Radii, Radii]:
     """Radii with resolve="all" and "decisive", for cutoffs this much above the center."""
-    landscape = bv.Landscape(model, LOSSES[loss], data, levels=levels)
+    landscape = bv.Landscape(model, LOSSES[loss], data, levels=levels, batch_size=batch_size)
     center = float(landscape.losses().max())
     # Legacy normals come from torch, so that float64 can follow the very same rays.
     directions = bv.Directions(bv.ParameterSpace.of(model), count, generator="legacy")
@@ -211,7 +213,7 @@ def test_skipped_rays_of_a_grid_change_no_digit(make_mlp, method, backend):
     assert bool((everything.radii.radius <= decisive.radii.upper)[skipped].all())
 
 
-@pytest.mark.parametrize("network", ["perceptron", "program"])
+@pytest.mark.parametrize("network", ["perceptron", "program", "any module"])
 def test_proofs_that_read_rows_class_by_class(make_mlp, losses_along, network):
     """The larger level has so many rows that a class has many blocks, which are read class by class."""
     data = data_for(12, 3, "cross_entropy", 3600)
@@ -219,9 +221,13 @@ def test_proofs_that_read_rows_class_by_class(make_mlp, losses_along, network):
     if network == "program":  # which perceptrons with such an activation are
         model = nn.Sequential(model[0], nn.Softplus(), model[2])
         train(model, "cross_entropy", data)
-    directions, everything, decisive = solve_both(
-        model, "cross_entropy", data, [1000, 3600], [0.1, 0.5], 80, backend="native"
-    )
+    options = {"backend": "torch", "batch_size": 128} if network == "any module" else {"backend": "native"}
+    problem = model, "cross_entropy", data, [1000, 3600], [0.1, 0.5], 80
+    directions, everything, decisive = solve_both(*problem, **options)
+    if network == "any module":  # whose batches several threads may read at a time
+        _, _, threaded = solve_both(*problem, **options, num_threads=3, memory_budget=1)
+        for name in ("upper", "value_upper", "num_full_evaluations"):
+            assert torch.equal(getattr(threaded, name), getattr(decisive, name)), name
     skipped = 0
     for level, cutoff in itertools.product((1000, 3600), everything.cutoffs):
         other = decisive.at(level, cutoff)

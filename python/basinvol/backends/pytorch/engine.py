@@ -27,6 +27,7 @@ from .compilation import compiled_callers
 from .cuda_capture import CudaCapture, may_capture
 from .evaluators import Evaluator, OnDevice, OnThreads
 from .graphs import replaying
+from .proof_order import ProofOrder
 from .replicas import replicas
 from .team import Team, run_teams
 from .units import units_of
@@ -36,6 +37,8 @@ _MEMORY_BUDGET = 2**30  # bytes of perturbed parameters and moves
 _SHORT = 1e-3
 # Directions between two updates of the progress bar, or two chances to interrupt: each starts threads anew.
 _STEP_PER_TEAM, _SHORT_STEP = 4, 32
+# A proof reads in finer steps than an evaluation: into how many a batch is cut, and the units of the smallest.
+_PARTS_IN_PROOF, _LEAST_IN_PROOF = 16, 128
 _TRIED_RADIUS_PER_ROOT_DIM = 0.01  # where copies of the model must agree with it
 
 
@@ -48,8 +51,8 @@ class TorchEngine:
         self.levels = landscape.levels
         self._units, self._is_nonnegative = units_of(landscape)
         self._stop = threading.Event()
-        # Batches of units for proofs, by level; without an order that was learned, that of the data.
-        self._order = [self._batched(torch.arange(stop)) for stop in self._units.stops]
+        # In which order proofs of each level read units; before one was learned, that of the data.
+        self._order = self._orders(torch.zeros(1, len(self._units.weights), dtype=torch.float64))
 
         first = problem.working_copy
         first.aim(0)
@@ -113,11 +116,7 @@ class TorchEngine:
 
         with self._measuring():
             found = run_teams(self._teams, hardness, len(indices), self._stop)
-        # A loss that is not finite counts as a large one: it must stay comparable.
-        largest = torch.finfo(torch.float32).max
-        total = torch.stack([values.nan_to_num(nan=largest, posinf=largest) for values in found]).sum(dim=0)
-        by_hardness = torch.argsort(total, descending=True, stable=True)
-        self._order = [self._batched(by_hardness[by_hardness < stop]) for stop in self._units.stops]
+        self._order = self._orders(torch.stack(found))
 
     def _at_center(self, team: Team, _: int) -> tuple[list[float], float]:
         """The losses at the center, and the seconds of an evaluation, after a first one that warms up."""
@@ -144,9 +143,14 @@ class TorchEngine:
         with self._measuring():
             return compiled_callers(landscape, callers[:1], self._units, copy, tried)
 
-    def _batched(self, units: Tensor) -> list[Tensor]:
+    def _orders(self, found: Tensor) -> list[ProofOrder]:
+        """The order of proofs on each level, by the losses of the units on some rays. [rays, U] float64"""
         first, last = self._units.batches[0]
-        return list(units.split(last - first))
+        size = last - first
+        # What was captured or compiled is for the batches of the data.
+        if self._problem.landscape.device.type == "cpu" and not self._problem.compile:
+            size = min(size, max(_LEAST_IN_PROOF, size // _PARTS_IN_PROOF))
+        return [ProofOrder(found, self._units.classes, stop, size) for stop in self._units.stops]
 
     def _targets(self, guess: Guess, rtol: float) -> Targets:
         return Targets.of(self.center_losses, self._problem.cutoffs, self.levels, guess, rtol)

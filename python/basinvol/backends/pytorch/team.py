@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..working_copy import WorkingCopy
 from .evaluators import Evaluator, Stopped, enter_thread
+from .proof_order import ProofOrder
 from .units import Units
 
 # By how much a sum over examples in another order and other batches may differ from that in the order of the data.
@@ -58,29 +59,32 @@ class Team:
         self.evaluator.fill(self._values, self._units.stops[-1])
         return self._values.clone()
 
-    def proves_outside(
-        self, radius: float, cutoff: float, order: Sequence[Tensor], level: int
-    ) -> tuple[float | None, float]:
+    def proves_outside(self, radius: float, cutoff: float, order: ProofOrder, level: int) -> tuple[float | None, float]:
         """A lower bound of the mean loss on a level that is above the cutoff, from few of its units, or None.
 
-        The second result is the share of the units that were evaluated.
+        The second result is the share of the units that the proof needed.
 
         Args:
             radius: where.
             cutoff: the loss to be above.
-            order: batches of the level's units, the hardest first.
+            order: in which order the level's units are read.
             level: index of the level.
         """
         self._copy.place(radius)
-        weight, total = self._weights[level], 0.0
-        size, num_units = self.evaluator.width, sum(len(batch) for batch in order)
-        for first in range(0, len(order), size):
-            share = sum(len(batch) for batch in order[: first + size]) / num_units
-            for part in self.evaluator.totals(order[first : first + size]):
-                total += part
-                # Written so that a NaN counts as outside.
-                if not total <= cutoff * weight * (1.0 + _PROOF_MARGIN):
-                    return total / weight, share
+        weight, total, num_read = self._weights[level], 0.0, 0
+        at_once = self.evaluator.width
+        batches = order.proof()
+        for chosen in batches:
+            found: list[float] = []
+            for first in range(0, len(chosen), at_once):
+                found += self.evaluator.totals(chosen[first : first + at_once])
+                for batch, loss in zip(chosen[first:], found[first:], strict=False):
+                    total += loss
+                    num_read += len(batch)
+                    # Written so that a NaN counts as outside.
+                    if not total <= cutoff * weight * (1.0 + _PROOF_MARGIN):
+                        return total / weight, num_read / order.num_units
+            batches.tell(found)
         return None, 1.0
 
 

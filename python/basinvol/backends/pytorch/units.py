@@ -12,6 +12,7 @@ from ...inputs.fields import Inputs
 from ...inputs.row_loss import RowLoss, row_loss, row_weights
 from ...model.caller import ModelCaller, given_targets
 from ...model.landscape import Landscape, as_scalar
+from .proof_order import classes_of
 
 _SAME = 1e-5  # a loss by example must have this mean, relatively, or it is not that loss
 _FLOOR = 1e-6  # ... but for a network that fits exactly
@@ -25,6 +26,7 @@ class Units(Protocol):
         stops: how many units each level has. [L]
         batches: the ranges of units that are evaluated at once.
         data: inputs and targets, on the device. [N, ...] each
+        classes: the class of each unit, where it has one. [U] int64
         kind: what a unit is, in a word.
     """
 
@@ -32,6 +34,7 @@ class Units(Protocol):
     stops: tuple[int, ...]
     batches: list[tuple[int, int]]
     data: tuple[Inputs, Inputs]
+    classes: Tensor | None
 
     @property
     def kind(self) -> str: ...
@@ -102,6 +105,7 @@ class Examples:
     def __init__(self, landscape: Landscape, by_row: RowLoss) -> None:
         self.data, self._by_row = (landscape.inputs, landscape.targets), by_row
         self.stops = landscape.levels
+        self.classes = classes_of(landscape.targets)
         count, size = landscape.num_examples, landscape.batch_size
         # Batches do not end at levels: the loss of a level is then the same number, whichever levels are asked for.
         self.batches = [(first, min(first + size, count)) for first in range(0, count, size)]
@@ -159,6 +163,7 @@ class Batches:
     """Units that are batches, of a loss that is only known as the mean of one. See `Units`."""
 
     kind = "batch"
+    classes: Tensor | None = None
 
     def __init__(self, landscape: Landscape) -> None:
         self.data = landscape.inputs, landscape.targets
