@@ -12,6 +12,7 @@ import torch
 from basinvol.ground_truth import hard_table, table
 from basinvol.ground_truth.bodies import ball, regression, two_scales
 from basinvol.ground_truth.case import Case
+from basinvol.ground_truth.clusters import many_balls
 from basinvol.ground_truth.combined import dilated, rotated, side_by_side
 from basinvol.ground_truth.products import cross, singular_disk
 from basinvol.ground_truth.revolution import funnel, golf_hole, hidden_balls, tube, two_basins
@@ -32,6 +33,8 @@ def share_inside(case: Case, points: torch.Tensor) -> tuple[float, float]:
 VOLUMES = [
     (hidden_balls(3), 2.5),
     (hidden_balls(2, 0.6, 1.4, count=2), 2.1),
+    (many_balls(3, 3, 1.2, 0.5, seed=4), 1.8),
+    (many_balls(2, 2, 1.7, 0.6, seed=5), 2.4),
     (tube(3, 3.0, 0.4), 3.1),
     (funnel(3, 3.0, 0.1, 1.5), 3.5),
     (cross(1, 0.1), 1.0),

@@ -30,6 +30,7 @@ from .bodies import (
     with_dead_parameters,
 )
 from .case import Case, Gauge, gauge_case, mean_output
+from .clusters import many_balls
 from .combined import dilated, rotated, side_by_side
 from .families import hard_table
 from .perceptrons import random_labels, teacher_labels, version_space
@@ -60,6 +61,7 @@ __all__ = [
     "log_quadratic_cdf",
     "long_axes",
     "lp_ball",
+    "many_balls",
     "mean_output",
     "mixed",
     "needle",

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from .bodies import ball, ellipsoid, half_space, long_axes, lp_ball, needle
 from .case import Case
+from .clusters import many_balls
 from .combined import dilated, rotated, side_by_side
 from .products import cross, singular_disk
 from .revolution import funnel, golf_hole, hidden_balls, tube, two_basins
@@ -17,6 +18,7 @@ def hard_table() -> tuple[Case, ...]:
     """At least 120 bodies, none of which is in `table`, from 2 to 2,000 dimensions."""
     return (
         *_hidden_balls(),
+        *_many_balls(),
         *_two_basins(),
         *_holes_and_ways(),
         *_crosses(),
@@ -41,6 +43,22 @@ def _hidden_balls() -> Iterator[Case]:
     yield hidden_balls(30, sigmas=(0.3,), axis=33)
     again = hidden_balls(100, sigmas=(0.3,), axis=103)
     yield dataclasses.replace(again, name=f"rotated {again.name}")  # one of the first, along another axis
+
+
+def _many_balls() -> Iterator[Case]:
+    """Balls that add little one by one, in cones that rays do not meet and in parts that no ray sees."""
+    for dim, count, offset, radius in (
+        (60, 60, 0.95, 0.97),
+        (100, 3, 0.9, 0.98),
+        (100, 100, 0.9, 0.98),
+        (200, 200, 0.9, 0.99),
+        (1000, 1000, 0.95, 0.9955),
+        (10, 10, 6.0, 0.97),
+        (20, 20, 4.0, 0.97),
+        (50, 2, 5.0, 0.96),
+        (50, 50, 5.0, 0.96),
+    ):
+        yield many_balls(dim, count, offset, radius, seed=dim + count)
 
 
 def _two_basins() -> Iterator[Case]:

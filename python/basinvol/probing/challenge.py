@@ -16,9 +16,8 @@ from ..model.stretch import Stretch
 from ..rays import RaySolver, SearchOptions
 from ..search.radii import Radii
 from ..trust.diagnostics import log_mean_exp
+from .cones import RAISE, missed_in_cones
 from .probes import Prober
-from .seek import polish, seek
-from .strata import measure_cone
 
 # The basin is tried this many times farther than the longest ray that was sampled: a single axis that long would add
 # a nat or more that the sample did not see.
@@ -29,11 +28,6 @@ _CONVERGED = 0.01  # slope on the sphere, as a share of the loss per radian
 _MOST_AXES = 16
 _LONGEST = 1e9  # times the typical radius: farther out no axis is followed
 _NUM_RAYS = 128  # rays that are sent along the axes that were found
-# A proposal along the axes that were found may raise the number by this much, in nats, before it is doubted.
-_RAISE = 0.7
-# A candidate is worth a look if it reaches this many times farther than every sampled ray.
-_FARTHER = 1.02
-_MOST_CONE_PARAMETERS = 10**6  # the directions of a cone are held as vectors
 # Shares of the radius at which the loss along a ray is looked at.
 _INSIDE = (0.25, 0.5, 0.75)
 _OUTSIDE = (1.05, 1.25, 1.5, 2.0, 3.0, 5.0)
@@ -41,7 +35,9 @@ _OUTSIDE = (1.05, 1.25, 1.5, 2.0, 3.0, 5.0)
 _FALL = 1e-3
 
 
-def find_missed(task: Task, prober: Prober, directions: Directions, radii: Radii, number: float) -> str:
+def find_missed(
+    task: Task, prober: Prober, directions: Directions, radii: Radii, number: float, *, is_of_rays: bool
+) -> str:
     """A sentence that says what a sample of uniform rays has missed; empty if nothing was found.
 
     A needle thinner than all probes is not found: no finite number of evaluations finds every needle.
@@ -51,8 +47,11 @@ def find_missed(task: Task, prober: Prober, directions: Directions, radii: Radii
         prober: some of the rays.
         directions, radii: uniform rays. [D]
         number: the estimate of log E[w(r)] that is tested. nats
+        is_of_rays: whether it comes from rays alone.
     """
-    return _missed_along_axes(task, prober, directions, radii, number) or _missed_in_cones(task, prober, number)
+    return _missed_along_axes(task, prober, directions, radii, number) or missed_in_cones(
+        task, prober, number, is_of_rays
+    )
 
 
 def _missed_along_axes(task: Task, prober: Prober, directions: Directions, radii: Radii, number: float) -> str:
@@ -72,33 +71,12 @@ def _missed_along_axes(task: Task, prober: Prober, directions: Directions, radii
     longest = math.sqrt(task.measure.variance * task.space.dim)
     stretch = Stretch.along_axes(axes, torch.tensor([min(lengths[i], longest) / typical for i in order]))
     after, error = _estimate_along(task, prober, directions, radii, stretch)
-    if after - number <= max(_RAISE, 3.0 * error):
+    if after - number <= max(RAISE, 3.0 * error):
         return ""
     return (
         f"rays sent along {found[order[0]][0]}, where the basin reaches {lengths[order[0]] / typical:.3g} times the "
         f"typical radius, raise the number by {after - number:.1f} nats."
     )
-
-
-def _missed_in_cones(task: Task, prober: Prober, number: float) -> str:
-    """Directions are looked for to which the loss far away leans (`seek`), and the cones around them are measured."""
-    if not 2 <= task.space.dim <= _MOST_CONE_PARAMETERS:
-        return ""
-    for candidate in seek(prober):
-        first = prober.crossing(candidate.unit)
-        is_hidden = candidate.inside is not None and candidate.inside > first
-        if not is_hidden and not first > _FARTHER * float(prober.radius.max()):
-            continue
-        for axis in [candidate.unit] if is_hidden else polish(prober, candidate.unit, first):
-            cone = measure_cone(task, axis, candidate.inside if is_hidden else None)
-            if cone.log_number - number > math.log(math.expm1(_RAISE)):  # together they are more by that
-                raised = float(torch.logaddexp(torch.tensor(cone.log_number), torch.tensor(number))) - number
-                where = "another part of the set, which is not visible from the center," if is_hidden else "a cone"
-                return (
-                    f"{where} around a direction that descent from afar found raises the number by {raised:.1f} nats; "
-                    "uniform rays do not meet it."
-                )
-    return ""
 
 
 def find_longer(prober: Prober, most: int) -> list[tuple[str, Tensor]]:

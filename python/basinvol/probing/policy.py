@@ -57,7 +57,8 @@ def probed(task: Task, outcome: Outcome, probe: bool | None, probe_rays: int) ->
     # Last, and only for numbers that are still trusted: it costs the most, and can only take that verdict away.
     if probe and found.verdict is Verdict.TRUSTWORTHY and len(prober.radius):
         number = outcome.volume.log_mean_power
-        missed = find_missed(task, prober, outcome.uniform_directions, outcome.uniform_radii, number)
+        rays = outcome.uniform_directions, outcome.uniform_radii
+        missed = find_missed(task, prober, *rays, number, is_of_rays=not outcome.beyond_star)
         if missed:
             found = found.doubted(Verdict.LOWER_BOUND, missed)
     return dataclasses.replace(found, num_probes=task.landscape.num_evaluations - spent)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +15,8 @@ from .probes import Prober
 # Distances of the starts, in the largest radius that was sampled: the loss far out leans toward what lies farther.
 _DISTANCES = (1.5, 3.0, 8.0)
 _DISTANCE_IF_DEAR = 3.0  # the only one where an evaluation takes long
+# Where descents begin that draw at random. In space, those from nearer fall back into the part around the center.
+_DRAWN_ON_SPHERE, _DRAWN_IN_SPACE = (3.0, 8.0), (8.0, 20.0)
 _CHEAP_PRODUCTS = 1e8  # examples x parameters, about a millisecond in torch
 _NUM_LOOKS = 64  # rays whose loss is looked at there
 _STEPS = 24
@@ -52,16 +56,33 @@ def seek(prober: Prober) -> list[Candidate]:
         on_sphere = _descend(prober, distance * start, stays_at=distance)
         in_space = _descend(prober, distance * start, stays_at=None)
         for end, is_inside in (on_sphere, in_space):
-            length = float(torch.linalg.vector_norm(end))
-            if not 0.0 < length < math.inf:
+            candidate = _candidate(end, is_inside)
+            if candidate is None:
                 continue
-            candidate = Candidate(end / length, length if is_inside else None)
             same = [i for i, other in enumerate(found) if float(candidate.unit @ other.unit) > _SAME]
             if not same:
                 found.append(candidate)
             elif candidate.inside and not found[same[0]].inside:
                 found[same[0]] = candidate
     return found
+
+
+def ends_of_descents(prober: Prober, count: int, in_space: bool) -> Iterator[Candidate]:
+    """Where descents from far out along the first rays end: they draw among all that the loss leans toward.
+
+    Args:
+        prober: the landscape with some of its rays.
+        count: how many descents, from each distance in turn.
+        in_space: whether the descents may leave the sphere that they begin on.
+    """
+    largest = float(prober.radius.max())
+    factors = _DRAWN_IN_SPACE if in_space else _DRAWN_ON_SPHERE
+    for factor, unit in zip(itertools.cycle(factors), prober.directions[:count].double(), strict=False):
+        distance = factor * largest
+        end, is_inside = _descend(prober, distance * unit, stays_at=None if in_space else distance)
+        candidate = _candidate(end, is_inside)
+        if candidate is not None:
+            yield candidate
 
 
 def polish(prober: Prober, unit: Tensor, crossing: float) -> list[Tensor]:
@@ -83,16 +104,38 @@ def polish(prober: Prober, unit: Tensor, crossing: float) -> list[Tensor]:
     return units
 
 
+def deeper(prober: Prober, candidate: Candidate) -> Candidate:
+    """The bottom of the part that a descent in space has ended in, at its wall; the same if none is found."""
+    if candidate.inside is None:
+        return candidate
+    end, _ = _descend(prober, candidate.inside * candidate.unit, stays_at=None, until=prober.center_loss)
+    found = _candidate(end, is_inside=True)
+    # A loss that falls without end leads away from the part.
+    is_near = found is not None and 0.5 < float(torch.linalg.vector_norm(end)) / candidate.inside < 2.0
+    return found if found is not None and is_near else candidate
+
+
+def _candidate(end: Tensor, is_inside: bool) -> Candidate | None:
+    """The end of a descent as a direction; None if it has none."""
+    length = float(torch.linalg.vector_norm(end))
+    return Candidate(end / length, length if is_inside else None) if 0.0 < length < math.inf else None
+
+
 def _point(prober: Prober, x: Tensor) -> Tensor:
     """A point in scaled coordinates as parameters. [P]"""
     return prober.center + prober.scale * x.to(prober.center)
 
 
-def _descend(prober: Prober, start: Tensor, stays_at: float | None) -> tuple[Tensor, bool]:
+def _descend(prober: Prober, start: Tensor, stays_at: float | None, until: float | None = None) -> tuple[Tensor, bool]:
     """The lowest point of a descent with the steps of Barzilai and Borwein (1988), and whether it is inside.
 
-    On the sphere of radius `stays_at`, or where that is None in all of space until the loss is below the cutoff.
+    Args:
+        prober: the landscape with some of its rays.
+        start: in scaled coordinates. [P]
+        stays_at: the radius of the sphere that it stays on; None for all of space.
+        until: the loss at which a descent in space ends; the cutoff if None.
     """
+    until = prober.cutoff if until is None else until
     x, lowest, best = start, math.inf, start
     before: tuple[Tensor, Tensor] | None = None
     step = 0.0
@@ -105,7 +148,7 @@ def _descend(prober: Prober, start: Tensor, stays_at: float | None) -> tuple[Ten
         if stays_at is not None:  # on a sphere only what is along it counts
             gradient = gradient - (gradient @ x) * x / length**2
         size = float(torch.linalg.vector_norm(gradient))
-        is_done = stays_at is None and loss <= prober.cutoff
+        is_done = stays_at is None and loss <= until
         if is_done or not math.isfinite(loss) or not _CONVERGED * abs(loss) < size * length < math.inf:
             break
         if before is None:

@@ -89,6 +89,17 @@ def measure_cone(task: Task, axis: Tensor, distance: float | None = None) -> Con
     return Cone(float(torch.logsumexp(parts, dim=0)), float(angles[parts.argmax()]))
 
 
+def share_within(angle: float, dim: int) -> float:
+    """The share of all directions that lie within an angle of an axis.
+
+    Args:
+        angle: at most a quarter turn. radians
+        dim: P.
+    """
+    angles = torch.linspace(0.0, angle, _NUM_ANGLES * _NUM_CELLS, dtype=torch.float64)[1:]
+    return float(torch.logsumexp(_log_parts(angles, torch.zeros_like(angles), dim), dim=0).exp())
+
+
 def _log_values(task: Task, axis: Tensor, angles: Tensor, distance: float | None, round_: int) -> Tensor:
     """ln E[w(r)] at each angle, over directions across the axis. [A]"""
     count = len(angles) * _PER_ANGLE
