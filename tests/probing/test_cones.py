@@ -14,6 +14,7 @@ from basinvol.estimators.groups import volume_of_groups
 from basinvol.ground_truth.case import Case
 from basinvol.ground_truth.clusters import many_balls
 from basinvol.probing.cones import _number_of_parts as number_of_parts
+from basinvol.probing.cones import _raised as raised
 from basinvol.probing.strata import share_within
 
 IN_CONES, OUT_OF_SIGHT = many_balls(100, 100, 0.9, 0.98, seed=1), many_balls(20, 20, 4.0, 0.97, seed=2)
@@ -73,6 +74,13 @@ def test_the_number_of_parts_lies_between_its_limits(count: int):
     at_least, at_most = (sum(side) / len(held) for side in zip(*held, strict=True))
     assert at_least > 0.92
     assert at_most > 0.9
+
+
+@pytest.mark.parametrize(
+    ("count", "log_part", "nats"), [(1.0, 0.0, math.log(2.0)), (1.0, 2000.0, 2000.0), (4.0, -50.0, 0.0)]
+)
+def test_what_parts_add_is_known_at_any_size(count: float, log_part: float, nats: float):
+    assert raised(count, log_part) == pytest.approx(nats, abs=1e-3)
 
 
 def test_no_two_draws_alike_set_no_limit():

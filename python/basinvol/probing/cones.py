@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -62,7 +63,7 @@ def missed_in_cones(task: Task, prober: Prober, number: float, is_of_rays: bool)
                 where = "a cone" if is_visible else "another part of the set, which is not visible from the center,"
                 return (
                     f"{where} around a direction that descent from afar found raises the number by "
-                    f"{_raised(1.0, cone, number):.1f} nats; uniform rays do not meet it."
+                    f"{_raised(1.0, cone.log_number - number):.1f} nats; uniform rays do not meet it."
                 )
             if largest is None or cone.log_number > largest.cone.log_number:
                 largest = _Part(is_visible, cone)
@@ -76,28 +77,20 @@ def _missed_in_many(task: Task, prober: Prober, number: float, part: _Part, is_o
     are, as in capture and recapture. Rays have missed them all, and their number is doubted unless there are few. A
     number from chains is doubted if there must be so many that they cannot be a part of it.
     """
+    log_part = part.cone.log_number - number
     met = task.num_directions * share_within(part.cone.angle, task.space.dim) if part.is_visible else 0.0
-    if met > _NOT_MET or part.cone.log_number - number < math.log(_LEAST_SHARE):
+    if met > _NOT_MET or log_part < math.log(_LEAST_SHARE):
         return ""
-    units, times = list[Tensor](), list[int]()
-    for found in ends_of_descents(prober, _MOST_DESCENTS, in_space=not part.is_visible):
-        if _is_visible(prober, found, prober.crossing(found.unit)) is not part.is_visible:
-            continue
-        same = [i for i, unit in enumerate(units) if float(found.unit @ unit) > _SAME]
-        if same:
-            times[same[0]] += 1
-        else:
-            units.append(found.unit)
-            times.append(1)
+    times = list[int]()
+    for times in _draws(prober, part.is_visible):
         most = _number_of_parts(times)[1]
-        if is_of_rays and sum(times) >= _LEAST_DRAWN and not _raised(most, part.cone, number) > RAISE:
+        if is_of_rays and sum(times) >= _LEAST_DRAWN and not _raised(most, log_part) > RAISE:
             return ""
     if sum(times) < _LEAST_DRAWN:
         return ""
     least, most = _number_of_parts(times)
     kind = "cones" if part.is_visible else "other parts of the set, which are not visible from the center"
     seen = f"{sum(times)} descents from afar found {len(times)} {kind}, none of which uniform rays meet"
-    log_part = part.cone.log_number - number
     if not is_of_rays:
         too_much = log_part + math.log(least)
         return (
@@ -105,8 +98,22 @@ def _missed_in_many(task: Task, prober: Prober, number: float, part: _Part, is_o
         )
     if math.isinf(most):
         return f"{seen}; no two found the same, so that nothing says how many more are there."
-    raised = _raised(most, part.cone, number)
-    return f"{seen}; there may be so many that they raise the number by {raised:.1f} nats." if raised > RAISE else ""
+    return f"{seen}; there may be so many that they raise the number by {_raised(most, log_part):.1f} nats."
+
+
+def _draws(prober: Prober, is_visible: bool) -> Iterator[list[int]]:
+    """How often each of the parts that were drawn was drawn, after every descent that found one."""
+    units, times = list[Tensor](), list[int]()
+    for found in ends_of_descents(prober, _MOST_DESCENTS, in_space=not is_visible):
+        if _is_visible(prober, found, prober.crossing(found.unit)) is not is_visible:
+            continue
+        same = [i for i, unit in enumerate(units) if float(found.unit @ unit) > _SAME]
+        if same:
+            times[same[0]] += 1
+        else:
+            units.append(found.unit)
+            times.append(1)
+        yield times
 
 
 def _is_visible(prober: Prober, candidate: Candidate, first: float) -> bool | None:
@@ -142,6 +149,7 @@ def _number_of_parts(times: list[int]) -> tuple[float, float]:
     return drawn / limit(same + 1.0, 1.0), drawn / limit(same, -1.0) if same else math.inf
 
 
-def _raised(count: float, cone: Cone, number: float) -> float:
-    """By how many nats so many cones raise the number."""
-    return float(torch.tensor(cone.log_number - number, dtype=torch.float64).exp().mul(count).log1p())
+def _raised(count: float, log_part: float) -> float:
+    """By how many nats so many parts raise the number, each of which is exp(log_part) of it."""
+    parts = torch.tensor([0.0, log_part + math.log(count)], dtype=torch.float64)
+    return float(torch.logsumexp(parts, dim=0))

@@ -110,7 +110,7 @@ def deeper(prober: Prober, candidate: Candidate) -> Candidate:
         return candidate
     end, _ = _descend(prober, candidate.inside * candidate.unit, stays_at=None, until=prober.center_loss)
     found = _candidate(end, is_inside=True)
-    # A loss that falls without end leads away from the part.
+    # Where the loss has no minimum, the descent may have left the part.
     is_near = found is not None and 0.5 < float(torch.linalg.vector_norm(end)) / candidate.inside < 2.0
     return found if found is not None and is_near else candidate
 
