@@ -10,7 +10,7 @@ import torch
 import basinvol as bv
 from basinvol import _native
 
-from .cases import Case, mnist_5000
+from .cases import Case, mnist_5000, perceptron
 
 INSTRUCTION_SETS = _native.instruction_sets()
 
@@ -24,6 +24,11 @@ def solver(case: Case, instruction_set: str, resolve: str = "all", count: int = 
     landscape = bv.Landscape(case.model, case.loss_fn, (case.inputs, case.targets))
     directions = bv.Directions(bv.ParameterSpace.of(case.model), count)
     return bv.RaySolver(landscape, directions, case.cutoffs, resolve=resolve, instruction_set=instruction_set)
+
+
+def dense_inputs(num_inputs: int) -> torch.Tensor:
+    """Inputs that are drawn. [20,000, num_inputs] float32"""
+    return torch.randn(20_000, num_inputs, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
@@ -50,6 +55,27 @@ def test_first_layer_along_16_directions(benchmark: Any, case: Case, instruction
     )
     radii = benchmark(grid.engine.solve, range(16), grid.generic_guess)
     assert bool(radii.is_status(bv.Status.CENSORED).all())
+
+
+@pytest.mark.parametrize("num_inputs", [784, 3072])
+def test_dense_inputs_along_4_directions(benchmark: Any, num_inputs: int) -> None:
+    """Each direction is evaluated once, on inputs without a background that could be left out."""
+    model, inputs = perceptron([num_inputs, 256, 128, 10]), dense_inputs(num_inputs)
+    targets = torch.arange(len(inputs)) % 10
+    landscape = bv.Landscape(model, torch.nn.functional.cross_entropy, (inputs, targets))
+    directions = bv.Directions(bv.ParameterSpace.of(model), 4)
+    grid = bv.RaySolver(landscape, directions, [1e9], search="grid", grid=[1e-9])
+    radii = benchmark(grid.engine.solve, range(4), grid.generic_guess)
+    assert bool(radii.is_status(bv.Status.CENSORED).all())
+
+
+@pytest.mark.parametrize("num_inputs", [784, 3072])
+def test_dense_inputs_by_torch(benchmark: Any, num_inputs: int) -> None:
+    """torch multiplies the same inputs by four first weights, and does nothing else."""
+    inputs, weights = dense_inputs(num_inputs), torch.randn(4, num_inputs, 256)
+    out = torch.empty(len(inputs), 256)
+    benchmark(lambda: [torch.mm(inputs, weight, out=out) for weight in weights])
+    torch.testing.assert_close(out[:8], inputs[:8] @ weights[-1], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("num_evaluations", [1, 11])

@@ -121,6 +121,8 @@ _STRIDES = (
 
 
 CAPABILITIES = (80, 90)
+# Products of four warps whose operands lie in shared memory, and copies of tiles by the copy unit.
+_OF_HOPPER = {"WGMMA": "wgmma.mma_async", "TMA": "cp.async.bulk.tensor"}
 
 
 @dataclass(frozen=True)
@@ -423,7 +425,7 @@ def _aligned_and_not(variant: Variant) -> Iterator[Variant]:
 
 
 def compile_variant(variant: Variant, capability: int) -> dict[str, Any]:
-    """Name, registers, bytes of stack, local and shared memory."""
+    """Name, registers, bytes of stack, local and shared memory, and how often the code has instructions of sm_90."""
     names = variant.kernel.arg_names
     types = {**TYPES, **variant.types}
     constants = dict(variant.constants)
@@ -442,7 +444,8 @@ def compile_variant(variant: Variant, capability: int) -> dict[str, Any]:
     source = ASTSource(variant.kernel, signature, constexprs=constants, attrs=attributes)
     built = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=variant.options)
     usage = _resource_usage(built.asm["cubin"])
-    return {"kernel": variant.name, **usage, "SHARED": built.metadata.shared}
+    instructions = {name: built.asm["ptx"].count(text) for name, text in _OF_HOPPER.items()}
+    return {"kernel": variant.name, **usage, "SHARED": built.metadata.shared, **instructions}
 
 
 def _resource_usage(cubin: bytes) -> dict[str, int]:
