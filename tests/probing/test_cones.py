@@ -19,6 +19,7 @@ from basinvol.probing.strata import share_within
 
 IN_CONES, OUT_OF_SIGHT = many_balls(100, 100, 0.9, 0.98, seed=1), many_balls(20, 20, 4.0, 0.97, seed=2)
 FEW = many_balls(100, 3, 0.9, 0.98, seed=3)
+A_THOUSAND = many_balls(1000, 1000, 0.95, 0.9955, seed=4)
 
 
 def measure(case: Case, **options) -> bv.VolumeEstimate:
@@ -54,7 +55,11 @@ def test_few_small_parts_are_no_reason_for_doubt():
     assert abs(est.log_volume - FEW.log_volume) < 0.5
 
 
-@pytest.mark.parametrize("case", [IN_CONES, OUT_OF_SIGHT], ids=["in cones", "out of sight"])
+@pytest.mark.parametrize(
+    "case",
+    [IN_CONES, OUT_OF_SIGHT, pytest.param(A_THOUSAND, marks=pytest.mark.slow)],
+    ids=["in cones", "out of sight", "a thousand"],
+)
 def test_chains_are_doubted_if_they_missed_them_and_trusted_if_not(case: Case):
     alone = many_balls(case.dim, 1, 3.0, 1e-3).log_volume  # the unit ball
     missed, met = (measure(case, method=Known(number)) for number in (alone, case.log_volume))

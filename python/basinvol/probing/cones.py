@@ -21,7 +21,9 @@ _FARTHER = 1.02
 _MOST_PARAMETERS = 10**6  # the directions of a cone are held as vectors
 # Parts are counted where one alone does not matter, and is at least this share of the number.
 _LEAST_SHARE = 1e-3
-_MOST_DESCENTS = 48  # that are made to count them
+# Descents that are made to count them. Chains cost a hundred times what rays do, and are only doubted where there must
+# be many: with a hundred draws that are all different there are so many that the least share counts.
+_MOST_DESCENTS, _MOST_DESCENTS_OF_CHAINS = 48, 400
 _LEAST_DRAWN = 6  # fewer that found a part say nothing of how many there are
 _SAME = 0.7  # cosine of two directions that are counted as one part
 _NOT_MET = 0.1  # expected number of rays, below which the sample says nothing of a part
@@ -58,7 +60,7 @@ def missed_in_cones(task: Task, prober: Prober, number: float, is_of_rays: bool)
         inner = candidate if is_visible else deeper(prober, candidate)
         units = polish(prober, candidate.unit, first) if is_visible else [inner.unit]
         for unit in units:
-            cone = measure_cone(task, unit, None if is_visible else inner.inside)
+            cone = measure_cone(task, unit, number, None if is_visible else inner.inside)
             if cone.log_number - number > math.log(math.expm1(RAISE)):  # together they are more by that
                 where = "a cone" if is_visible else "another part of the set, which is not visible from the center,"
                 return (
@@ -81,14 +83,17 @@ def _missed_in_many(task: Task, prober: Prober, number: float, part: _Part, is_o
     met = task.num_directions * share_within(part.cone.angle, task.space.dim) if part.is_visible else 0.0
     if met > _NOT_MET or log_part < math.log(_LEAST_SHARE):
         return ""
-    times = list[int]()
-    for times in _draws(prober, part.is_visible):
-        most = _number_of_parts(times)[1]
-        if is_of_rays and sum(times) >= _LEAST_DRAWN and not _raised(most, log_part) > RAISE:
+    times, least, most = list[int](), 0.0, math.inf
+    for times in _draws(prober, part.is_visible, _MOST_DESCENTS if is_of_rays else _MOST_DESCENTS_OF_CHAINS):
+        if sum(times) < _LEAST_DRAWN:
+            continue
+        least, most = _number_of_parts(times)
+        if not _raised(most, log_part) > RAISE:
             return ""
+        if not is_of_rays and log_part + math.log(least) > RAISE:
+            break
     if sum(times) < _LEAST_DRAWN:
         return ""
-    least, most = _number_of_parts(times)
     kind = "cones" if part.is_visible else "other parts of the set, which are not visible from the center"
     seen = f"{sum(times)} descents from afar found {len(times)} {kind}, none of which uniform rays meet"
     if not is_of_rays:
@@ -101,10 +106,10 @@ def _missed_in_many(task: Task, prober: Prober, number: float, part: _Part, is_o
     return f"{seen}; there may be so many that they raise the number by {_raised(most, log_part):.1f} nats."
 
 
-def _draws(prober: Prober, is_visible: bool) -> Iterator[list[int]]:
-    """How often each of the parts that were drawn was drawn, after every descent that found one."""
+def _draws(prober: Prober, is_visible: bool, most: int) -> Iterator[list[int]]:
+    """How often each of the parts that were drawn was drawn, after every descent that found one, at most so many."""
     units, times = list[Tensor](), list[int]()
-    for found in ends_of_descents(prober, _MOST_DESCENTS, in_space=not is_visible):
+    for found in ends_of_descents(prober, most, in_space=not is_visible):
         if _is_visible(prober, found, prober.crossing(found.unit)) is not is_visible:
             continue
         same = [i for i, unit in enumerate(units) if float(found.unit @ unit) > _SAME]

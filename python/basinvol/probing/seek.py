@@ -68,7 +68,9 @@ def seek(prober: Prober) -> list[Candidate]:
 
 
 def ends_of_descents(prober: Prober, count: int, in_space: bool) -> Iterator[Candidate]:
-    """Where descents from far out along the first rays end: they draw among all that the loss leans toward.
+    """Where descents from far out end: they draw among all that the loss leans toward.
+
+    They begin along the rays, and then along other directions that are drawn.
 
     Args:
         prober: the landscape with some of its rays.
@@ -77,12 +79,21 @@ def ends_of_descents(prober: Prober, count: int, in_space: bool) -> Iterator[Can
     """
     largest = float(prober.radius.max())
     factors = _DRAWN_IN_SPACE if in_space else _DRAWN_ON_SPHERE
-    for factor, unit in zip(itertools.cycle(factors), prober.directions[:count].double(), strict=False):
+    for factor, unit in zip(itertools.cycle(factors), itertools.islice(_starts(prober), count), strict=False):
         distance = factor * largest
         end, is_inside = _descend(prober, distance * unit, stays_at=None if in_space else distance)
         candidate = _candidate(end, is_inside)
         if candidate is not None:
             yield candidate
+
+
+def _starts(prober: Prober) -> Iterator[Tensor]:
+    """Unit vectors [P] without end: those of the rays, and more."""
+    yield from prober.directions.double()
+    draw = torch.Generator().manual_seed(0)
+    while True:
+        unit = torch.randn(prober.space.dim, dtype=torch.float64, generator=draw).to(prober.directions.device)
+        yield unit / torch.linalg.vector_norm(unit)
 
 
 def polish(prober: Prober, unit: Tensor, crossing: float) -> list[Tensor]:

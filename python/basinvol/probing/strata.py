@@ -57,12 +57,14 @@ class Cone:
     angle: float
 
 
-def measure_cone(task: Task, axis: Tensor, distance: float | None = None) -> Cone:
-    """The part of E_u[w(r(u))] that lies around an axis, outside of what uniform rays cover.
+def measure_cone(task: Task, axis: Tensor, number: float, distance: float | None = None) -> Cone:
+    """What E_u[w(r(u))] has around an axis beyond a number that is known, where uniform rays do not cover it.
 
     Args:
         task: the basin.
         axis: a direction in scaled coordinates. [P] float64
+        number: the estimate of log E[w(r)] that is tested. The rays at an angle add what their mean is above it, or
+            else the part that the whole basin has at a wide angle would be taken for one of the cone. nats
         distance: of a point of {loss <= cutoff} on the axis that is not visible from the center; then what is measured
             is the set near that distance, and not what lies before the first crossing.
     """
@@ -76,13 +78,14 @@ def measure_cone(task: Task, axis: Tensor, distance: float | None = None) -> Con
             torch.linspace(0.15 * widest, widest, _NUM_ANGLES - _NUM_ANGLES // 3, dtype=torch.float64),
         ]
     )
-    values = _log_values(task, axis, coarse, distance, round_=0)
+    known = number if distance is None else -math.inf  # what lies beyond the first crossing is a part of no ray
+    values = _beyond(_log_values(task, axis, coarse, distance, round_=0), known)
     best = int(_log_parts(coarse, values, dim).argmax())
     low = coarse[max(best - 1, 0)]
     high = coarse[min(best + 1, len(coarse) - 1)]
     finer = torch.linspace(float(low), float(high), _NUM_FINER + 2, dtype=torch.float64)[1:-1]
     angles = torch.cat([coarse, finer])
-    values = torch.cat([values, _log_values(task, axis, finer, distance, round_=1)])
+    values = torch.cat([values, _beyond(_log_values(task, axis, finer, distance, round_=1), known)])
     order = angles.argsort()
     angles, values = angles[order], values[order]
     parts = _log_parts(angles, values, dim)
@@ -110,6 +113,11 @@ def _log_values(task: Task, axis: Tensor, angles: Tensor, distance: float | None
     vectors = theta.cos() * axis + theta.sin() * across
     log_weights = _before(task, vectors) if distance is None else _near(task, vectors, distance)
     return torch.stack([torch.logsumexp(part, dim=0) for part in log_weights.split(_PER_ANGLE)]) - math.log(_PER_ANGLE)
+
+
+def _beyond(log_values: Tensor, known: float) -> Tensor:
+    """ln(e^value - e^known), -inf where a value is below what is known. [A]"""
+    return torch.where(log_values > known, log_values + torch.log1p(-(known - log_values).exp()), -math.inf)
 
 
 def _before(task: Task, vectors: Tensor) -> Tensor:
