@@ -25,6 +25,7 @@ _LEAST_SHARE = 1e-3
 # be many: with a hundred draws that are all different there are so many that the least share counts.
 _MOST_DESCENTS, _MOST_DESCENTS_OF_CHAINS = 48, 400
 _LEAST_DRAWN = 6  # fewer that found a part say nothing of how many there are
+_MEASURED = 6  # of the parts that were drawn, for the mean of what they add
 _SAME = 0.7  # cosine of two directions that are counted as one part
 _NOT_MET = 0.1  # expected number of rays, below which the sample says nothing of a part
 _NORMAL_95 = 1.645
@@ -32,10 +33,38 @@ _NORMAL_95 = 1.645
 
 @dataclass(frozen=True)
 class _Part:
-    """A part of the set that was measured, and whether it is visible from the center."""
+    """A part of the set that a descent ended in.
+
+    Attributes:
+        is_visible: whether it begins at the center, and is a cone.
+        end: of the descent.
+        crossing: where the ray in its direction leaves the basin first.
+    """
 
     is_visible: bool
-    cone: Cone
+    end: Candidate
+    crossing: float
+
+    @classmethod
+    def of(cls, prober: Prober, end: Candidate) -> _Part | None:
+        """The part around the end of a descent; None if it is not beyond the sampled rays."""
+        crossing = prober.crossing(end.unit)
+        if end.inside is not None and end.inside > crossing:
+            return cls(False, end, crossing)
+        return cls(True, end, crossing) if crossing > _FARTHER * float(prober.radius.max()) else None
+
+    def axes(self, prober: Prober) -> list[Tensor]:
+        """The direction of the end, and lower ones nearby. unit vectors [P]"""
+        return polish(prober, self.end.unit, self.crossing) if self.is_visible else [deeper(prober, self.end).unit]
+
+    def cones(self, task: Task, prober: Prober, number: float) -> Iterator[Cone]:
+        """What rays find around the end, and around lower points nearby."""
+        if self.is_visible:
+            for unit in self.axes(prober):
+                yield measure_cone(task, unit, number)
+        else:
+            inner = deeper(prober, self.end)
+            yield measure_cone(task, inner.unit, number, inner.inside)
 
 
 def missed_in_cones(task: Task, prober: Prober, number: float, is_of_rays: bool) -> str:
@@ -51,87 +80,109 @@ def missed_in_cones(task: Task, prober: Prober, number: float, is_of_rays: bool)
     """
     if not 2 <= task.space.dim <= _MOST_PARAMETERS:
         return ""
-    largest: _Part | None = None
-    for candidate in seek(prober):
-        first = prober.crossing(candidate.unit)
-        is_visible = _is_visible(prober, candidate, first)
-        if is_visible is None:
-            continue
-        inner = candidate if is_visible else deeper(prober, candidate)
-        units = polish(prober, candidate.unit, first) if is_visible else [inner.unit]
-        for unit in units:
-            cone = measure_cone(task, unit, number, None if is_visible else inner.inside)
+    is_visible, largest = True, Cone(-math.inf, 0.0)
+    for part in filter(None, (_Part.of(prober, end) for end in seek(prober))):
+        for cone in part.cones(task, prober, number):
             if cone.log_number - number > math.log(math.expm1(RAISE)):  # together they are more by that
-                where = "a cone" if is_visible else "another part of the set, which is not visible from the center,"
+                where = (
+                    "a cone" if part.is_visible else "another part of the set, which is not visible from the center,"
+                )
                 return (
                     f"{where} around a direction that descent from afar found raises the number by "
                     f"{_raised(1.0, cone.log_number - number):.1f} nats; uniform rays do not meet it."
                 )
-            if largest is None or cone.log_number > largest.cone.log_number:
-                largest = _Part(is_visible, cone)
-    return "" if largest is None else _missed_in_many(task, prober, number, largest, is_of_rays)
-
-
-def _missed_in_many(task: Task, prober: Prober, number: float, part: _Part, is_of_rays: bool) -> str:
-    """The same of many parts like this one, none of which matters alone.
-
-    Descents from several directions draw parts at random. How often two have drawn the same one tells how many there
-    are, as in capture and recapture. Rays have missed them all, and their number is doubted unless there are few. A
-    number from chains is doubted if there must be so many that they cannot be a part of it.
-    """
-    log_part = part.cone.log_number - number
-    met = task.num_directions * share_within(part.cone.angle, task.space.dim) if part.is_visible else 0.0
+            if cone.log_number > largest.log_number:
+                is_visible, largest = part.is_visible, cone
+    log_part = largest.log_number - number
+    met = task.num_directions * share_within(largest.angle, task.space.dim) if is_visible else 0.0
     if met > _NOT_MET or log_part < math.log(_LEAST_SHARE):
         return ""
-    times, least, most = list[int](), 0.0, math.inf
-    for times in _draws(prober, part.is_visible, _MOST_DESCENTS if is_of_rays else _MOST_DESCENTS_OF_CHAINS):
-        if sum(times) < _LEAST_DRAWN:
-            continue
-        least, most = _number_of_parts(times)
+    if is_of_rays:
+        return _missed_by_rays(prober, is_visible, log_part)
+    return _missed_by_chains(task, prober, number, is_visible, log_part)
+
+
+# Parts of which none matters alone are counted. Descents from several directions draw them at random, and how often two
+# have drawn the same one tells how many there are, as in capture and recapture.
+
+
+def _missed_by_rays(prober: Prober, is_visible: bool, log_part: float) -> str:
+    """A sentence on the parts that rays have missed; empty if they are too few to matter, or cannot be counted.
+
+    Args:
+        prober: some of the rays.
+        is_visible: whether cones are counted, or other parts.
+        log_part: log of what the largest that was measured adds to the number; the others may be like it.
+    """
+    seen, most = "", math.inf
+    for parts, times in _draws(prober, is_visible, _MOST_DESCENTS, is_exact=False):
+        seen, most = _seen(parts, times), _number_of_parts(times)[1]
         if not _raised(most, log_part) > RAISE:
             return ""
-        if not is_of_rays and log_part + math.log(least) > RAISE:
-            break
-    if sum(times) < _LEAST_DRAWN:
+    if not seen:
         return ""
-    kind = "cones" if part.is_visible else "other parts of the set, which are not visible from the center"
-    seen = f"{sum(times)} descents from afar found {len(times)} {kind}, none of which uniform rays meet"
-    if not is_of_rays:
-        too_much = log_part + math.log(least)
-        return (
-            f"{seen}; there must be so many that they alone are {too_much:.1f} nats more." if too_much > RAISE else ""
-        )
     if math.isinf(most):
         return f"{seen}; no two found the same, so that nothing says how many more are there."
     return f"{seen}; there may be so many that they raise the number by {_raised(most, log_part):.1f} nats."
 
 
-def _draws(prober: Prober, is_visible: bool, most: int) -> Iterator[list[int]]:
-    """How often each of the parts that were drawn was drawn, after every descent that found one, at most so many."""
-    units, times = list[Tensor](), list[int]()
-    for found in ends_of_descents(prober, most, in_space=not is_visible):
-        if _is_visible(prober, found, prober.crossing(found.unit)) is not is_visible:
+def _missed_by_chains(task: Task, prober: Prober, number: float, is_visible: bool, log_part: float) -> str:
+    """A sentence on the parts that chains cannot have been in, as together they exceed the number; empty if they may.
+
+    Args:
+        task: the basin.
+        prober: some of its rays.
+        number: the estimate of log E[w(r)]. nats
+        is_visible: whether cones are counted, or other parts.
+        log_part: log of what the largest that was measured adds to the number.
+    """
+    look_at = _LEAST_DRAWN
+    for parts, times in _draws(prober, is_visible, _MOST_DESCENTS_OF_CHAINS, is_exact=True):
+        least, most = _number_of_parts(times)
+        if not _raised(most, log_part) > RAISE:
+            return ""
+        if sum(times) < look_at or not log_part + math.log(least) > RAISE:
             continue
-        same = [i for i, unit in enumerate(units) if float(found.unit @ unit) > _SAME]
+        look_at = 2 * sum(times)
+        # Parts may differ much. Large ones are found first, and those found last are most like those that are not.
+        latest = [max(cone.log_number for cone in part.cones(task, prober, number)) for part in parts[-_MEASURED:]]
+        mean = float(torch.tensor(latest, dtype=torch.float64).logsumexp(dim=0)) - math.log(len(latest))
+        too_much = mean - number + math.log(least)
+        if too_much > RAISE:
+            return f"{_seen(parts, times)}; there must be so many that they alone are {too_much:.1f} nats more."
+    return ""
+
+
+def _seen(parts: list[_Part], times: list[int]) -> str:
+    """How many parts how many descents have found."""
+    kind = "cones" if parts[0].is_visible else "other parts of the set, which are not visible from the center"
+    return f"{sum(times)} descents from afar found {len(parts)} {kind}, none of which uniform rays meet"
+
+
+def _draws(prober: Prober, is_visible: bool, most: int, is_exact: bool) -> Iterator[tuple[list[_Part], list[int]]]:
+    """The parts that descents have drawn, and how often each, after every draw from the sixth on.
+
+    Args:
+        prober: some of the rays.
+        is_visible: whether cones are drawn, or other parts.
+        most: number of descents.
+        is_exact: whether two ends on different walls of one part are told to be the same, for twice the evaluations.
+    """
+    parts, axes, times = list[_Part](), list[list[Tensor]](), list[int]()
+    for end in ends_of_descents(prober, most, in_space=not is_visible):
+        drawn = _Part.of(prober, end)
+        if drawn is None or drawn.is_visible is not is_visible:
+            continue
+        found = drawn.axes(prober) if is_exact else [end.unit]
+        same = [i for i, known in enumerate(axes) if any(float(u @ v) > _SAME for u in known for v in found)]
         if same:
             times[same[0]] += 1
         else:
-            units.append(found.unit)
+            parts.append(drawn)
+            axes.append(found)
             times.append(1)
-        yield times
-
-
-def _is_visible(prober: Prober, candidate: Candidate, first: float) -> bool | None:
-    """Whether what a descent found begins at the center; None where it found nothing beyond the sampled rays.
-
-    Args:
-        prober: the landscape with some of its rays.
-        candidate: the end of the descent.
-        first: the first crossing in its direction.
-    """
-    if candidate.inside is not None and candidate.inside > first:
-        return False
-    return True if first > _FARTHER * float(prober.radius.max()) else None
+        if sum(times) >= _LEAST_DRAWN:
+            yield parts, times
 
 
 def _number_of_parts(times: list[int]) -> tuple[float, float]:
