@@ -1,5 +1,6 @@
 #include "bindings/functions.h"
 
+#include <algorithm>
 #include <chrono>
 #include <numeric>
 #include <stdexcept>
@@ -14,6 +15,18 @@ using namespace pybind11::literals;
 
 namespace basinvol {
 namespace bindings {
+
+namespace {
+
+// Rows that are all there.
+const std::int64_t* rows_of(const Array<double>& matrix, const Array<std::int64_t>& rows) {
+  const std::int64_t* const which = rows.data();
+  if (!std::all_of(which, which + rows.size(), [&](std::int64_t row) { return row >= 0 && row < matrix.shape(0); }))
+    throw std::invalid_argument("`rows` has one that is not there");
+  return which;
+}
+
+}  // namespace
 
 py::dict build_info() {
 #ifdef BASINVOL_WITH_CUDA
@@ -67,6 +80,48 @@ double fill_direction(std::uint64_t seed, std::uint32_t direction, const std::ve
     next += sizes[tensor];
   }
   return kernels.normalize(vector, nullptr, dim, vector);
+}
+
+void fill_normals(std::uint64_t seed, std::uint32_t first_direction, double deviation, const Array<std::int64_t>& rows,
+                  Array<double> out, int num_threads) {
+  if (out.ndim() != 2) throw std::invalid_argument("`out` must be [rows, columns]");
+  const std::int64_t* const which = rows_of(out, rows);
+  constexpr std::int64_t kAtOnce = 4096;  // floats, which stay in L1; whole blocks of the generator
+  const std::int64_t count = rows.size(), columns = out.shape(1), parts = (columns + kAtOnce - 1) / kAtOnce;
+  double* const to = out.mutable_data();
+  py::gil_scoped_release release;
+  const cpu::Kernels& kernels = cpu::kernels_named("");
+#pragma omp parallel for collapse(2) num_threads(num_threads)
+  for (std::int64_t n = 0; n < count; ++n) {
+    for (std::int64_t part = 0; part < parts; ++part) {
+      float drawn[kAtOnce];
+      const std::int64_t first = part * kAtOnce, width = std::min(kAtOnce, columns - first);
+      kernels.normals(seed, first_direction + static_cast<std::uint32_t>(n), static_cast<std::uint32_t>(part), width,
+                      drawn);
+      double* const row = to + which[n] * columns + first;
+      for (std::int64_t i = 0; i < width; ++i) row[i] = deviation * drawn[i];
+    }
+  }
+}
+
+void turn_rows(Array<double> points, const Array<double>& partners, const Array<std::int64_t>& rows,
+               const Array<double>& cos, const Array<double>& sin, int num_threads) {
+  if (points.ndim() != 2 || partners.ndim() != 2 || partners.shape(0) != points.shape(0) ||
+      partners.shape(1) != points.shape(1))
+    throw std::invalid_argument("`points` and `partners` must be [rows, columns], as many of each");
+  if (cos.size() != rows.size() || sin.size() != rows.size())
+    throw std::invalid_argument("`cos` and `sin` must be as many as `rows`");
+  const std::int64_t* const which = rows_of(points, rows);
+  const std::int64_t count = rows.size(), columns = points.shape(1);
+  const double *const cosines = cos.data(), *const sines = sin.data(), *const others = partners.data();
+  double* const turned = points.mutable_data();
+  py::gil_scoped_release release;
+#pragma omp parallel for num_threads(num_threads)
+  for (std::int64_t n = 0; n < count; ++n) {
+    double* const point = turned + which[n] * columns;
+    const double* const partner = others + which[n] * columns;
+    for (std::int64_t i = 0; i < columns; ++i) point[i] = cosines[n] * point[i] + sines[n] * partner[i];
+  }
 }
 
 Array<std::uint32_t> words(std::uint64_t seed, std::uint32_t direction, std::uint32_t tensor, std::uint32_t blocks) {

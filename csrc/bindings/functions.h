@@ -28,6 +28,16 @@ Array<float> normals(std::uint64_t seed, std::uint32_t direction, std::uint32_t 
 double fill_direction(std::uint64_t seed, std::uint32_t direction, const std::vector<std::int64_t>& sizes,
                       Array<float> out);
 
+// Normals of a standard deviation, written to some rows of `out` [all rows, columns]: each of `rows` has those of the
+// next direction, 4,096 from each tensor. The same whatever the number of threads. The GIL is released meanwhile.
+void fill_normals(std::uint64_t seed, std::uint32_t first_direction, double deviation, const Array<std::int64_t>& rows,
+                  Array<double> out, int num_threads);
+
+// Some rows of `points` [all rows, columns] become cos[n] points + sin[n] partners, the n-th of `rows` by the n-th
+// angle.
+void turn_rows(Array<double> points, const Array<double>& partners, const Array<std::int64_t>& rows,
+               const Array<double>& cos, const Array<double>& sin, int num_threads);
+
 // [blocks, 4]: the generator's words before they become normals.
 Array<std::uint32_t> words(std::uint64_t seed, std::uint32_t direction, std::uint32_t tensor, std::uint32_t blocks);
 

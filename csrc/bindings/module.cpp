@@ -51,6 +51,11 @@ PYBIND11_MODULE(_native, m) {
   m.def("philox_normals", &normals, "seed"_a, "direction"_a, "tensor"_a, "count"_a, "instruction_set"_a = "");
   m.def("fill_direction", &fill_direction, "seed"_a, "direction"_a, "sizes"_a, "out"_a,
         "Writes a unit vector, and returns the norm of the normals behind it.");
+  m.def("fill_normals", &fill_normals, "seed"_a, "first_direction"_a, "deviation"_a, "rows"_a, "out"_a.noconvert(),
+        "num_threads"_a,
+        "Writes normals of one standard deviation to rows of a matrix, each from the stream of one direction.");
+  m.def("turn_rows", &turn_rows, "points"_a.noconvert(), "partners"_a, "rows"_a, "cos"_a, "sin"_a, "num_threads"_a,
+        "Turns rows of a matrix along the ellipses that they span with those of another, in place.");
   m.def("instruction_sets", &instruction_sets, "Those this machine can run, best first.");
   m.def("measure_peak", &measure_peak, "num_threads"_a, "seconds"_a,
         "Floating-point operations per second of multiply-adds in registers.");
@@ -90,6 +95,11 @@ PYBIND11_MODULE(_native, m) {
       .def("stored_share", [](const BoundCpu& rays) { return rays.engine().stored_share(); })
       .def("operations", [](const BoundCpu& rays) { return rays.engine().operations(); });
 
+  py::class_<BoundMotion>(m, "Motion", "A trajectory of chains, see csrc/cpu/gradient_kernels.h.")
+      .def(py::init<Array<double>, Array<double>, Array<double>, Array<double>, Array<double>, double, double, double,
+                    double, int>(),
+           "mean"_a, "lengths"_a, "angle"_a, "cos"_a, "sin"_a, "t"_a, "beta"_a, "precision"_a, "reference"_a,
+           "num_steps"_a);
   py::class_<BoundPoints>(m, "MlpPoints", "The loss of a perceptron and its gradient at many points.")
       .def(py::init<const py::list&, const std::string&, Values<float>, Values<std::int64_t>, Values<float>,
                     std::vector<std::int64_t>, Values<float>, std::vector<std::int64_t>, Array<float>,
@@ -97,6 +107,10 @@ PYBIND11_MODULE(_native, m) {
            "layers"_a, "loss"_a, "inputs"_a, "labels"_a, "targets"_a, "levels"_a, "scale"_a, "sizes"_a, "center"_a,
            "resources"_a)
       .def("evaluate", &BoundPoints::evaluate, "points"_a, "level"_a, "losses"_a.noconvert(), "gradients"_a.noconvert())
+      .def("evaluate_within", &BoundPoints::evaluate_within, "points"_a, "partners"_a, "which"_a, "first"_a, "second"_a,
+           "limits"_a, "level"_a, "losses"_a.noconvert())
+      .def("move", &BoundPoints::move, "motion"_a, "level"_a, "y"_a.noconvert(), "momentum"_a.noconvert(),
+           "gradient"_a.noconvert(), "x"_a.noconvert(), "growth"_a.noconvert(), "loss"_a.noconvert())
       .def("instruction_set", [](const BoundPoints& points) { return points.engine().instruction_set(); })
       .def("operations", [](const BoundPoints& points) { return points.engine().operations(); });
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "cpu/simd.h"
 #include "cpu/transpose.h"
@@ -36,6 +37,39 @@ inline float sum_of(Float x) {
 void place(const float* center, const float* scale, const double* point, std::int64_t count, float* out) {
   for (std::int64_t i = 0; i < count; ++i)
     out[i] = static_cast<float>(static_cast<double>(center[i]) + static_cast<double>(scale[i]) * point[i]);
+}
+
+void place_in_reference(const Motion& motion, const double* y, std::int64_t count, double* __restrict x) {
+  for (std::int64_t i = 0; i < count; ++i) x[i] = motion.mean[i] + motion.lengths[i] * y[i];
+}
+
+void turn(const Motion& motion, std::int64_t count, double* __restrict y, double* __restrict momentum) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    const double position = y[i];
+    y[i] = motion.cos[i] * position + motion.sin[i] * momentum[i];
+    momentum[i] = motion.cos[i] * momentum[i] - motion.sin[i] * position;
+  }
+}
+
+void kick(const Motion& motion, double share, const double* gradient, const double* x, const double* y,
+          std::int64_t count, double* __restrict momentum) {
+  const double factor = share * motion.t;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const double force =
+        (motion.beta * gradient[i] + motion.precision * x[i]) * motion.lengths[i] - motion.reference * y[i];
+    // A trajectory through a bad point goes straight on; it stays reversible, and its end decides.
+    momentum[i] -= std::fabs(force) <= std::numeric_limits<double>::max() ? factor * motion.angle[i] * force : 0.0;
+  }
+}
+
+double square(const double* x, std::int64_t count) {
+  double partial[8] = {}, sum = 0.0;
+  std::int64_t i = 0;
+  for (; i + 8 <= count; i += 8)
+    for (int j = 0; j < 8; ++j) partial[j] += x[i + j] * x[i + j];
+  for (; i < count; ++i) sum += x[i] * x[i];
+  for (double part : partial) sum += part;
+  return sum;
 }
 
 void pack_inputs(const float* weight, int outputs, int inputs, float* packed) {
@@ -256,6 +290,10 @@ void add_weight(const float* gradient, const float* scale, double factor, int ou
 
 const GradientKernels& gradient_table() {
   static const GradientKernels kernels = {place,
+                                          place_in_reference,
+                                          turn,
+                                          kick,
+                                          square,
                                           pack_inputs,
                                           activate_into,
                                           loss_derivatives,

@@ -9,10 +9,32 @@
 namespace basinvol {
 namespace cpu {
 
+// A trajectory of a chain under exp(-|y|^2 / 2 - t R), where R = beta loss + precision |x|^2 / 2 - reference |y|^2 / 2
+// and x = mean + lengths y: turns of y and its momentum by `angle`, which the Gaussian needs, between kicks by R.
+struct Motion {
+  const double *mean, *lengths;     // [dim]
+  const double *angle, *cos, *sin;  // [dim]
+  double t, beta, precision, reference;
+  int num_steps;
+};
+
 // Gradients of weights [outputs, inputs] lie in panels as the weights do, with inputs rounded up to whole tiles.
 struct GradientKernels {
   // out = center + scale x point, in float64 and then rounded.
   void (*place)(const float* center, const float* scale, const double* point, std::int64_t count, float* out);
+
+  // x = mean + lengths y.
+  void (*place_in_reference)(const Motion& motion, const double* y, std::int64_t count, double* x);
+
+  // y and momentum, each turned by its angle.
+  void (*turn)(const Motion& motion, std::int64_t count, double* y, double* momentum);
+
+  // momentum -= share x t x angle x the gradient of R by y; what is not finite of the latter counts as zero.
+  void (*kick)(const Motion& motion, double share, const double* gradient, const double* x, const double* y,
+               std::int64_t count, double* momentum);
+
+  // The squared norm of a vector.
+  double (*square)(const double* x, std::int64_t count);
 
   // A weight [outputs, inputs] as panels of inputs: [outputs][panel width], zeros beyond the last input.
   void (*pack_inputs)(const float* weight, int outputs, int inputs, float* packed);

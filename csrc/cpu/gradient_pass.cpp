@@ -56,6 +56,13 @@ void PackedPoint::move_to(const float* center, const ParameterVector& parameters
   }
 }
 
+void PackedPoint::move_in_plane(const float* center, const ParameterVector& parameters, const double* point,
+                                const double* partner, double first, double second) {
+  combined_.resize(static_cast<std::size_t>(parameters.dim));
+  for (std::size_t i = 0; i < combined_.size(); ++i) combined_[i] = first * point[i] + second * partner[i];
+  move_to(center, parameters, combined_.data(), false);
+}
+
 GradientPass::GradientPass(const PointProblem& problem)
     : problem_(problem), lowest_(lowest_perturbed(problem.mlp.layers())) {
   const PackedMlp& mlp = problem.mlp;
@@ -82,14 +89,14 @@ GradientPass::GradientPass(const PointProblem& problem)
   std::fill_n(zeros_.data(), width, 0.0f);
 }
 
-void GradientPass::run(const PackedPoint& point, int first_block, int last_block, bool with_gradient,
-                       double* row_losses) {
+double GradientPass::run(const PackedPoint& point, int first_block, int last_block, bool with_gradient,
+                         double* row_losses) {
   const PackedMlp& mlp = problem_.mlp;
   const std::vector<Block>& blocks = problem_.rows.blocks();
   const std::int64_t first_slot = blocks[first_block].slot;
   const std::int64_t width = mlp.first_width();
   if (with_gradient) std::fill_n(gradient_.data(), first_weight_at_, 0.0f);
-  double per_row[kBlockRows];
+  double per_row[kBlockRows], sum = 0.0;
   int tiles_ready = 0, tiles = 0;
   for (int b = first_block; b < last_block; ++b) {
     const Block& block = blocks[b];
@@ -104,17 +111,21 @@ void GradientPass::run(const PackedPoint& point, int first_block, int last_block
     forward(point, rows, front);
     const Outputs outputs = problem_.targets.beside(values(mlp.layers().size() - 1, front), block);
     problem_.kernels.losses(problem_.loss, outputs, per_row);
-    for (int i = 0; i < block.rows; ++i) row_losses[problem_.rows.row(block.slot + i)] = per_row[i];
+    for (int i = 0; i < block.rows; ++i) {
+      row_losses[problem_.rows.row(block.slot + i)] = per_row[i];
+      sum += per_row[i];
+    }
     if (with_gradient) backward(point, block, rows, front);
   }
   const Layer& first = mlp.layers().front();
-  if (!with_gradient || !is_perturbed(first.weight)) return;
+  if (!with_gradient || !is_perturbed(first.weight)) return sum;
   const std::vector<float>& background = problem_.rows.background();
   const Tile* all = problem_.rows.tiles(first_slot);
   for (int t = 0; t < tiles; ++t) operations_ += std::int64_t{2} * kTileRows * all[t].num_columns * width;
   problem_.gradient_kernels.multiply_tiles_transposed(all, tiles, background.empty() ? nullptr : background.data(),
                                                       first.inputs, front_.data(), bias_gradient(0),
                                                       static_cast<int>(width), weight_gradient(0));
+  return sum;
 }
 
 // The inputs of some tiles x the first weight.

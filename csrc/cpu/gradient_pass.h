@@ -41,6 +41,10 @@ class PackedPoint {
   // parameters = center + scale x point [dim].
   void move_to(const float* center, const ParameterVector& parameters, const double* point, bool with_gradient);
 
+  // The same for first x point + second x partner; no gradient may be asked for.
+  void move_in_plane(const float* center, const ParameterVector& parameters, const double* point, const double* partner,
+                     double first, double second);
+
   const float* first() const { return first_.data(); }
   const float* rest() const { return rest_.data(); }
   const float* start() const { return start_.data(); }  // background x first weight
@@ -50,6 +54,7 @@ class PackedPoint {
   const PointProblem& problem_;
   std::vector<std::size_t> transposed_at_;  // by layer, of those that the gradient passes through
   Buffer flat_, first_, rest_, transposed_, start_;
+  std::vector<double> combined_;
 };
 
 // What one thread needs for one pass.
@@ -58,7 +63,8 @@ class GradientPass {
   explicit GradientPass(const PointProblem& problem);
 
   // The losses of blocks first_block .. last_block - 1 [by row of the data], and the gradient of their sum if wanted.
-  void run(const PackedPoint& point, int first_block, int last_block, bool with_gradient, double* row_losses);
+  // Returns the sum of these losses.
+  double run(const PackedPoint& point, int first_block, int last_block, bool with_gradient, double* row_losses);
 
   // out [dim] += factor x scale x gradient, in float64.
   void add_gradient(const float* scale, double factor, double* out) const;

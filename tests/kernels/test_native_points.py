@@ -14,6 +14,7 @@ import basinvol as bv
 from basinvol import _native
 from basinvol.backends.compiled import host_array, mlp_arguments
 from basinvol.backends.mlp import Unsupported
+from basinvol.backends.motion import PointsInPlanes
 from basinvol.backends.points import NativePoints
 from basinvol.estimators.batched import BatchedLoss
 
@@ -242,3 +243,54 @@ def test_arrays_of_other_shapes_are_refused(make_mlp):
         engine.losses(torch.zeros(3, space.dim + 1))
     with pytest.raises(IndexError):
         engine.losses(torch.zeros(3, space.dim), level=1)
+
+
+def on_ellipses(space: bv.ParameterSpace, count: int) -> PointsInPlanes:
+    """Two points on each of some ellipses, in any order."""
+    which, angle = torch.randint(count, (2 * count,)), 6.0 * torch.rand(2 * count, dtype=torch.float64) - 3.0
+    return PointsInPlanes.on_ellipses(points_around(space, count), points_around(space, count), which, angle)
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_losses_on_ellipses_are_those_at_their_points(make_mlp, loss, num_threads):
+    model = make_mlp([20, 33, 1 if loss == "bce" else 4], "relu")
+    landscape, space = bv.Landscape(model, LOSSES[loss], examples_for(model, loss, 1500)), bv.ParameterSpace.of(model)
+    engine = native_points(landscape, space, num_threads)
+    at = on_ellipses(space, 6)
+    expected = engine.losses(at.made())
+    limits = torch.where(torch.arange(len(at.which)) % 3 > 0, expected.median(), torch.inf)
+    for _ in range(2):  # the second time with the order of the rows that the first one taught
+        found = engine.losses_within(at, limits)
+        assert torch.equal(found, torch.where(expected <= limits, expected, torch.inf))
+    assert found.isinf().any()
+
+
+def test_of_a_point_far_beyond_its_limit_few_rows_are_read(make_mlp):
+    model = make_mlp([20, 33, 4], "relu")
+    data, space = examples_for(model, "cross_entropy", 6000), bv.ParameterSpace.of(model)
+    engine = native_points(bv.Landscape(model, F.cross_entropy, data), space)
+    at = on_ellipses(space, 6)
+    spent = []
+    for limit in (torch.inf, 1e-4):
+        before = engine.operations
+        engine.losses_within(at, torch.full_like(at.first, limit))
+        spent.append(engine.operations - before)
+    assert spent[1] < 0.1 * spent[0]
+
+
+@pytest.mark.parametrize("is_native", [True, False])
+def test_every_model_has_losses_on_ellipses(make_mlp, is_native):
+    model = make_mlp([20, 33, 4], "relu")
+    if not is_native:
+        model[1] = nn.Softplus()
+    data, space = examples_for(model, "cross_entropy", 50), bv.ParameterSpace.of(model)
+    landscape = bv.Landscape(model, F.cross_entropy, data)
+    energy = BatchedLoss(landscape, space, space.flatten(model), space.scale(model))
+    at = on_ellipses(space, 6)
+    expected = energy.losses(at.made())
+    before = landscape.num_evaluations
+    found = energy.losses_within(at, expected.median().expand(len(at.which)))
+    assert landscape.num_evaluations == before + len(at.which)
+    assert torch.equal(found.isinf(), expected > expected.median())
+    torch.testing.assert_close(found[found.isfinite()], expected[found.isfinite()], rtol=1e-6, atol=0)

@@ -12,9 +12,10 @@ from .compiled import host_array, mlp_arguments
 from .extension import compiled_extension
 from .in_memory import unsupported_size
 from .mlp import Unsupported
+from .motion import Arrived, Motion, PointsInPlanes
 from .reduced_inputs import reduced_inputs
 
-_STEP_PER_THREAD = 8  # points between two chances to interrupt
+_OPERATIONS_AT_ONCE = 1e10  # of each thread between two chances to interrupt: a fraction of a second
 
 
 class NativePoints:
@@ -32,6 +33,7 @@ class NativePoints:
 
     Attributes:
         dim: number of coordinates of a point, P unless it is reduced.
+        num_threads: threads of the CPU.
 
     Raises:
         Unsupported: the landscape is not a float32 perceptron with one of three losses, or its data are too large.
@@ -53,7 +55,7 @@ class NativePoints:
             raise Unsupported(too_large)
         threads = torch.get_num_threads() if num_threads is None else num_threads
         self.levels = landscape.levels
-        self._step = _STEP_PER_THREAD * threads
+        self.num_threads = threads
         arguments = {**mlp_arguments(landscape, space, scale), "center": host_array(center)}
         if reduces:
             arguments = reduced_inputs(arguments)
@@ -79,11 +81,59 @@ class NativePoints:
         gradients = torch.from_numpy(np.zeros(tuple(points.shape)))
         return self._evaluate(points, level, gradients), gradients
 
+    def losses_within(self, at: PointsInPlanes, limits: Tensor, level: int = -1) -> Tensor:
+        """Losses of points, or infinity where one exceeds its limit, which a part of the rows may show.
+
+        Args:
+            at: n points.
+            limits: the largest loss of each that is told. [n] float64
+            level: the position of one of the landscape's levels.
+
+        Returns:
+            The losses. [n] float64
+        """
+        position, count = range(len(self.levels))[level], len(at.which)
+        losses = torch.empty(count, dtype=torch.float64, device="cpu")
+        step = self._at_once(2.0 * self.dim * self.levels[position])
+        for first in range(0, count, step):
+            part = slice(first, first + step)
+            given = (array[part].numpy() for array in (at.which, at.first, at.second, limits))
+            arrays = at.points.numpy(), at.partners.numpy(), *given
+            self._engine.evaluate_within(*arrays, position, losses[part].numpy())
+        return losses
+
+    def moved(self, motion: Motion, y: Tensor, momentum: Tensor, gradient: Tensor, level: int = -1) -> Arrived:
+        """The ends of trajectories of many chains, each of which stays in the cache of one core.
+
+        Args:
+            motion: what the trajectories have in common.
+            y, momentum: where they begin; both arrays are moved to the end. [K, P] float64
+            gradient: the gradients of the losses there. [K, P] float64
+            level: the position of one of the landscape's levels.
+        """
+        count, position = len(y), range(len(self.levels))[level]
+        x, gradients = (torch.from_numpy(np.empty(tuple(y.shape))) for _ in range(2))
+        gradients.copy_(gradient)
+        growth, loss = (torch.empty(count, dtype=torch.float64, device="cpu") for _ in range(2))
+        vectors = [motion.mean, motion.lengths, motion.angle, motion.angle.cos(), motion.angle.sin()]
+        numbers = motion.t, motion.beta, motion.precision, motion.reference, motion.num_steps
+        along = compiled_extension().Motion(*(vector.numpy() for vector in vectors), *numbers)
+        arrays = y, momentum, gradients, x, growth, loss
+        step = self._at_once(6.0 * self.dim * self.levels[position] * motion.num_steps)
+        for first in range(0, count, step):
+            self._engine.move(along, position, *(array[first : first + step].numpy() for array in arrays))
+        return Arrived(y, momentum, x, loss, gradients, growth)
+
     def _evaluate(self, points: Tensor, level: int, gradients: Tensor | None) -> Tensor:
         given, position = points.detach().double().cpu().contiguous(), range(len(self.levels))[level]
         losses = torch.empty(len(given), dtype=torch.float64, device="cpu")
-        for first in range(0, len(given), self._step):
-            part = slice(first, first + self._step)
+        step = self._at_once((2.0 if gradients is None else 6.0) * self.dim * self.levels[position])
+        for first in range(0, len(given), step):
+            part = slice(first, first + step)
             sums = None if gradients is None else gradients[part].numpy()
             self._engine.evaluate(given[part].numpy(), position, losses[part].numpy(), sums)
         return losses
+
+    def _at_once(self, operations: float) -> int:
+        """How many points are evaluated between two chances to interrupt, if each takes so many operations."""
+        return self.num_threads * max(1, int(_OPERATIONS_AT_ONCE / operations))

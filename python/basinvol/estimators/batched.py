@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -15,6 +16,7 @@ from torch.func import grad_and_value, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..backends.mlp import Unsupported
+from ..backends.motion import Arrived, Motion, PointsInPlanes
 from ..backends.points import NativePoints
 from ..executors import Placed, num_workers, spread
 from ..model.full_precision import precise_products
@@ -26,6 +28,8 @@ from .recorded import Recorded
 _Result = TypeVar("_Result")
 
 _MOST_ROWS = 65_536  # examples x points in one pass, which bounds the activations that are held at a time
+_MOST_NUMBERS = 2**25  # of the points of one pass
+NUMBERS_AT_ONCE = 2**19  # of one array of points, which stays in a cache
 
 
 class ReadyPoints:
@@ -60,17 +64,53 @@ class ReadyPoints:
 
 
 @dataclass(frozen=True)
-class _Points:
-    """Points for one call, and whether their gradients are wanted."""
+class _Losses:
+    """Points for one call."""
 
     first: int
     points: Tensor
-    has_gradients: bool
+
+    def on(self, energy: BatchedLoss) -> tuple[Tensor]:
+        return (energy.losses(self.points),)
 
 
-def _evaluate(ready: ReadyPoints, part: _Points) -> tuple[Tensor, ...]:
-    """Losses [K], and gradients [K, P] where they are wanted, in a worker."""
-    return ready.energy.with_gradients(part.points) if part.has_gradients else (ready.energy.losses(part.points),)
+@dataclass(frozen=True)
+class _Gradients:
+    """Points for one call, of which gradients are wanted too."""
+
+    first: int
+    points: Tensor
+
+    def on(self, energy: BatchedLoss) -> tuple[Tensor, Tensor]:
+        return energy.with_gradients(self.points)
+
+
+@dataclass(frozen=True)
+class _Trajectories:
+    """Chains for one call."""
+
+    first: int
+    motion: Motion
+    y: Tensor
+    momentum: Tensor
+    gradient: Tensor
+
+    def on(self, energy: BatchedLoss) -> tuple[Tensor, ...]:
+        # On threads, arrays are shared with whoever has asked.
+        ends = energy.moved(self.motion, self.y.clone(), self.momentum.clone(), self.gradient)
+        return ends.y, ends.momentum, ends.x, ends.loss, ends.gradient, ends.growth
+
+
+_Part = _Losses | _Gradients | _Trajectories
+
+
+def _evaluate(ready: ReadyPoints, part: _Part) -> tuple[Tensor, ...]:
+    """What a part gives, in a worker."""
+    return part.on(ready.energy)
+
+
+def _name(part: _Part) -> str:
+    return f"the loss of chains from number {part.first} on"
 
 
 class SpreadPoints:
@@ -92,26 +132,33 @@ class SpreadPoints:
 
     def losses(self, points: Tensor) -> Tensor:
         """See `BatchedLoss.losses`."""
-        return self._joined(points, has_gradients=False)[0]
+        return self._joined([_Losses(first, points[part]) for first, part in self._parts(points)])[0]
 
     def with_gradients(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """See `BatchedLoss.with_gradients`."""
-        losses, gradients = self._joined(points, has_gradients=True)
+        losses, gradients = self._joined([_Gradients(first, points[part]) for first, part in self._parts(points)])
         return losses, gradients
+
+    def moved(self, motion: Motion, y: Tensor, momentum: Tensor, gradient: Tensor) -> Arrived:
+        """See `BatchedLoss.moved`."""
+        parts = [
+            _Trajectories(first, motion, y[part], momentum[part], gradient[part]) for first, part in self._parts(y)
+        ]
+        return Arrived(*self._joined(parts))
 
     def _size(self, count: int) -> int:
         share = -(-count // num_workers(self._executor))
         return -(-share // self._step) * self._step
 
-    def _joined(self, points: Tensor, has_gradients: bool) -> list[Tensor]:
+    def _parts(self, points: Tensor) -> Iterator[tuple[int, slice]]:
+        """The first point of every part, and where it is."""
         size = self._size(len(points))
-        parts = [_Points(first, points[first : first + size], has_gradients) for first in range(0, len(points), size)]
+        for first in range(0, len(points), size):
+            yield first, slice(first, first + size)
+
+    def _joined(self, parts: Sequence[_Part]) -> list[Tensor]:
         found = dict(spread(_evaluate, self._ready, parts, self._executor, _name))
         return [torch.cat(pieces) for pieces in zip(*(found[number] for number in range(len(parts))), strict=True)]
-
-
-def _name(part: _Points) -> str:
-    return f"the loss of chains {part.first} to {part.first + len(part.points) - 1}"
 
 
 class BatchedLoss:
@@ -146,10 +193,12 @@ class BatchedLoss:
         executor: Executor | None = None,
         reduces: bool = False,
     ) -> None:
+        rows = min(landscape.num_examples, _MOST_ROWS)
+        self._points_of_a_pass = max(1, min(_MOST_ROWS // rows, _MOST_NUMBERS // space.dim))
         self._spread: SpreadPoints | None = None
         if executor is not None:
             ready = ReadyPoints(landscape, space, center, scale, num_threads or 1, reduces)
-            self._spread = SpreadPoints(ready, executor, self._points_of_a_pass(landscape))
+            self._spread = SpreadPoints(ready, executor, self._points_of_a_pass)
         self._native: NativePoints | None = None
         with contextlib.suppress(Unsupported):
             self._native = NativePoints(landscape, space, center, scale, num_threads, reduces)
@@ -195,6 +244,52 @@ class BatchedLoss:
         found = [self._landscape.losses(self._space.unflatten(vector))[-1] for vector in vectors]
         return torch.stack(found).cpu() if found else torch.empty(0, dtype=torch.float64)
 
+    @property
+    def fewest_at_once(self) -> int:
+        """How many points are needed at least to keep all threads busy."""
+        return 1 if self._native is None else self._native.num_threads
+
+    @property
+    def takes_motion(self) -> bool:
+        """Whether whole trajectories can be handed over, see `moved`."""
+        return self._native is not None
+
+    def moved(self, motion: Motion, y: Tensor, momentum: Tensor, gradient: Tensor) -> Arrived:
+        """The ends of trajectories, for a network that the extension evaluates.
+
+        Args:
+            motion, y, momentum, gradient: see `NativePoints.moved`.
+        """
+        assert self._native is not None
+        self._landscape.count(GRADIENT_COST * motion.num_steps * len(y))
+        if self._spread is not None and self._spread.is_worth(y):
+            return self._spread.moved(motion, y, momentum, gradient)
+        return self._native.moved(motion, y, momentum, gradient)
+
+    def losses_within(self, at: PointsInPlanes, limits: Tensor) -> Tensor:
+        """Losses of points, or infinity where one exceeds its limit.
+
+        A network that the extension evaluates need not read all rows for a point beyond its limit; it is counted as an
+        evaluation all the same.
+
+        Args:
+            at: n points.
+            limits: the largest loss of each that is told. [n] float64
+
+        Returns:
+            The losses. [n] float64
+        """
+        count, step = len(at.which), self._points_of_a_pass
+        is_spread = self._spread is not None and self._spread.is_worth(at.which)
+        if self._native is not None and not is_spread:
+            self._landscape.count(count)
+            return self._native.losses_within(at, limits)
+        # Whole passes, so that what is spread has the same ones.
+        at_once = max(count, 1) if is_spread else step * max(1, NUMBERS_AT_ONCE // (step * self.dim))
+        parts = [self.losses(at.made(slice(first, first + at_once))) for first in range(0, count, at_once)]
+        losses = torch.cat([torch.empty(0, dtype=torch.float64), *parts])
+        return torch.where(losses <= limits, losses, math.inf)
+
     def _unless_refused(self, run: Callable[[], _Result]) -> _Result | None:
         """The result of `run`, or None for a model that vmap refuses, which is tried once."""
         if self._is_batched:
@@ -230,16 +325,12 @@ class BatchedLoss:
         """The first row, the end of the rows, and the points of every pass."""
         count = self._landscape.num_examples
         rows = min(count, _MOST_ROWS)
-        step = self._points_of_a_pass(self._landscape)
+        step = self._points_of_a_pass
         for first in range(0, count, rows):
             if not self._landscape.weight(first, min(first + rows, count)) > 0:
                 continue  # every target of these rows is ignored
             for start in range(0, num_points, step):
                 yield first, min(first + rows, count), slice(start, start + step)
-
-    @staticmethod
-    def _points_of_a_pass(landscape: Landscape) -> int:
-        return max(1, _MOST_ROWS // min(landscape.num_examples, _MOST_ROWS))
 
     def _function(self, first: int, last: int, has_gradients: bool) -> Recorded:
         """The losses, or gradients and losses, of points [K, P] on some rows."""

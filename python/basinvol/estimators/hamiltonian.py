@@ -10,7 +10,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from .batched import BatchedLoss
+from ..backends.motion import Arrived, Motion
+from .batched import NUMBERS_AT_ONCE, BatchedLoss
+from .noise import Noise, empty
 
 TARGET_ACCEPTANCE = 0.8  # the step is adapted to this acceptance ...
 _ADAPTATION = 0.5  # ... by this share of the difference, in ln step
@@ -19,7 +21,6 @@ _JITTER = 0.2  # steps of one length would resonate with oscillations of the cha
 # assume. For one swiss-roll network, with three seeds, lengths from 0.4 to 3 cost up to 1.6 times the least.
 _TRAJECTORY = 1.0
 FIRST_ANGLE = 0.5 * _TRAJECTORY  # of a step, before anything is known of the loss
-_NUMBERS_AT_ONCE = 2**19  # of one array of a trajectory, which stays in a cache
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,8 @@ class Hamiltonian:
 
     def reference(self, count: int) -> Chains:
         """New chains, `count` of them, drawn from the reference Gaussian."""
-        return self.start(self.whitening.to_x(self._noise((count, len(self.whitening.mean)))))
+        noise = Noise(self._generator).fill(empty(count, len(self.whitening.mean)))
+        return self.start(self.whitening.to_x(noise))
 
     def rest(self, chains: Chains) -> Tensor:
         """R of every chain, in which the target and the reference differ; infinite where the loss is no number. [K]"""
@@ -169,14 +171,15 @@ class Hamiltonian:
         step = self.step * jitter
         count = min(max(round(_TRAJECTORY * jitter / step), 1), self.most_steps)
         log_uniform = self._uniform((len(chains.loss),)).log()
+        noise, motion = Noise(self._generator), self._motion(t, step, count)
         moved = Chains(torch.empty_like(chains.x), torch.empty_like(chains.loss), torch.empty_like(chains.gradient))
         acceptance = torch.empty_like(chains.loss)
-        # The size of a part is no choice of the caller's: the numbers that are drawn depend on it.
-        at_once = max(1, _NUMBERS_AT_ONCE // chains.x.shape[1])
+        at_once = max(self.energy.fewest_at_once, NUMBERS_AT_ONCE // chains.x.shape[1])
         for first in range(0, len(chains.loss), at_once):
             part = slice(first, first + at_once)
             before = chains.part(part)
-            after, log_ratio = self._trajectory(before, t, step, count)
+            momentum = noise.fill(torch.empty_like(before.x), first=first)
+            after, log_ratio = self._trajectory(before, momentum, motion)
             acceptance[part] = log_ratio.clamp(max=0.0).exp()
             accepted = log_uniform[part] < log_ratio
             torch.where(accepted[:, None], after.x, before.x, out=moved.x[part])
@@ -188,45 +191,57 @@ class Hamiltonian:
             self.step = min(self.step, _TRAJECTORY)
         return moved
 
-    def _trajectory(self, chains: Chains, t: float, step: float, count: int) -> tuple[Chains, Tensor]:
-        """The chains at the end of `count` steps, and the log of the ratio of densities that decides on it. [K]"""
-        y = self.whitening.to_y(chains.x)
-        momentum = self._noise(y.shape)
-        before = t * self.rest(chains) if t > 0 else torch.zeros_like(chains.loss)  # where 0 x infinity is NaN
-        before = before + 0.5 * (_squares(y) + _squares(momentum))
+    def _motion(self, t: float, step: float, count: int) -> Motion:
+        """What trajectories of `count` steps have in common."""
+        gibbs, whitening = self.gibbs, self.whitening
+        precision, reference = gibbs.precision, 1.0
+        if whitening.precision == precision:  # both Gaussians are the same, and R is the loss alone
+            precision = reference = 0.0
         angle = step * self.shape
-        cos, sin, spare = angle.cos(), angle.sin(), torch.empty_like(y)
-        self._push(momentum, angle, chains, y, 0.5 * t)
+        return Motion(whitening.mean, whitening.lengths, angle, count, t, gibbs.beta, precision, reference)
+
+    def _trajectory(self, chains: Chains, momentum: Tensor, motion: Motion) -> tuple[Chains, Tensor]:
+        """The chains at the end of a trajectory, and the log of the ratio of densities that decides on it. [K]"""
+        y, t = self.whitening.to_y(chains.x), motion.t
+        if self.whitening.axes is None and self.energy.takes_motion:
+            ends = self.energy.moved(motion, y, momentum, chains.gradient)
+        else:
+            ends = self._moved(motion, y, momentum, chains)
+        after = Chains(ends.x, ends.loss, ends.gradient)
+        # Where t is 0 the rest has no weight, not even an infinite one, whose product with 0 would be NaN. A trajectory
+        # that ends at a loss that is not finite is rejected, whatever the chain's own.
+        rest_before, rest_after = (t * self.rest(at) if t > 0 else torch.zeros_like(at.loss) for at in (chains, after))
+        change = rest_after + ends.growth
+        log_ratio = torch.where(torch.isfinite(change), rest_before - change, -math.inf)
+        return after, torch.where(torch.isnan(log_ratio), -math.inf, log_ratio)
+
+    def _moved(self, motion: Motion, y: Tensor, momentum: Tensor, chains: Chains) -> Arrived:
+        """The ends of trajectories, step by step. It uses up y and momentum."""
+        before = _squares(y) + _squares(momentum)
+        cos, sin, spare = motion.angle.cos(), motion.angle.sin(), torch.empty_like(y)
+        self._push(motion, 0.5, chains, y, momentum)
         moved = chains
-        for number in range(count):
+        for number in range(motion.num_steps):
             # In place: an array of a trajectory has millions of numbers.
             torch.mul(y, sin, out=spare)
             y.mul_(cos).addcmul_(momentum, sin)
             momentum.mul_(cos).sub_(spare)
             moved = self.start(self.whitening.to_x(y))
-            self._push(momentum, angle, moved, y, (0.5 if number == count - 1 else 1.0) * t)
-        # Trajectories that end at a loss that is not finite are rejected, whatever the chain's own.
-        after = t * self.rest(moved) if t > 0 else torch.zeros_like(moved.loss)
-        after = after + 0.5 * (_squares(y) + _squares(momentum))
-        log_ratio = torch.where(torch.isfinite(after), before - after, -math.inf)
-        return moved, torch.where(torch.isnan(log_ratio), -math.inf, log_ratio)
+            self._push(motion, 0.5 if number == motion.num_steps - 1 else 1.0, moved, y, momentum)
+        growth = 0.5 * (_squares(y) + _squares(momentum) - before)
+        return Arrived(y, momentum, moved.x, moved.loss, moved.gradient, growth)
 
-    def _push(self, momentum: Tensor, angle: Tensor, chains: Chains, y: Tensor, factor: float) -> None:
-        """Takes factor x angle x the gradient of R with respect to y from the momentum. [K, P]"""
-        gibbs, whitening = self.gibbs, self.whitening
-        if whitening.precision == gibbs.precision:
-            force = whitening.pull_back(chains.gradient)
-            factor *= gibbs.beta
+    def _push(self, motion: Motion, share: float, chains: Chains, y: Tensor, momentum: Tensor) -> None:
+        """Takes share x t x angle x the gradient of R with respect to y from the momentum. [K, P]"""
+        if motion.reference == 0.0:
+            force, factor = self.whitening.pull_back(chains.gradient), motion.beta
         else:
-            force = whitening.pull_back(gibbs.beta * chains.gradient + gibbs.precision * chains.x) - y
+            force = self.whitening.pull_back(motion.beta * chains.gradient + motion.precision * chains.x) - y
+            factor = 1.0
         if not math.isfinite(float(force.sum())):
             # A trajectory through a bad point goes straight on; it stays reversible, and its end decides.
             force = torch.nan_to_num(force, nan=0.0, posinf=0.0, neginf=0.0)
-        momentum.addcmul_(angle, force, value=-factor)
-
-    def _noise(self, shape: Sequence[int]) -> Tensor:
-        # Five times as fast as in float64, and no coarser than the parameters of a network.
-        return torch.randn(tuple(shape), generator=self._generator, dtype=torch.float32).double()
+        momentum.addcmul_(motion.angle, force, value=-share * motion.t * factor)
 
     def _uniform(self, shape: Sequence[int]) -> Tensor:
         return torch.rand(tuple(shape), generator=self._generator, dtype=torch.float64)

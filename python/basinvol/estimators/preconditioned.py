@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..backends.unit_vector import unit_vectors
 from ..inputs.arguments import one_of, whole_number
 from ..model.stretch import Stretch
 from ..progress import progress_bar
@@ -173,7 +174,7 @@ class _Fit:
 
     def _secant(self, solver: RaySolver, radius: Tensor) -> Stretch:
         task, scale = self.task, self.task.scale.double().cpu()
-        points = radius[:, None] * self.pilot_directions.materialize(range(len(radius)), torch.float64)
+        points = radius[:, None] * unit_vectors(self.pilot_directions, range(len(radius)))
         gradients = self._gradients(solver.problem.center, points, scale)
         rise = task.cutoff - float(solver.center_losses[0])
         curvature, axes = fit_secants(points, gradients, rise)
@@ -182,7 +183,7 @@ class _Fit:
     def _normals(self, count: int, solver: RaySolver, radius: Tensor) -> Stretch:
         """Stiff axes from gradients on the boundary, round by round in the coordinates of the round before."""
         task, scale = self.task, self.task.scale.double().cpu()
-        vectors = self.pilot_directions.materialize(range(count), torch.float64)
+        vectors = unit_vectors(self.pilot_directions, range(count))
         empty = torch.empty((task.space.dim, 0), dtype=torch.float64)
         precision = Spiked(1.0, empty, torch.empty(0, dtype=torch.float64))
         stretch = Stretch.along_axes(precision.axes, precision.values)
@@ -192,7 +193,7 @@ class _Fit:
                 radius = self._spend(
                     task.solver(directions).solve_all(task.progress, f"pilot {round_ + 1}").at()
                 ).entering
-                vectors = directions.materialize(range(count), torch.float64)
+                vectors = unit_vectors(directions, range(count))
             points = radius[:, None] * vectors
             gradients = self._gradients(solver.problem.center, points, scale)
             found = fit_normals(stretch.solve(points), stretch.apply(gradients))

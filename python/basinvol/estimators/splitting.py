@@ -8,17 +8,22 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..backends.motion import PointsInPlanes
 from ..inputs.arguments import whole_number
 from ..progress import Bar, progress_bar
 from ..trust.diagnostics import Verdict
 from .checkpoint import Checkpoint
 from .curves import Rung, splitting_curve
 from .groups import AIM_SPREAD, cutoff_slope, number_of_groups, volume_of_groups
+from .noise import Noise, empty, turn_rows
 from .stages import Stage
-from .task import Outcome, Task
+from .task import Outcome, Task, UniformRays
 
 _MOST_RAYS = 100  # they give the center and what probes need; the chains do the rest
 _MOST_LEVELS = 2000
+# From 200 levels on, the pace over the last 100 says how many more it will take. A group for which that makes twice the
+# most is given up: its pace falls where more and more parameters are confined, and hardly ever rises.
+_PACE_LEVELS, _FIRST_ASKED, _HOPELESS = 100, 200, 2.0
 _MOST_SHRINKS = 100  # tries of one move; a chain that finds no point below the loss level stays where it is
 _MAX_SPREAD = 1.0  # nats, over groups
 
@@ -78,7 +83,7 @@ def estimate(task: Task, options: Options) -> Outcome:
     checkpoint = Checkpoint(task, "splitting", generator, (Rung,))
     for round_ in range(options.rounds):
         chains = replace(options, num_chains=options.num_chains * 2**round_)
-        run = _Splitting(task, chains, rays.center, generator, checkpoint.part(f"round {round_}"))
+        run = _Splitting(task, chains, rays, generator, checkpoint.part(f"round {round_}"))
         with progress_bar(task.progress, 0, "splitting", "level") as bar:
             log_masses = run.run(bar)
         # More chains do not help those that are stuck; twice as many are taken to halve the spread at best.
@@ -110,27 +115,47 @@ class _Splitting:
     """
 
     def __init__(
-        self, task: Task, options: Options, center: Tensor, generator: torch.Generator, checkpoint: Checkpoint
+        self, task: Task, options: Options, rays: UniformRays, generator: torch.Generator, checkpoint: Checkpoint
     ) -> None:
         self.task, self.options = task, options
         # Chains move in the coordinates that the loss depends on, as the measure is a Gaussian.
-        self.energy = task.energy(center, reduces=True)
+        self.energy = task.energy(rays.center, reduces=True)
+        self._center_loss = rays.center_loss
         self.num_levels, self.last_losses = 0, list[Tensor]()
         self.levels = torch.full((options.num_groups,), math.inf, dtype=torch.float64)
         self.rungs: list[list[Rung]] = [[] for _ in range(options.num_groups)]
         self._generator, self._checkpoint = generator, checkpoint
+        self._partners = empty(options.num_chains, self.energy.dim)  # the other radius of the ellipse of every chain
 
     @property
     def is_stuck(self) -> bool:
         """Whether a group did not come down to the cutoff."""
         return bool((self.levels > self.task.cutoff).any())
 
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether a group is so slow that it will not come down to the cutoff."""
+        to_go = (
+            self._levels_to_go(rungs)
+            for rungs, level in zip(self.rungs, self.levels, strict=True)
+            if level > self.task.cutoff
+        )
+        return self.num_levels + max(to_go, default=0.0) > _HOPELESS * _MOST_LEVELS
+
+    def _levels_to_go(self, rungs: list[Rung]) -> float:
+        """Levels that a group would still take to the cutoff, at its last pace in the log of the excess loss."""
+        if len(rungs) < _FIRST_ASKED:
+            return 0.0
+        levels = rungs[-1 - _PACE_LEVELS].level, rungs[-1].level, self.task.cutoff
+        before, now, end = (math.log(level - self._center_loss) for level in levels)
+        return _PACE_LEVELS * (now - end) / (before - now) if before > now else math.inf
+
     def run(self, bar: Bar) -> Tensor:
         """The log of the mass from each group; the bar is told of every loss level. [G] float64"""
         options, cutoff = self.options, self.task.cutoff
         there = self._checkpoint.restored()
         if there is None:
-            x = self._noise(options.num_chains)
+            x = self._draw(empty(options.num_chains, self.energy.dim))
             loss = _finite(self.energy.losses(x))
             log_mass = torch.zeros(options.num_groups, dtype=torch.float64)
             running = torch.arange(options.num_groups)
@@ -139,7 +164,8 @@ class _Splitting:
             self.num_levels, self.levels, self.rungs = (there[name] for name in ("num_levels", "levels", "rungs"))
             self.last_losses = there["last_losses"]
             bar.update(self.num_levels)
-        while len(running) and self.num_levels < _MOST_LEVELS:
+        limits = torch.empty_like(loss)
+        while len(running) and self.num_levels < _MOST_LEVELS and not self.is_hopeless:
             grouped = loss.reshape(options.num_groups, -1)[running]
             for group, losses in zip(running.tolist(), grouped, strict=True):
                 self.rungs[group].append(Rung(float(self.levels[group]), float(log_mass[group]), losses))
@@ -160,9 +186,10 @@ class _Splitting:
             goes_on = falls & (level > cutoff)
             running, level, below = running[goes_on], level[goes_on], below[goes_on]
             places = self._places(running)
-            sources = places[self._survivors(below)]
-            x[places], loss[places] = x[sources], loss[sources]
-            x[places], loss[places] = self._moved(x[places], loss[places], level.repeat_interleave(grouped.shape[1]))
+            dead, sources = places[~below.reshape(-1)], places[self._sources(below)]
+            x[dead], loss[dead] = x[sources], loss[sources]
+            limits[places] = level.repeat_interleave(grouped.shape[1])
+            self._move(x, loss, places, limits)
             chains = {"x": x, "loss": loss, "log_mass": log_mass, "running": running}
             levels = {"num_levels": self.num_levels, "levels": self.levels, "rungs": self.rungs}
             has_ended = len(running) == 0  # so that a call that goes on in the next round does not repeat this one
@@ -174,61 +201,51 @@ class _Splitting:
         size = self.options.num_chains // self.options.num_groups
         return (groups[:, None] * size + torch.arange(size)).reshape(-1)
 
-    def _survivors(self, below: Tensor) -> Tensor:
-        """Positions of chains below their loss level, one for each place; the others are replaced at random. [K]"""
+    def _sources(self, below: Tensor) -> Tensor:
+        """Positions of the chains that are copied over those not below their loss level, drawn in each group."""
         size = below.shape[1]
-        parts = [torch.empty(0, dtype=torch.int64)]
+        drawn = [torch.empty(0, dtype=torch.int64)]
         for group, inside in enumerate(below):
             alive = inside.nonzero().reshape(-1)
-            drawn = alive[torch.randint(len(alive), (size - len(alive),), generator=self._generator)]
-            parts.append(group * size + torch.cat([alive, drawn]))
-        return torch.cat(parts)
+            copies = torch.randint(len(alive), (size - len(alive),), generator=self._generator)
+            drawn.append(group * size + alive[copies])
+        return torch.cat(drawn)
 
-    def _moved(self, x: Tensor, loss: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-        """Every chain after `num_moves` moves, each along a random ellipse to a point of an arc below its loss level.
+    def _move(self, x: Tensor, loss: Tensor, moving: Tensor, limits: Tensor) -> None:
+        """Takes chains through `num_moves` moves, each on a random ellipse to a point of an arc below its loss level.
 
         The arc shrinks toward the chain until a point is found. No chain waits for the others: one that has moved
         begins its next move, so that nearly all of them are evaluated together until the end.
 
         Args:
-            x, loss: the chains, and their losses. [K, P], [K]
-            level: the loss level of each. [K]
+            x, loss: all chains, and their losses. [K, P], [K]
+            moving: positions of those that move. [n]
+            limits: the loss level of each. [K]
         """
-        moved, moved_loss = torch.empty_like(x), torch.empty_like(loss)
-        # What follows has an entry for each chain that still moves; `place` is where it belongs.
-        place, left = torch.arange(len(x)), torch.full((len(x),), self.options.num_moves)
-        ellipse, angle, low, high, tries = torch.empty_like(x), *(torch.zeros_like(loss) for _ in range(4))
-        begins = place
-        while len(place):
-            ellipse[begins] = self._noise(len(begins))
+        left = torch.full_like(loss, self.options.num_moves)
+        angle, low, high, tries = (torch.empty_like(loss) for _ in range(4))
+        begins = moving
+        while len(moving):
+            self._draw(self._partners, begins)
             angle[begins] = high[begins] = first = 2.0 * math.pi * self._uniform(len(begins))
             low[begins], tries[begins] = first - 2.0 * math.pi, 0.0
-            tried = x * angle.cos()[:, None] + ellipse * angle.sin()[:, None]
-            found = _finite(self.energy.losses(tried))
-            inside = found <= level
-            x, loss = torch.where(inside[:, None], tried, x), torch.where(inside, found, loss)
-            # Of the chains that have moved these are not read again.
-            is_before = angle < 0
-            low, high = torch.where(is_before, angle, low), torch.where(is_before, high, angle)
-            outside = (~inside).nonzero().reshape(-1)
+            tried = PointsInPlanes.on_ellipses(x, self._partners, moving, angle[moving])
+            found = self.energy.losses_within(tried, limits[moving])
+            inside = found <= limits[moving]
+            arrived, outside = moving[inside], moving[~inside]
+            turn_rows(x, self._partners, arrived, angle[arrived])
+            loss[arrived] = found[inside]
+            beyond = angle[outside]
+            low[outside] = torch.where(beyond < 0, beyond, low[outside])
+            high[outside] = torch.where(beyond < 0, high[outside], beyond)
             angle[outside] = low[outside] + self._uniform(len(outside)) * (high[outside] - low[outside])
-            tries += 1.0
-            has_ended = inside | (tries >= _MOST_SHRINKS)
-            left -= has_ended.long()
-            goes_on = left > 0
-            if not goes_on.all():
-                done = ~goes_on
-                moved[place[done]], moved_loss[place[done]] = x[done], loss[done]
-                place, left, x, loss, level = (part[goes_on] for part in (place, left, x, loss, level))
-                state = (ellipse, angle, low, high, tries, has_ended)
-                ellipse, angle, low, high, tries, has_ended = (part[goes_on] for part in state)
-            begins = has_ended.nonzero().reshape(-1)
-        return moved, moved_loss
+            tries[outside] += 1.0
+            ended = moving[inside | (tries[moving] >= _MOST_SHRINKS)]
+            left[ended] -= 1.0
+            moving, begins = moving[left[moving] > 0], ended[left[ended] > 0]
 
-    def _noise(self, count: int) -> Tensor:
-        # Five times as fast as in float64, and no coarser than the parameters of a network.
-        noise = torch.randn((count, self.energy.dim), generator=self._generator, dtype=torch.float32).double()
-        return math.sqrt(self.task.measure.variance) * noise
+    def _draw(self, out: Tensor, rows: Tensor | None = None) -> Tensor:
+        return Noise(self._generator).fill(out, rows, deviation=math.sqrt(self.task.measure.variance))
 
     def _uniform(self, count: int) -> Tensor:
         return torch.rand(count, generator=self._generator, dtype=torch.float64)
@@ -238,9 +255,10 @@ def _verdict(task: Task, log_masses: Tensor, run: _Splitting) -> tuple[Verdict, 
     spread = float(log_masses.std())
     stuck = run.levels[run.levels > task.cutoff]
     if len(stuck):
+        pace = f"; at their pace they would need more than {_HOPELESS * _MOST_LEVELS:,.0f}" if run.is_hopeless else ""
         return Verdict.INVALID, (
-            f"{len(stuck)} of {len(run.levels)} groups of chains came down to a loss of {float(stuck.max()):.3g}, "
-            "not to the cutoff."
+            f"{len(stuck)} of {len(run.levels)} groups of chains came down to a loss of {float(stuck.max()):.3g} "
+            f"in {run.num_levels:,} loss levels, not to the cutoff{pace}."
         )
     if spread > _MAX_SPREAD:
         return Verdict.LOWER_BOUND, (

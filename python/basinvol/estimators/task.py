@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..backends.unit_vector import unit_vectors
 from ..model.directions import Directions
 from ..model.landscape import Landscape
 from ..model.parameters import ParameterSpace
@@ -245,4 +246,4 @@ def in_chunks(directions: Directions, indices: range) -> Iterator[tuple[range, T
     step = max(1, _BYTES_IN_FLIGHT // (8 * directions.space.dim))
     for first in range(indices.start, indices.stop, step):
         part = range(first, min(first + step, indices.stop))
-        yield part, directions.materialize(part, torch.float64)
+        yield part, unit_vectors(directions, part)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..backends.unit_vector import unit_vectors
 from ..progress import progress_bar
 from .batched import BatchedLoss
 from .checkpoint import Checkpoint
@@ -117,7 +118,7 @@ def start_inside(
     whitening = Whitening(torch.zeros_like(precision), precision.rsqrt(), axes)
     hamiltonian = Hamiltonian(energy, whitening, gibbs, num_leapfrog, first_step(dim), generator)
     rows = torch.arange(num_chains) % len(radius)
-    vectors = directions.materialize(rows.tolist(), torch.float64)
+    vectors = unit_vectors(directions, rows.tolist())
     # Chains do not start farther out than the Gaussian has mass.
     reach = torch.minimum(radius[rows].clamp(max=math.sqrt(limit)), (1.0 / precision).sum().sqrt())
     return hamiltonian, hamiltonian.start(_START * reach[:, None] * vectors)
@@ -165,10 +166,10 @@ def _boundary(task: Task, rays: UniformRays) -> tuple[Tensor, Tensor]:
     """Unit vectors [n, P] and radii [n] of two rays for each parameter; none where P is too large for a matrix."""
     dim, radius = task.space.dim, rays.radii.entering
     count = _RAYS_EACH * dim if dim <= MOST_DENSE else 0
-    vectors, ends = rays.directions.materialize(range(min(len(radius), count)), torch.float64), radius[:count]
+    vectors, ends = unit_vectors(rays.directions, range(min(len(radius), count))), radius[:count]
     if count > len(ends):
         more = task.directions(count - len(ends), Stage.PILOT)
-        vectors = torch.cat([vectors, more.materialize(range(count - len(ends)), torch.float64)])
+        vectors = torch.cat([vectors, unit_vectors(more, range(count - len(ends)))])
         ends = torch.cat([ends, task.solver(more).solve_all(task.progress, "rays for axes").at().entering])
     return vectors, ends
 

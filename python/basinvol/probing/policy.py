@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from ..backends.unit_vector import unit_vectors
 from ..estimators import Method, Outcome, Task
 from ..search.radii import Status
 from ..trust.diagnostics import Diagnostics, Verdict
@@ -131,7 +132,7 @@ def prober_of(task: Task, outcome: Outcome, count: int) -> Prober:
         space=task.space,
         center=outcome.solver.problem.center,
         scale=task.scale,
-        directions=directions.materialize(rays.tolist(), task.space.dtype),
+        directions=unit_vectors(directions, rays.tolist(), task.space.dtype),
         radius=radii.radius[rays],
         cutoff=task.cutoff,
     )

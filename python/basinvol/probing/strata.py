@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ..backends.motion import PointsInPlanes
+from ..backends.unit_vector import unit_vectors
 from ..estimators.batched import BatchedLoss
 from ..estimators.stages import Stage
 from ..estimators.task import Task
@@ -106,7 +108,7 @@ def share_within(angle: float, dim: int) -> float:
 def _log_values(task: Task, axis: Tensor, angles: Tensor, distance: float | None, round_: int) -> Tensor:
     """ln E[w(r)] at each angle, over directions across the axis. [A]"""
     count = len(angles) * _PER_ANGLE
-    across = task.directions(count, Stage.STRATA, round_).materialize(range(count), torch.float64)
+    across = unit_vectors(task.directions(count, Stage.STRATA, round_), range(count))
     across = across - (across @ axis)[:, None] * axis
     across = across / torch.linalg.vector_norm(across, dim=1, keepdim=True)
     theta = angles.repeat_interleave(_PER_ANGLE)[:, None]
@@ -141,9 +143,11 @@ def _near(task: Task, vectors: Tensor, distance: float) -> Tensor:
     log_cells = log_edges[1:] + torch.log1p(-(log_edges[:-1] - log_edges[1:]).exp())
     center = task.space.flatten(task.landscape.model).to(task.landscape.device)
     energy = BatchedLoss(task.landscape, task.space, center, task.scale, task.options.num_threads)
-    middles = (0.5 * (edges[:-1] + edges[1:]))[:, None]
-    # One vector at a time: the points of all of them would be gigabytes for a network of 200,000 parameters.
-    inside = torch.stack([energy.losses(middles * vector) for vector in vectors]) <= task.cutoff
+    middles = 0.5 * (edges[:-1] + edges[1:])
+    which = torch.arange(len(vectors)).repeat_interleave(len(middles))
+    points = PointsInPlanes.on_rays(vectors, which, middles.repeat(len(vectors)))
+    found = energy.losses_within(points, torch.full_like(points.first, task.cutoff))
+    inside = found.reshape(len(vectors), -1) <= task.cutoff
     return torch.logsumexp(torch.where(inside, log_cells, -math.inf), dim=1)
 
 
