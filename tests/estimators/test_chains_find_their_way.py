@@ -115,3 +115,17 @@ def test_groups_beyond_the_reach_of_more_chains_are_not_run_again() -> None:
     assert once.details["spread_of_log_mass"] > 4.0
     assert (often.log_volume, often.num_evaluations) == (once.log_volume, once.num_evaluations)
     assert str(often.diagnostics.verdict) == "lower bound"
+
+
+@pytest.mark.parametrize(("radius", "is_hopeless"), [(0.15, False), (2e-5, True)])
+def test_chains_that_will_not_come_down_are_given_up_early(monkeypatch, radius: float, is_hopeless: bool) -> None:
+    for name, value in (("_MOST_LEVELS", 60), ("_PACE_LEVELS", 20), ("_FIRST_ASKED", 40)):
+        monkeypatch.setattr(splitting, name, value)
+    case = gt.ball(20, radius, sigmas=(1.0,))
+    levels_needed = -case.log_masses[1.0] / math.log(2.0)
+    assert levels_needed > 240 if is_hopeless else 65 < levels_needed < 110  # of the 60 that there are
+    few = {"rounds": 1, "num_chains": 64, "num_groups": 4, "num_moves": 3}
+    est = measured(case, "splitting", method_options=few, probe=False)
+    assert est.diagnostics.verdict is bv.Verdict.INVALID
+    assert ("at their pace they would need more than 120" in est.diagnostics.reason) == is_hopeless
+    assert (est.details["loss_levels"] < 45) == is_hopeless

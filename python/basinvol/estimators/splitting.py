@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from dataclasses import dataclass, replace
 
 import torch
@@ -21,8 +22,8 @@ from .task import Outcome, Task, UniformRays
 
 _MOST_RAYS = 100  # they give the center and what probes need; the chains do the rest
 _MOST_LEVELS = 2000
-# From 200 levels on, the pace over the last 100 says how many more it will take. A group for which that makes twice the
-# most is given up: its pace falls where more and more parameters are confined, and hardly ever rises.
+# From 200 levels on, the pace over the last 100 says how many more it will take. If that makes twice the most for half of
+# the groups, they are given up: the pace falls where more and more parameters are confined, and hardly ever rises.
 _PACE_LEVELS, _FIRST_ASKED, _HOPELESS = 100, 200, 2.0
 _MOST_SHRINKS = 100  # tries of one move; a chain that finds no point below the loss level stays where it is
 _MAX_SPREAD = 1.0  # nats, over groups
@@ -134,13 +135,10 @@ class _Splitting:
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether a group is so slow that it will not come down to the cutoff."""
-        to_go = (
-            self._levels_to_go(rungs)
-            for rungs, level in zip(self.rungs, self.levels, strict=True)
-            if level > self.task.cutoff
-        )
-        return self.num_levels + max(to_go, default=0.0) > _HOPELESS * _MOST_LEVELS
+        """Whether half of the groups or more are so slow that they will not come down to the cutoff."""
+        is_there = self.levels <= self.task.cutoff
+        to_go = [0.0 if there else self._levels_to_go(rungs) for there, rungs in zip(is_there, self.rungs, strict=True)]
+        return self.num_levels + statistics.median(to_go) > _HOPELESS * _MOST_LEVELS
 
     def _levels_to_go(self, rungs: list[Rung]) -> float:
         """Levels that a group would still take to the cutoff, at its last pace in the log of the excess loss."""
