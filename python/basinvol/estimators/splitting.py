@@ -22,8 +22,8 @@ from .task import Outcome, Task, UniformRays
 
 _MOST_RAYS = 100  # they give the center and what probes need; the chains do the rest
 _MOST_LEVELS = 2000
-# From 200 levels on, the pace over the last 100 says how many more it will take. If that makes twice the most for half of
-# the groups, they are given up: the pace falls where more and more parameters are confined, and hardly ever rises.
+# From 200 levels on, the pace over the last 100 says how many more it will take. If that makes twice the most for half
+# of the groups, all are given up: paces fall where more and more parameters are confined, and hardly ever rise.
 _PACE_LEVELS, _FIRST_ASKED, _HOPELESS = 100, 200, 2.0
 _MOST_SHRINKS = 100  # tries of one move; a chain that finds no point below the loss level stays where it is
 _MAX_SPREAD = 1.0  # nats, over groups
