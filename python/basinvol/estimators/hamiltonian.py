@@ -172,9 +172,10 @@ class Hamiltonian:
         count = min(max(round(_TRAJECTORY * jitter / step), 1), self.most_steps)
         log_uniform = self._uniform((len(chains.loss),)).log()
         noise, motion = Noise(self._generator), self._motion(t, step, count)
-        moved = Chains(torch.empty_like(chains.x), torch.empty_like(chains.loss), torch.empty_like(chains.gradient))
+        shape = chains.x.shape
+        moved = Chains(empty(*shape), torch.empty_like(chains.loss), empty(*shape))
         acceptance = torch.empty_like(chains.loss)
-        at_once = max(self.energy.fewest_at_once, NUMBERS_AT_ONCE // chains.x.shape[1])
+        at_once = max(self.energy.fewest_at_once, NUMBERS_AT_ONCE // shape[1])
         for first in range(0, len(chains.loss), at_once):
             part = slice(first, first + at_once)
             before = chains.part(part)
