@@ -88,7 +88,7 @@ def ends_of_descents(prober: Prober, count: int, in_space: bool) -> Iterator[Can
 
 
 def _starts(prober: Prober) -> Iterator[Tensor]:
-    """Yield the unit vectors of the rays, and then random ones without end. [P]"""
+    """Yield one unit vector after the other, first those of the rays and then random ones. [P]"""
     yield from prober.directions.double()
     draw = torch.Generator().manual_seed(0)
     while True:
