@@ -9,6 +9,7 @@ import argparse
 
 from .bodies import bodies, verdicts
 from .claims import claims
+from .large import large
 from .learning import learning
 from .networks import mnist, swiss_roll
 from .pages import figures, tables
@@ -19,6 +20,7 @@ PARTS = {
     "learning": learning,
     "swiss-roll": swiss_roll,
     "mnist": mnist,
+    "large": large,
     "claims": claims,
 }
 

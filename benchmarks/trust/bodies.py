@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import sys
 from pathlib import Path
@@ -46,12 +47,16 @@ def bodies() -> None:
             record(part="bodies", case=case.name, seed=seed, method=est.method, truth=case.log_volume, **row(est))
 
 
+def from_tests(module: str) -> Any:
+    """Import a module of tests/ground_truth, whose bodies and tasks are measured here too."""
+    sys.path.insert(0, str(ROOT / "tests" / "ground_truth"))
+    return importlib.import_module(module)
+
+
 def verdicts() -> None:
     """Measure bodies of all kinds with the plain method, for the figure that sets verdicts against errors."""
     begin("verdicts")
-    sys.path.insert(0, str(ROOT / "tests" / "ground_truth"))
-    from test_verdicts import bodies as kinds
-
+    kinds = from_tests("test_verdicts").bodies
     for seed in range(8):
         for line in bv.calibrate(kinds(seed), num_directions=200, seed=seed):
             truth = line.truth if math.isfinite(line.truth) else None

@@ -39,6 +39,7 @@ def tables() -> None:
     """Print the tables, and put them into the page."""
     found = {"bodies": _table_of_bodies(lines_of("bodies"))}
     found |= {part: _table_of_networks(lines_of(part)) for part in ("swiss-roll", "mnist")}
+    found["large"] = _table_of_large(lines_of("large"))
     found["learning"] = _table_of_learning(lines_of("learning"))
     for mark, table in found.items():
         put_into(DOCS / "trust.md", mark, table)
@@ -72,6 +73,16 @@ def _table_of_networks(lines: list[dict[str, Any]]) -> str:
         of = {line["method"]: line for line in lines if line["trained_on"] == size}
         cells = [_mass(of[method]) if method in of else "-" for method in methods]
         table.append(f"| {size:,} | {of['star']['mean_power']:,.0f} | {' | '.join(cells)} |")
+    return "\n".join(table)
+
+
+def _table_of_large(lines: list[dict[str, Any]]) -> str:
+    """Return the masses of large cases, and what they took."""
+    table = ["| case | parameters | rows | sigma | known | `annealed` |", "|---|---|---|---|---|---|"]
+    for line in lines:
+        known = "" if line["truth"] is None else f"{line['truth']:,.2f}"
+        cells = [line["case"], f"{line['dim']:,}", f"{line['rows']:,}", f"{line['sigma']:g}", known, _mass(line)]
+        table.append(f"| {' | '.join(cells)} |")
     return "\n".join(table)
 
 

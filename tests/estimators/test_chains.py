@@ -214,6 +214,29 @@ def test_model_that_can_not_be_batched_is_evaluated_one_point_at_a_time(blobs) -
     assert gradients.shape == (3, space.dim)
 
 
+def test_points_of_large_convolutions_are_evaluated_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have the numbers of points that are evaluated together, and are counted in the same way."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.Tanh(), nn.Flatten(), nn.Linear(8 * 16 * 16, 3))
+    data = torch.randn(400, 1, 16, 16), torch.randint(0, 3, (400,))
+    landscape, space = bv.Landscape(model, F.cross_entropy, data), bv.ParameterSpace.of(model)
+    of = landscape, space, space.flatten(model), space.scale(model)
+    points = 0.1 * torch.randn(3, space.dim, dtype=torch.float64)
+    calls: list[int] = []
+    gradient = landscape.gradient
+    monkeypatch.setattr(landscape, "gradient", lambda parameters: calls.append(1) or gradient(parameters))
+    alone = BatchedLoss(*of)
+    losses, gradients = alone.with_gradients(points)
+    assert len(calls) == 3
+    assert torch.allclose(alone.losses(points), losses, rtol=1e-6)
+    assert landscape.num_evaluations == 3 * 3 + 3
+    monkeypatch.setattr("basinvol.estimators.batched._PASS", 1000)
+    together = BatchedLoss(*of).with_gradients(points)
+    assert len(calls) == 3
+    assert torch.allclose(losses, together[0], rtol=1e-5)
+    assert torch.allclose(gradients, together[1], rtol=1e-3, atol=1e-6)
+
+
 def test_moves_leave_a_gaussian_as_it_is() -> None:
     """At temperature 0 the target is the reference, at 1 it is exp(-10 |x|^2), of variance 1/20."""
     case = gt.ball(20)

@@ -140,7 +140,7 @@ def test_chains_are_the_same(method: str, is_native: bool) -> None:
             return super().submit(fn, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch, Noting(2) as executor:
-        patch.setattr("basinvol.estimators.batched._MOST_ROWS", 200)  # five points in a pass
+        patch.setattr("basinvol.estimators.batched._MOST_NUMBERS", 5 * 26)  # five points in a pass
         there = bv.estimate_volume(model, loss_fn, data, executor=executor, **settings)
         if not is_native:
             here = bv.estimate_volume(model, loss_fn, data, **settings)

@@ -27,7 +27,11 @@ from .recorded import Recorded
 
 _Result = TypeVar("_Result")
 
-_MOST_ROWS = 65_536  # examples x points in one pass, which bounds the activations that are held at a time
+# Examples x points of one pass, over the landscape's examples at once. Points that are evaluated together spare calls
+# of small operations, but convolutions with a kernel for each point take twice as long. Where fewer than eight points
+# would make a pass, they go one at a time. Measured on convolutions, perceptrons and a transformer.
+_PASS = 4
+_FEWEST_TOGETHER = 8
 _MOST_NUMBERS = 2**25  # of the points of one pass
 NUMBERS_AT_ONCE = 2**19  # of one array of points, which stays in a cache
 
@@ -165,9 +169,9 @@ class BatchedLoss:
     """The mean loss on the largest level at center + S x, for many points x at once.
 
     Perceptrons on the CPU are evaluated by the compiled extension. The points of other models are evaluated together by
-    torch.func.vmap, with attention in plain operations, as its fused kernels would be run point by point; models that
-    vmap refuses are evaluated one point at a time. The landscape counts every evaluation,
-    a gradient as three.
+    torch.func.vmap, with attention in plain operations, as its fused kernels would be run point by point. Models that
+    vmap refuses, and those of which a few points have more activations than stay near the caches, are evaluated one
+    point at a time. The landscape counts every evaluation, a gradient as three.
 
     Args:
         landscape: the loss.
@@ -193,8 +197,9 @@ class BatchedLoss:
         executor: Executor | None = None,
         reduces: bool = False,
     ) -> None:
-        rows = min(landscape.num_examples, _MOST_ROWS)
-        self._points_of_a_pass = max(1, min(_MOST_ROWS // rows, _MOST_NUMBERS // space.dim))
+        together = _PASS * landscape.batch_size // landscape.num_examples
+        self._is_batched = together >= _FEWEST_TOGETHER
+        self._points_of_a_pass = max(1, min(together, _MOST_NUMBERS // space.dim)) if self._is_batched else 1
         self._spread: SpreadPoints | None = None
         if executor is not None:
             ready = ReadyPoints(landscape, space, center, scale, num_threads or 1, reduces)
@@ -206,8 +211,7 @@ class BatchedLoss:
         self._landscape, self._space = landscape, space
         self._center, self._scale = center.double(), scale.double().to(center.device)
         self._dtype = center.dtype
-        self._is_batched = True
-        self._recorded: dict[tuple[int, int, bool], Recorded] = {}
+        self._recorded: dict[bool, Recorded] = {}
 
     def with_gradients(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Losses [K] and gradients [K, P] at points [K, P], all float64 on the CPU."""
@@ -303,44 +307,33 @@ class BatchedLoss:
         return (self._center + self._scale * points.to(self._center.device)).to(self._dtype)
 
     def _batched_losses(self, vectors: Tensor) -> Tensor:
-        losses = torch.zeros(len(vectors), dtype=torch.float64, device=vectors.device)
+        losses = torch.empty(len(vectors), dtype=torch.float64, device=vectors.device)
         with precise_products(vectors.device):
-            for first, last, points in self._passes(len(vectors)):
-                share = self._landscape.share(first, last)
-                losses[points] += self._function(first, last, False)(vectors[points]).double() * share
+            for part in self._passes(len(vectors)):
+                losses[part] = self._function(False)(vectors[part]).double()
         return losses
 
     def _batched_gradients(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        losses = torch.zeros(len(vectors), dtype=torch.float64, device=vectors.device)
-        gradients = torch.zeros_like(vectors)
+        losses = torch.empty(len(vectors), dtype=torch.float64, device=vectors.device)
+        gradients = torch.empty_like(vectors)
         with precise_products(vectors.device):
-            for first, last, points in self._passes(len(vectors)):
-                share = self._landscape.share(first, last)
-                part, loss = self._function(first, last, True)(vectors[points])
-                losses[points] += loss.detach().double() * share
-                gradients[points] += part.detach() * share
+            for part in self._passes(len(vectors)):
+                gradient, loss = self._function(True)(vectors[part])
+                losses[part], gradients[part] = loss.detach().double(), gradient.detach()
         return losses, gradients
 
-    def _passes(self, num_points: int) -> Iterator[tuple[int, int, slice]]:
-        """The first row, the end of the rows, and the points of every pass."""
-        count = self._landscape.num_examples
-        rows = min(count, _MOST_ROWS)
-        step = self._points_of_a_pass
-        for first in range(0, count, rows):
-            if not self._landscape.weight(first, min(first + rows, count)) > 0:
-                continue  # every target of these rows is ignored
-            for start in range(0, num_points, step):
-                yield first, min(first + rows, count), slice(start, start + step)
+    def _passes(self, num_points: int) -> Iterator[slice]:
+        """The points of every pass."""
+        for first in range(0, num_points, self._points_of_a_pass):
+            yield slice(first, first + self._points_of_a_pass)
 
-    def _function(self, first: int, last: int, has_gradients: bool) -> Recorded:
-        """The losses, or gradients and losses, of points [K, P] on some rows."""
-        key = (first, last, has_gradients)
-        if key not in self._recorded:
-            loss = self._loss(first, last)
-            batched = vmap(grad_and_value(loss) if has_gradients else loss)
+    def _function(self, has_gradients: bool) -> Recorded:
+        """The losses, or gradients and losses, of points [K, P]."""
+        if has_gradients not in self._recorded:
+            batched = vmap(grad_and_value(self._loss) if has_gradients else self._loss)
             calling = functools.partial(self._calling, has_gradients)
-            self._recorded[key] = Recorded(batched, self._space.dim + last - first, calling)
-        return self._recorded[key]
+            self._recorded[has_gradients] = Recorded(batched, self._space.dim + self._landscape.num_examples, calling)
+        return self._recorded[has_gradients]
 
     @contextlib.contextmanager
     def _calling(self, has_gradients: bool) -> Iterator[None]:
@@ -348,8 +341,5 @@ class BatchedLoss:
         with self._landscape.measuring(), sdpa_kernel(SDPBackend.MATH), torch.set_grad_enabled(has_gradients):
             yield
 
-    def _loss(self, first: int, last: int) -> Callable[[Tensor], Tensor]:
-        def loss(vector: Tensor) -> Tensor:
-            return self._landscape.loss_at(self._space.unflatten(vector), first, last)
-
-        return loss
+    def _loss(self, vector: Tensor) -> Tensor:
+        return self._landscape.loss_at(self._space.unflatten(vector), 0, self._landscape.num_examples)

@@ -1,0 +1,54 @@
+"""Masses at the size of real networks: a million parameters of known mass, 4,000 rows, convolutions.
+
+The default options would take an hour or more where a gradient takes 15 or 150 ms, so that these networks get fewer
+chains and one temperature for each of the pilot. What they say of their error is then worth less.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+import basinvol as bv
+from basinvol import ground_truth as gt
+
+from .bodies import from_tests
+from .lines import begin, record, row
+from .networks import CUTOFF, networks
+
+_FEW: dict[str, Any] = {"num_chains": 32, "num_final": 8, "refine": 1, "rounds": 1}
+# name, experiment, seed of the model, rows, width of the Gaussian in filter norms
+_NETWORKS = (
+    ("MNIST perceptron 784-256-128-10", "mnist-data-scaling", 0, 4000, 0.1),
+    ("MNIST convolutions 32 and 64, then 3136-128-10", "mnist-cnn-data-scaling", 1, 540, 0.05),
+)
+
+
+def large() -> None:
+    """Measure every case."""
+    begin("large")
+    inputs = from_tests("test_learning_tasks").features(24, 1_000_000).float()
+    case = gt.least_squares(inputs, torch.zeros(len(inputs)), 1e-3, sigmas=[1.0])
+    _measure("regression of a million features", case.task(), case.cutoff, 1.0, case.log_masses[1.0], {})
+    for name, experiment, seed, size, sigma in _NETWORKS:
+        for _, network, data in networks(experiment, "small", seed, size):
+            _measure(name, (network, F.cross_entropy, data), CUTOFF, sigma, None, _FEW)
+
+
+def _measure(
+    name: str, task: tuple[Any, Any, Any], cutoff: float, sigma: float, truth: float | None, options: dict[str, Any]
+) -> None:
+    est = bv.estimate_volume(
+        *task,
+        cutoff,
+        20,
+        scaling="none" if truth is not None else "filter",
+        method="annealed",
+        measure="gaussian",
+        sigma=sigma,
+        method_options=options,
+    )
+    of = {"case": name, "dim": est.dim, "rows": len(task[2][0]), "sigma": sigma, "truth": truth}
+    record(part="large", **of, method="annealed", options=options, **row(est))
