@@ -36,18 +36,25 @@ def figures() -> None:
 
 
 def tables() -> None:
-    """Print the tables, and put them into the page."""
-    found = {"bodies": _table_of_bodies(lines_of("bodies"))}
-    found |= {part: _table_of_networks(lines_of(part)) for part in ("swiss-roll", "mnist")}
-    found["large"] = _table_of_large(lines_of("large"))
-    found["learning"] = _table_of_learning(lines_of("learning"))
-    for mark, table in found.items():
-        put_into(DOCS / "trust.md", mark, table)
+    """Print the tables of what has been measured, and put them into the page."""
+    makers = {
+        "bodies": _table_of_bodies,
+        "swiss-roll": _table_of_networks,
+        "mnist": _table_of_networks,
+        "large": _table_of_large,
+        "learning": _table_of_learning,
+    }
+    for part, make in makers.items():
+        lines = lines_of(part)
+        if not lines:
+            continue
+        table = make(lines)
+        put_into(DOCS / "trust.md", part, table)
         print(table, end="\n\n")
     put_calibration(DOCS / "trust.md")
-    found_claims = _table_of_claims(lines_of("claims"))
-    put_into_readme("claims", found_claims)
-    print(found_claims)
+    claims = _table_of_claims(lines_of("claims"))
+    put_into_readme("claims", claims)
+    print(claims)
 
 
 def _table_of_bodies(lines: list[dict[str, Any]]) -> str:
