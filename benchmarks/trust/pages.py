@@ -160,7 +160,7 @@ def _draw_bodies(lines: list[dict[str, Any]]) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("|error| of the log-volume, nats (0.001 added; dotted: 2 nats)")
     axes.legend(fontsize=8)
-    figure.savefig(FIGURES / "trust-bodies.svg")
+    figure.savefig(FIGURES / "trust-bodies.svg", metadata={"Date": None})
 
 
 def _draw_verdicts(lines: list[dict[str, Any]]) -> None:
@@ -185,7 +185,7 @@ def _draw_verdicts(lines: list[dict[str, Any]]) -> None:
     axes.set_xlabel("effective sample size of 200 directions")
     axes.set_ylabel("|error|, nats (top: infinite)")
     axes.legend(fontsize=8)
-    figure.savefig(FIGURES / "trust-verdicts.svg")
+    figure.savefig(FIGURES / "trust-verdicts.svg", metadata={"Date": None})
 
 
 def _draw_networks() -> None:
@@ -201,4 +201,4 @@ def _draw_networks() -> None:
         axes.set_ylabel("minus log mass, nats")
         axes.set_title(part)
         axes.legend(fontsize=8)
-    figure.savefig(FIGURES / "trust-networks.svg")
+    figure.savefig(FIGURES / "trust-networks.svg", metadata={"Date": None})
