@@ -34,6 +34,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "hit-and-run": {"method_options": {"num_walkers": 32, "num_groups": 2, "num_steps": 4}},
     "annealed": {"method_options": {"num_chains": 32, "num_windows": 2, "window": 4, "num_final": 2, "rounds": 1}},
     "splitting": {"sigma": 1.0, "measure": "gaussian", "method_options": {"num_chains": 64, "rounds": 1}},
+    "direct": {"sigma": 0.5, "measure": "gaussian"},
 }
 
 
@@ -42,6 +43,7 @@ PURPOSES = {
     "hit-and-run": ("directions", "walk"),
     "annealed": ("directions", "warm-up", "annealing"),
     "splitting": ("directions", "splitting"),
+    "direct": ("directions", "drawing"),
 }
 
 

@@ -164,6 +164,7 @@ WAYS = {
     "preconditioned, hessian": {"method": "preconditioned", "method_options": {"fit": "hessian", "num_pilot": 5}},
     "annealed": {"method": "annealed", "method_options": FEW_CHAINS},
     "splitting": {"method": "splitting", **GAUSSIAN, "method_options": {"num_chains": 8, "num_groups": 2}},
+    "direct": {"method": "direct", **GAUSSIAN, "method_options": {"most_draws": 100}},
     "hit-and-run": {
         "method": "hit-and-run",
         **GAUSSIAN,

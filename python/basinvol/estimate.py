@@ -131,8 +131,8 @@ def estimate_volume(
             linspace(0, 1, 100)^2 rounded up, directions that never cross dropped (`search`, `seed`, `rtol` and
             `on_censored` do not apply); "preconditioned", directions stretched along soft axes, each divided by its
             density; "gaussian", the plain estimate of the mass under a Gaussian; "annealed", chains from a Gaussian to
-            the basin; "splitting", a Gaussian mass, one loss level after the other; "hit-and-run", a random walk, for
-            small P.
+            the basin; "splitting", a Gaussian mass, one loss level after the other; "direct", a Gaussian mass of more
+            than about e^-7, as a share of independent draws; "hit-and-run", a random walk, for small P.
         rtol: relative width of the certified brackets.
         resolve: "all", every radius; "decisive", the first 32, or 8 where these are very unlike each other, and of the
             others only those long enough to matter; the same volume to 1e-6 nats, with z from the first. For methods

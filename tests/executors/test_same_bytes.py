@@ -116,6 +116,8 @@ def test_estimates_are_the_same(method: str) -> None:
         ("splitting", True),
         ("hit-and-run", True),
         ("splitting", False),
+        ("direct", True),
+        ("direct", False),
         pytest.param("annealed", False, marks=pytest.mark.slow),
         pytest.param("hit-and-run", False, marks=pytest.mark.slow),
     ],
@@ -129,6 +131,7 @@ def test_chains_are_the_same(method: str, is_native: bool) -> None:
     settings["method_options"] = {
         "annealed": {"num_chains": 32, "num_final": 4, "rounds": 1},
         "splitting": {"num_chains": 32, "rounds": 1},
+        "direct": {"most_draws": 200},
         "hit-and-run": {"num_walkers": 32, "num_steps": 4},
     }[method]
     here = bv.estimate_volume(model, loss_fn, data, **settings)

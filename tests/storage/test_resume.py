@@ -90,6 +90,7 @@ CHAINS: dict[str, dict[str, Any]] = {
         "measure": "gaussian",
         "cutoff": [0.005, 0.01],  # some more loss levels, between which chains are kept
     },
+    "direct": {"method": "direct", "measure": "gaussian", "cutoff": [0.005, 0.01]},
 }
 
 

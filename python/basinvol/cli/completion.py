@@ -15,9 +15,9 @@ SHELLS = ("bash", "zsh", "tcsh")
 # says why.
 _VALUES = {
     "--backend": ("auto", "native", "triton", "cuda", "torch", "reference"),
-    "--check": ("star", "gaussian", "preconditioned", "annealed", "splitting", "hit-and-run"),
+    "--check": ("star", "gaussian", "preconditioned", "annealed", "splitting", "direct", "hit-and-run"),
     "--measure": ("lebesgue", "gaussian", "ball"),
-    "--method": ("star", "paper", "gaussian", "preconditioned", "annealed", "splitting", "hit-and-run"),
+    "--method": ("star", "paper", "gaussian", "preconditioned", "annealed", "splitting", "direct", "hit-and-run"),
     "--on-censored": ("raise", "drop", "bound"),
     "--precision": ("fp32", "fp16x3", "tf32x3", "tf32"),
     "--preset": ("smoke", "small", "paper"),

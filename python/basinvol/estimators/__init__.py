@@ -24,6 +24,7 @@ _MODULES = {
     "preconditioned": "preconditioned",
     "annealed": "annealed",
     "splitting": "splitting",
+    "direct": "direct",
     "hit-and-run": "hit_and_run",
 }
 METHODS = tuple(_MODULES)

@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ..backends.mlp import Unsupported
 from ..backends.motion import Arrived, Motion, PointsInPlanes
 from ..backends.points import NativePoints
+from ..backends.pytorch.single_points import SinglePoints
 from ..executors import Placed, num_workers, spread
 from ..model.full_precision import precise_products
 from ..model.landscape import GRADIENT_COST, Landscape
@@ -79,6 +80,20 @@ class _Losses:
 
 
 @dataclass(frozen=True)
+class _LossesWithin:
+    """Points for one call, and the largest loss of each that is told."""
+
+    first: int
+    points: Tensor
+    limits: Tensor
+
+    def on(self, energy: BatchedLoss) -> tuple[Tensor]:
+        count = len(self.points)
+        at = PointsInPlanes.on_rays(self.points, torch.arange(count), torch.ones(count, dtype=torch.float64))
+        return (energy.losses_within(at, self.limits),)
+
+
+@dataclass(frozen=True)
 class _Gradients:
     """Points for one call, of which gradients are wanted too."""
 
@@ -105,7 +120,7 @@ class _Trajectories:
         return ends.y, ends.momentum, ends.x, ends.loss, ends.gradient, ends.growth
 
 
-_Part = _Losses | _Gradients | _Trajectories
+_Part = _Losses | _LossesWithin | _Gradients | _Trajectories
 
 
 def _evaluate(ready: ReadyPoints, part: _Part) -> tuple[Tensor, ...]:
@@ -137,6 +152,11 @@ class SpreadPoints:
     def losses(self, points: Tensor) -> Tensor:
         """See `BatchedLoss.losses`."""
         return self._joined([_Losses(first, points[part]) for first, part in self._parts(points)])[0]
+
+    def losses_within(self, at: PointsInPlanes, limits: Tensor) -> Tensor:
+        """See `BatchedLoss.losses_within`."""
+        parts = [_LossesWithin(first, at.made(part), limits[part]) for first, part in self._parts(at.which)]
+        return self._joined(parts)[0]
 
     def with_gradients(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """See `BatchedLoss.with_gradients`."""
@@ -273,8 +293,8 @@ class BatchedLoss:
     def losses_within(self, at: PointsInPlanes, limits: Tensor) -> Tensor:
         """Losses of points, or infinity where one exceeds its limit.
 
-        A network that the extension evaluates need not read all rows for a point beyond its limit; it is counted as an
-        evaluation all the same.
+        Where the extension evaluates, or points go one at a time, a point beyond its limit need not read all rows. It
+        is counted as an evaluation all the same.
 
         Args:
             at: n points.
@@ -284,15 +304,25 @@ class BatchedLoss:
             The losses. [n] float64
         """
         count, step = len(at.which), self._points_of_a_pass
-        is_spread = self._spread is not None and self._spread.is_worth(at.which)
-        if self._native is not None and not is_spread:
+        if self._spread is not None and self._spread.is_worth(at.which):
+            self._landscape.count(count)
+            return self._spread.losses_within(at, limits)
+        if self._native is not None:
             self._landscape.count(count)
             return self._native.losses_within(at, limits)
+        if not self._is_batched:
+            self._landscape.count(count)
+            vectors = (self._vectors(at.made(slice(number, number + 1)))[0] for number in range(count))
+            return self._single_points.losses_within(map(self._space.unflatten, vectors), limits)
         # Whole passes, so that what is spread has the same ones.
-        at_once = max(count, 1) if is_spread else step * max(1, NUMBERS_AT_ONCE // (step * self.dim))
+        at_once = step * max(1, NUMBERS_AT_ONCE // (step * self.dim))
         parts = [self.losses(at.made(slice(first, first + at_once))) for first in range(0, count, at_once)]
         losses = torch.cat([torch.empty(0, dtype=torch.float64), *parts])
         return torch.where(losses <= limits, losses, math.inf)
+
+    @functools.cached_property
+    def _single_points(self) -> SinglePoints:
+        return SinglePoints(self._landscape)
 
     def _unless_refused(self, run: Callable[[], _Result]) -> _Result | None:
         """The result of `run`, or None for a model that vmap refuses, which is tried once."""

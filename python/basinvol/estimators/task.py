@@ -206,6 +206,8 @@ class Outcome:
         details: what the method reports about itself, by name.
         beyond_star: whether the method measures the whole set {loss <= cutoff}, not only what is visible from the
             center.
+        sees_all: whether the points are independent draws from the whole measure, so that no part of the set is met
+            less often than its mass says.
         curve: the log mass at every cutoff that chains passed, or None.
         samples: what chains looked like at the end, or None.
     """
@@ -219,6 +221,7 @@ class Outcome:
     beyond_star: bool = False
     curve: Curve | None = None
     samples: ChainSamples | None = None
+    sees_all: bool = False
 
     @classmethod
     def of_rays(
@@ -229,16 +232,17 @@ class Outcome:
         beyond_star: bool = False,
         curve: Curve | None = None,
         samples: ChainSamples | None = None,
+        sees_all: bool = False,
     ) -> Outcome:
         """The outcome of a method whose rays are uniform: those that it averages, or those that it begins with.
 
         Args:
             volume: the number, with its verdict.
             rays: the rays.
-            details, beyond_star, curve, samples: see the class.
+            details, beyond_star, curve, samples, sees_all: see the class.
         """
         uniform = rays.directions, rays.radii
-        return cls(volume, rays.radii, rays.solver, *uniform, details or {}, beyond_star, curve, samples)
+        return cls(volume, rays.radii, rays.solver, *uniform, details or {}, beyond_star, curve, samples, sees_all)
 
 
 def in_chunks(directions: Directions, indices: range) -> Iterator[tuple[range, Tensor]]:

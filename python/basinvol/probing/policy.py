@@ -56,7 +56,7 @@ def probed(task: Task, outcome: Outcome, probe: bool | None, probe_rays: int) ->
             f"the Lebesgue volume is infinite, because {unbounded.sentences[0]}; use measure='gaussian' or 'ball'.",
         )
     # Last, and only for numbers that are still trusted: it costs the most, and can only take that verdict away.
-    if probe and found.verdict is Verdict.TRUSTWORTHY and len(prober.radius):
+    if probe and not outcome.sees_all and found.verdict is Verdict.TRUSTWORTHY and len(prober.radius):
         number = outcome.volume.log_mean_power
         rays = outcome.uniform_directions, outcome.uniform_radii
         missed = find_missed(task, prober, *rays, number, is_of_rays=not outcome.beyond_star)
@@ -69,11 +69,12 @@ def _held_against_rays(task: Task, outcome: Outcome) -> Diagnostics:
     """The diagnostics of chains after a look at their own rays, which cost nothing more.
 
     What rays see is a part of what chains measure. An estimate from chains that lies below that of the rays, by more
-    than the errors of both, has missed the center's own basin: many groups of chains may agree on that.
+    than the errors of both, has missed the center's own basin: many groups of chains may agree on that. Independent
+    draws from the whole measure miss nothing.
     """
     volume = outcome.volume
     found = volume.diagnostics
-    if not outcome.beyond_star or found.verdict is not Verdict.TRUSTWORTHY:
+    if not outcome.beyond_star or outcome.sees_all or found.verdict is not Verdict.TRUSTWORTHY:
         return found
     rays = Volume.of(outcome.uniform_radii, task.space, task.scale, "bound", task.measure)
     if rays.diagnostics.verdict is Verdict.TRUSTWORTHY:
