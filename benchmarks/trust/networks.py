@@ -17,6 +17,7 @@ from .lines import begin, record, row
 
 SIGMA, CUTOFF = 0.1, 0.1
 METHODS = ("gaussian", "annealed", "splitting")
+LEAST_DRAWN, MOST_DRAWS = -10.0, 1_000_000  # log masses that a million independent draws still tell
 
 
 def networks(name: str, preset: str, model_seed: int, size: int) -> Iterator[tuple[int, torch.nn.Module, Any]]:
@@ -72,3 +73,19 @@ def _measure(
     for method in methods:
         est = bv.estimate_volume(network, loss_fn, data, CUTOFF, count, method=method, measure="gaussian", sigma=SIGMA)
         record(part=part, trained_on=examples, method=method, **row(est))
+    if est.log_volume > LEAST_DRAWN:  # by the last method, chains
+        _draw(part, examples, (network, loss_fn, data), count)
+
+
+def _draw(part: str, examples: int, task: tuple[Any, Any, Any], count: int) -> None:
+    """Measure a minimum by draws that assume nothing."""
+    est = bv.estimate_volume(
+        *task,
+        CUTOFF,
+        count,
+        method="direct",
+        method_options={"most_draws": MOST_DRAWS},
+        measure="gaussian",
+        sigma=SIGMA,
+    )
+    record(part=part, trained_on=examples, method=est.method, **row(est))

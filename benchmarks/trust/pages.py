@@ -23,6 +23,7 @@ COLOR_OF = {
     "preconditioned": COLORS[2],
     "splitting": COLORS[3],
     "hit-and-run": COLORS[4],
+    "direct": COLORS[5],
 }
 
 
@@ -85,10 +86,11 @@ def _table_of_networks(lines: list[dict[str, Any]]) -> str:
 
 def _table_of_large(lines: list[dict[str, Any]]) -> str:
     """Return the masses of large cases, and what they took."""
-    table = ["| case | parameters | rows | sigma | known | `annealed` |", "|---|---|---|---|---|---|"]
+    table = ["| case | parameters | rows | sigma | known | method | log mass |", "|---|---|---|---|---|---|---|"]
     for line in lines:
         known = "" if line["truth"] is None else f"{line['truth']:,.2f}"
-        cells = [line["case"], f"{line['dim']:,}", f"{line['rows']:,}", f"{line['sigma']:g}", known, _mass(line)]
+        size = f"{line['dim']:,}", f"{line['rows']:,}", f"{line['sigma']:g}"
+        cells = [line["case"], *size, known, f"`{line['method']}`", _mass(line)]
         table.append(f"| {' | '.join(cells)} |")
     return "\n".join(table)
 

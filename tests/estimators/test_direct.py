@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 from typing import Any
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 
 import basinvol as bv
 from basinvol import ground_truth as gt
+from basinvol.estimators import Outcome, Task, find_method
 
 
 def drawn(case: gt.Case, sigma: float, **settings: Any) -> bv.VolumeEstimate:
@@ -91,6 +93,26 @@ def test_chains_and_draws_of_a_network_agree() -> None:
     est = bv.estimate_volume(model, F.cross_entropy, (x, y), method="direct", check="splitting", **settings)
     assert est.diagnostics.verdict is bv.Verdict.TRUSTWORTHY, est.diagnostics.agreement
     assert est.log_volume < -1.0
+
+
+def test_draws_of_which_none_is_inside_check_only_what_they_can_tell() -> None:
+    """A log mass of -66 is below the -5.8 that a thousand draws tell, and not below -100."""
+    settings: dict[str, Any] = {"measure": "gaussian", "sigma": 1.0, "num_directions": 100, "scaling": "none"}
+
+    class FewDraws:
+        name = "few draws"
+
+        def __init__(self, at_most: float) -> None:
+            self.at_most = at_most
+
+        def estimate(self, task: Task) -> Outcome:
+            found = find_method("direct", {"most_draws": 1000}).estimate(task)
+            return dataclasses.replace(found, at_most=min(found.at_most, self.at_most))
+
+    for at_most, verdict in ((math.inf, bv.Verdict.TRUSTWORTHY), (-100.0, bv.Verdict.LOWER_BOUND)):
+        est = bv.estimate_volume(*gt.ball(50).task(), 1.0, method="gaussian", check=FewDraws(at_most), **settings)
+        assert est.diagnostics.verdict is verdict
+        assert f"few draws gives at most {min(at_most, -5.81):,.2f} nats" in est.diagnostics.agreement
 
 
 @pytest.mark.parametrize(

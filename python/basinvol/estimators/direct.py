@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -70,7 +71,8 @@ def estimate(task: Task, options: Options) -> Outcome:
     slope = cutoff_slope(found.losses, rays.center_loss, task.cutoff) if inside else math.nan
     volume = volume_of_groups(task, weights, *_verdict(found), slope=slope, mean=lambda _: (number, error))
     details = {"draws": found.num_draws, "draws_inside": inside}
-    return Outcome.of_rays(volume, rays, details, beyond_star=True, sees_all=True)
+    outcome = Outcome.of_rays(volume, rays, details, beyond_star=True, sees_all=True)
+    return outcome if inside else dataclasses.replace(outcome, at_most=found.most)
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,11 @@ class _Drawn:
 
     num_draws: int
     losses: Tensor
+
+    @property
+    def most(self) -> float:
+        """The log of the largest mass that has a 5 % chance of no point inside, of which there is none: 3 / N."""
+        return math.log(3.0 / self.num_draws)
 
 
 def _draw(task: Task, options: Options, center: Tensor) -> _Drawn:
@@ -111,10 +118,8 @@ def _verdict(found: _Drawn) -> tuple[Verdict, str]:
     inside, of = len(found.losses), f"of {found.num_draws:,} independent draws"
     advice = "raise `most_draws`, or take chains with method='annealed'"
     if inside == 0:
-        # None of N draws is inside with 5 % probability if the mass is 3 / N.
-        most = math.log(3.0 / found.num_draws)
         return Verdict.INVALID, (
-            f"none {of} is inside, so that the log mass is below {most:.1f} with 95 % confidence; {advice}."
+            f"none {of} is inside, so that the log mass is below {found.most:.1f} with 95 % confidence; {advice}."
         )
     if inside < MIN_ESS:
         return Verdict.LOWER_BOUND, f"only {inside} {of} {'is' if inside == 1 else 'are'} inside; {advice}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -208,6 +209,7 @@ class Outcome:
             center.
         sees_all: whether the points are independent draws from the whole measure, so that no part of the set is met
             less often than its mass says.
+        at_most: with 95 % confidence the log of the measure is no larger, where that is all that a method can tell.
         curve: the log mass at every cutoff that chains passed, or None.
         samples: what chains looked like at the end, or None.
     """
@@ -222,6 +224,7 @@ class Outcome:
     curve: Curve | None = None
     samples: ChainSamples | None = None
     sees_all: bool = False
+    at_most: float = math.inf
 
     @classmethod
     def of_rays(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from ..backends.unit_vector import unit_vectors
 from ..estimators import Method, Outcome, Task
@@ -93,6 +94,8 @@ def _held_against_rays(task: Task, outcome: Outcome) -> Diagnostics:
 def checked(volume: Volume, found: Diagnostics, task: Task, method: Method) -> Diagnostics:
     """The diagnostics after a second method; the two may differ by three errors and 1 % of the log.
 
+    A method that only gives a bound disagrees with numbers that exceed it by more than three errors.
+
     Args:
         volume: the volume from the first method.
         found: its diagnostics so far.
@@ -100,15 +103,20 @@ def checked(volume: Volume, found: Diagnostics, task: Task, method: Method) -> D
         method: the second method.
     """
     spent = task.landscape.num_evaluations
-    other = method.estimate(task).volume
+    outcome = method.estimate(task)
+    other = outcome.volume
     difference = other.log_volume - volume.log_volume
     errors = [part.standard_error for part in (volume, other)]
     # NaN, an unknown error, differs from itself and allows nothing.
     allowed = _AGREEMENT_ERRORS * sum(error**2 for error in errors if error == error) ** 0.5
     allowed += _AGREEMENT_SHARE * abs(volume.log_volume)
     sentence = f"method {method.name} gives {other.log_volume:,.2f} nats, {difference:+,.2f} from this one"
+    agrees = abs(difference) <= allowed
+    if math.isfinite(outcome.at_most):
+        sentence = f"method {method.name} gives at most {outcome.at_most:,.2f} nats, with 95 % confidence"
+        agrees = volume.log_volume - allowed <= outcome.at_most
     found = dataclasses.replace(found, agreement=sentence, num_checks=task.landscape.num_evaluations - spent)
-    if found.verdict is Verdict.TRUSTWORTHY and not abs(difference) <= allowed:
+    if found.verdict is Verdict.TRUSTWORTHY and not agrees:
         return found.doubted(Verdict.LOWER_BOUND, f"two estimators of different kinds disagree: {sentence}.")
     return found
 
