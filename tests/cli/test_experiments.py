@@ -63,7 +63,10 @@ def test_levels_of_a_family_with_one_landscape_leave_it_alone(tmp_path: Path) ->
         ),
         (["--levels", "80,0"], "`levels` must be increasing numbers of examples from 0 on, got [80, 0]."),
         (["--seeds", "1,1"], "`seeds` must be different numbers from 0 on, got [1, 1]."),
-        (["--method", "best"], "`method` must be one of 'star', 'paper', 'annealed', 'splitting', got 'best'."),
+        (
+            ["--method", "best"],
+            "`method` must be one of 'star', 'paper', 'annealed', 'splitting', 'direct', got 'best'.",
+        ),
         (["--data-dir", "nowhere", "--preset", "paper"], "`data_dir` 'nowhere' has no train-images-idx3-ubyte or"),
     ],
 )

@@ -105,9 +105,12 @@ def test_a_second_measurement_stands_beside_the_first_and_the_report_has_both(ru
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--method", "hit-and-run"], "`method` must be one of 'star', 'paper', 'annealed', 'splitting', got"),
+        (
+            ["--method", "hit-and-run"],
+            "`method` must be one of 'star', 'paper', 'annealed', 'splitting', 'direct', got",
+        ),
         (["--method", "annealed", "--sigma", "0"], "`sigma` must be above 0, got 0."),
-        (["--sigma", "0.1"], "`sigma` is for the methods annealed and splitting, got method=None."),
+        (["--sigma", "0.1"], "`sigma` is for the methods annealed, splitting, direct, got method=None."),
     ],
 )
 def test_what_chains_cannot_do_is_refused(

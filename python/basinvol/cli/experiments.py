@@ -33,11 +33,11 @@ def add_experiment_commands(commands: argparse._SubParsersAction[Any]) -> None:
     reproduce.add_argument("--directions", type=int, help="number of random directions")
     reproduce.add_argument(
         "--method",
-        help="star, or paper: the published grid, rounding and generators (star); annealed or splitting: chains that "
-        "measure the mass of every basin, besides the rays, also of a run that is finished",
+        help="star, or paper: the published grid, rounding and generators (star); annealed, splitting or direct: "
+        "chains or draws that measure the mass of every basin, besides the rays, also of a run that is finished",
     )
     reproduce.add_argument(
-        "--sigma", type=float, help="width of the Gaussian of these chains, in units of the scale (0.1)"
+        "--sigma", type=float, help="width of the Gaussian of this mass, in units of the scale (0.1)"
     )
     reproduce.add_argument(
         "--data-dir", type=Path, help="folder with the published data files; default: OpenML, for images"
@@ -95,14 +95,14 @@ def _reproduce(options: argparse.Namespace) -> None:
 
 def _mass(options: argparse.Namespace) -> Mass | None:
     """What chains measure besides the rays."""
-    from ..experiments.describe.description import CHAIN_METHODS, RAY_METHODS, Mass
+    from ..experiments.describe.description import MASS_METHODS, RAY_METHODS, Mass
     from ..inputs.arguments import one_of
 
-    one_of("method", options.method or "star", (*RAY_METHODS, *CHAIN_METHODS))
-    if options.method in CHAIN_METHODS:
+    one_of("method", options.method or "star", (*RAY_METHODS, *MASS_METHODS))
+    if options.method in MASS_METHODS:
         return Mass(options.method, 0.1 if options.sigma is None else options.sigma)
     if options.sigma is not None:
-        raise ValueError(f"`sigma` is for the methods {' and '.join(CHAIN_METHODS)}, got method={options.method!r}.")
+        raise ValueError(f"`sigma` is for the methods {', '.join(MASS_METHODS)}, got method={options.method!r}.")
     return None
 
 

@@ -13,16 +13,16 @@ NO_VARIATION = "-"  # the label of a model's variant in experiments where nothin
 
 # The estimators of `basinvol.estimators` that an experiment can ask for.
 RAY_METHODS = ("star", "paper")
-CHAIN_METHODS = ("annealed", "splitting")
+MASS_METHODS = ("annealed", "splitting", "direct")
 POOLS = ("clean", "poisoned", "noise", "imbalanced")
 
 
 @dataclass(frozen=True)
 class Mass:
-    """A measurement by chains that is made of every basin besides that by rays, and may be added to a finished run.
+    """A measurement of the mass that is made of every basin besides that by rays, and may be added to a finished run.
 
     Attributes:
-        method: "annealed" or "splitting", see `basinvol.estimate_volume`.
+        method: "annealed", "splitting" or "direct", see `basinvol.estimate_volume`.
         sigma: width of the Gaussian around the minimum, in units of the scale.
     """
 
@@ -30,7 +30,7 @@ class Mass:
     sigma: float
 
     def __post_init__(self) -> None:
-        one_of("method", self.method, CHAIN_METHODS)
+        one_of("method", self.method, MASS_METHODS)
         if not 0.0 < self.sigma < math.inf:
             raise ValueError(f"`sigma` must be above 0, got {self.sigma:g}.")
 
