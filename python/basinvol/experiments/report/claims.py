@@ -310,7 +310,7 @@ def volume_falls_while_accuracy_rises(rows: _Rows) -> Iterator[_Comparison]:
         f"{accuracy[-1]:.1%}.",
         bool(volume[-1] < volume[0] and accuracy[-1] > accuracy[0]),
         f"{inside['variant'].iloc[0]} to {inside['variant'].iloc[-1]}",
-        inside.index,
+        inside.index[[0, -1]],
     )
 
 
