@@ -62,6 +62,10 @@ def test_target_error_and_most_draws_end_the_drawing() -> None:
     fewer = drawn(case, 0.6, method_options={"most_draws": 1000})
     assert 10 <= fewer.details["draws_inside"] < 30
     assert fewer.diagnostics.verdict is bv.Verdict.TRUSTWORTHY
+    assert "are inside, fewer than the 100 that `target_error` asks for." in fewer.diagnostics.reason
+    wide = drawn(case, 0.01)
+    assert (wide.log_volume, wide.details["draws"]) == (0.0, 100)
+    assert wide.standard_error == pytest.approx(0.01, rel=0.02)  # not zero, although no point was outside
     few = drawn(case, 0.6, method_options={"most_draws": 300})
     assert few.details["draws"] == 300
     assert few.diagnostics.verdict is bv.Verdict.LOWER_BOUND
@@ -121,7 +125,7 @@ def test_draws_of_which_none_is_inside_check_only_what_they_can_tell() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"target_error": 0.0}, "`target_error` must be a positive number of nats, got 0.0."),
+        ({"target_error": 0.0}, "`target_error` must be at least 0.0001 nats, got 0.0."),
         ({"most_draws": 0}, "`most_draws` must be at least 1, got 0"),
     ],
 )

@@ -21,6 +21,7 @@ from .task import Outcome, Task
 
 _MOST_RAYS = 100  # they give the center and what probes need
 _NUMBERS_AT_ONCE, _DRAWS_AT_ONCE = 2**23, 512  # of the draws between two looks at how many are inside
+_LEAST_ERROR = 1e-4  # nats, of a hundred million points inside
 _FEWEST_INSIDE = 10  # points: weights that are all the same have no tail, and the error of ten is 0.3 nats
 
 
@@ -38,14 +39,14 @@ class Options:
     most_draws: int = 100_000
 
     def __post_init__(self) -> None:
-        if not 0.0 < real_number("target_error", self.target_error) < math.inf:
-            raise ValueError(f"`target_error` must be a positive number of nats, got {self.target_error}.")
+        if not _LEAST_ERROR <= real_number("target_error", self.target_error) < math.inf:
+            raise ValueError(f"`target_error` must be at least {_LEAST_ERROR:g} nats, got {self.target_error}.")
         whole_number("most_draws", self.most_draws, least=1)
 
     @property
     def num_inside(self) -> int:
         """How many draws inside are enough."""
-        return max(_FEWEST_INSIDE, math.ceil(self.target_error**-2))
+        return max(_FEWEST_INSIDE, math.ceil(1.0 / self.target_error**2))
 
 
 def estimate(task: Task, options: Options) -> Outcome:
@@ -66,11 +67,13 @@ def estimate(task: Task, options: Options) -> Outcome:
     is_enough = inside >= options.num_inside
     share = (inside - 1) / (found.num_draws - 1) if is_enough and found.num_draws > 1 else inside / found.num_draws
     number = math.log(share) if share > 0.0 else -math.inf
-    error = math.sqrt((1.0 - share) / inside) if inside else math.nan
+    # That of a count. One more point outside (Laplace's rule) leaves an error where there is none outside.
+    outside = (found.num_draws - inside + 1) / (found.num_draws + 2)
+    error = math.sqrt(outside / inside) if inside else math.nan
     # Each point inside has the same weight, and the others have none.
     weights = torch.zeros(max(inside, 1), dtype=torch.float64)
     slope = cutoff_slope(found.losses, rays.center_loss, task.cutoff) if inside else math.nan
-    volume = volume_of_groups(task, weights, *_verdict(found), slope=slope, mean=lambda _: (number, error))
+    volume = volume_of_groups(task, weights, *_verdict(found, options), slope=slope, mean=lambda _: (number, error))
     details = {"draws": found.num_draws, "draws_inside": inside}
     outcome = Outcome.of_rays(volume, rays, details, beyond_star=True, sees_all=True)
     return outcome if inside else dataclasses.replace(outcome, at_most=found.most)
@@ -85,7 +88,7 @@ class _Drawn:
 
     @property
     def most(self) -> float:
-        """The log of the largest mass that has a 5 % chance of no point inside, of which there is none: 3 / N."""
+        """The log of 3 / N: of a larger mass, no point inside would have had a chance below 5 %."""
         return math.log(3.0 / self.num_draws)
 
 
@@ -115,7 +118,7 @@ def _draw(task: Task, options: Options, center: Tensor) -> _Drawn:
     return _Drawn(count, losses)
 
 
-def _verdict(found: _Drawn) -> tuple[Verdict, str]:
+def _verdict(found: _Drawn, options: Options) -> tuple[Verdict, str]:
     inside, of = len(found.losses), f"of {found.num_draws:,} independent draws"
     advice = "raise `most_draws`, or take chains with method='annealed'"
     if inside == 0:
@@ -124,4 +127,5 @@ def _verdict(found: _Drawn) -> tuple[Verdict, str]:
         )
     if inside < _FEWEST_INSIDE:
         return Verdict.LOWER_BOUND, f"only {inside} {of} {'is' if inside == 1 else 'are'} inside; {advice}."
-    return Verdict.TRUSTWORTHY, f"{inside} {of} are inside."
+    short = f", fewer than the {options.num_inside:,} that `target_error` asks for"
+    return Verdict.TRUSTWORTHY, f"{inside} {of} are inside{short if inside < options.num_inside else ''}."
