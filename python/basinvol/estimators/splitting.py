@@ -78,7 +78,9 @@ def estimate(task: Task, options: Options) -> Outcome:
     level is ln 2 nats.
     """
     if not task.measure.is_gaussian:
-        raise ValueError(f"method='splitting' measures a Gaussian mass, got measure={task.measure.name!r}.")
+        raise ValueError(
+            f"method='splitting' measures a Gaussian mass, got measure={task.measure.name!r}; pass measure='gaussian' and `sigma`."
+        )
     rays = task.uniform_rays(_MOST_RAYS)
     generator = task.generator_of(Stage.SPLITTING)
     checkpoint = Checkpoint(task, "splitting", generator, (Rung,))
