@@ -59,10 +59,7 @@ def estimate(task: Task, options: Options) -> Outcome:
 
     Bias: none. Cost: h / mass evaluations, of which few read all the data, as most points are far above the cutoff.
     """
-    if not task.measure.is_gaussian:
-        raise ValueError(
-            f"method='direct' measures a Gaussian mass, got measure={task.measure.name!r}; pass measure='gaussian' and `sigma`."
-        )
+    task.check_gaussian("direct")
     rays = task.uniform_rays(_MOST_RAYS)
     found = _draw(task, options, rays.center)
     inside = len(found.losses)

@@ -77,10 +77,7 @@ def estimate(task: Task, options: Options) -> Outcome:
     limit, to either side, where chains do not mix. Cost: chains x loss levels x moves x about five evaluations; a loss
     level is ln 2 nats.
     """
-    if not task.measure.is_gaussian:
-        raise ValueError(
-            f"method='splitting' measures a Gaussian mass, got measure={task.measure.name!r}; pass measure='gaussian' and `sigma`."
-        )
+    task.check_gaussian("splitting")
     rays = task.uniform_rays(_MOST_RAYS)
     generator = task.generator_of(Stage.SPLITTING)
     checkpoint = Checkpoint(task, "splitting", generator, (Rung,))

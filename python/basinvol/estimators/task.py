@@ -71,6 +71,18 @@ class Task:
     shared: SharedRays | None = None
     journal: Journal | None = None
 
+    def check_gaussian(self, method: str) -> None:
+        """Refuses other measures than a Gaussian, for a method of this name.
+
+        Raises:
+            ValueError: the measure is another one.
+        """
+        if not self.measure.is_gaussian:
+            raise ValueError(
+                f"method={method!r} measures a Gaussian mass, got measure={self.measure.name!r}; pass "
+                "measure='gaussian' and `sigma`."
+            )
+
     def directions(self, count: int, stage: Stage = Stage.RAYS, round_: int = 0) -> Directions:
         """The directions of one round of one stage, independent of those of all others.
 
