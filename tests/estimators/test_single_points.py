@@ -94,7 +94,9 @@ def test_workers_give_the_same_bytes() -> None:
     assert torch.equal(here, there)
 
 
-def test_losses_that_may_be_negative_or_are_of_whole_batches_are_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_losses_that_may_be_negative_or_are_of_whole_batches_are_read_whole() -> None:
+    """A sum over some examples says nothing of the mean where those that follow may lower it."""
+
     def shifted(outputs: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(outputs, targets) - 1.0
 
