@@ -9,6 +9,7 @@ import argparse
 
 from .bodies import bodies, verdicts
 from .claims import claims
+from .error_bars import error_bars
 from .large import large
 from .learning import learning
 from .networks import mnist, swiss_roll
@@ -17,6 +18,7 @@ from .pages import figures, tables
 PARTS = {
     "bodies": bodies,
     "verdicts": verdicts,
+    "error-bars": error_bars,
     "learning": learning,
     "swiss-roll": swiss_roll,
     "mnist": mnist,

@@ -40,6 +40,7 @@ def tables() -> None:
     """Print the tables of what has been measured, and put them into the page."""
     makers = {
         "bodies": _table_of_bodies,
+        "error-bars": _table_of_error_bars,
         "swiss-roll": _table_of_networks,
         "mnist": _table_of_networks,
         "large": _table_of_large,
@@ -69,6 +70,17 @@ def _table_of_bodies(lines: list[dict[str, Any]]) -> str:
         verdicts = ", ".join(dict.fromkeys(line["verdict"] for line in rows))
         evaluations = round(sum(line["evaluations"] for line in rows) / len(rows))
         table.append(f"| {case} | {method} | {errors} | {bars} | {verdicts} | {evaluations:,} |")
+    return "\n".join(table)
+
+
+def _table_of_error_bars(lines: list[dict[str, Any]]) -> str:
+    """Return the mean and the standard deviation of the scores of every body and method as a Markdown table."""
+    methods = list(dict.fromkeys(line["method"] for line in lines))
+    table = [f"| body | {' | '.join(f'`{method}`' for method in methods)} |", f"|---|{'---|' * len(methods)}"]
+    for case in dict.fromkeys(line["case"] for line in lines):
+        of = {line["method"]: line for line in lines if line["case"] == case}
+        cells = [f"{of[m]['mean']:+.2f}, {of[m]['deviation']:.2f}" if m in of else "" for m in methods]
+        table.append(f"| {case} | {' | '.join(cells)} |")
     return "\n".join(table)
 
 
