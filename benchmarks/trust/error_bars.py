@@ -59,7 +59,7 @@ def error_bars() -> None:
         rows = [row for _, found in sorted(measured, key=lambda item: item[0]) for row in found]
         for name, of in groupby(rows, key=lambda row: row.score.case):
             found = [row.score for row in of]
-            scores = [score.error / score.standard_error for score in found if score.standard_error > 0]
+            scores = [score.error / score.standard_error for score in found]
             record(
                 part="error-bars",
                 case=name,
