@@ -98,22 +98,45 @@ def test_groups_that_disagree_are_not_taken_for_log_normal() -> None:
     assert mean_of_groups(logs)[0] == pytest.approx(100.0 - math.log(8.0))
 
 
+@pytest.mark.parametrize(
+    ("spread", "doublings"), [(0.0, 0), (0.5, 0), (0.51, 1), (0.7, 1), (0.72, 2), (3.9, 2), (4.1, 0)]
+)
+def test_chains_are_doubled_until_groups_should_agree(spread: float, doublings: int) -> None:
+    """The variance of a group falls as its number of chains rises; beyond 4 nats two doublings cannot reach one."""
+    assert splitting._doublings(spread, most=2) == doublings
+    assert splitting._doublings(spread, most=0) == 0
+
+
 @pytest.mark.slow
-def test_groups_that_spread_are_run_again() -> None:
+def test_groups_that_would_spread_get_more_chains() -> None:
     case = power_law(10, 10.0, 1.0, sigmas=(1.0,))
-    once = measured(case, "splitting", method_options={"rounds": 1, "num_chains": 32})
-    often = measured(case, "splitting", method_options={"rounds": 4, "num_chains": 32})
+    once, often = (
+        measured(case, "splitting", method_options={"rounds": rounds, "num_chains": 32}, probe=False)
+        for rounds in (1, 4)
+    )
+    assert once.details["chains"] == "32 in 8 groups"
     assert once.details["spread_of_log_mass"] > 0.7
-    assert often.num_evaluations > 2 * once.num_evaluations
+    assert often.details["chains"] in {"128 in 8 groups", "256 in 8 groups"}
     assert often.details["spread_of_log_mass"] < once.details["spread_of_log_mass"]
 
 
 @pytest.mark.slow
-def test_groups_beyond_the_reach_of_more_chains_are_not_run_again() -> None:
+def test_pilot_takes_no_part_in_the_number() -> None:
+    case = gt.ball(2, sigmas=(1.0,))
+    alone, piloted = (measured(case, "splitting", method_options={"rounds": rounds}, probe=False) for rounds in (1, 3))
+    assert alone.details["spread_of_log_mass"] < 0.5
+    assert (alone.log_volume, alone.standard_error) == (piloted.log_volume, piloted.standard_error)
+    assert 1.1 < piloted.num_evaluations / alone.num_evaluations < 1.4
+
+
+@pytest.mark.slow
+def test_groups_beyond_the_reach_of_more_chains_get_none() -> None:
     case, few = gt.two_scales(10, 100.0, sigma=1.0), {"num_chains": 32, "num_moves": 3}
-    once, often = (measured(case, "splitting", method_options={"rounds": rounds, **few}) for rounds in (1, 3))
+    once, often = (
+        measured(case, "splitting", method_options={"rounds": rounds, **few}, probe=False) for rounds in (1, 3)
+    )
     assert once.details["spread_of_log_mass"] > 4.0
-    assert (often.log_volume, often.num_evaluations) == (once.log_volume, once.num_evaluations)
+    assert (often.log_volume, often.details["chains"]) == (once.log_volume, once.details["chains"])
     assert str(often.diagnostics.verdict) == "lower bound"
 
 
@@ -129,3 +152,17 @@ def test_chains_that_will_not_come_down_are_given_up_early(monkeypatch, radius: 
     assert est.diagnostics.verdict is bv.Verdict.INVALID
     assert ("at their pace they would need more than 120" in est.diagnostics.reason) == is_hopeless
     assert (est.details["loss_levels"] < 45) == is_hopeless
+
+
+def test_pilot_that_is_stuck_is_the_estimate(monkeypatch) -> None:
+    """Its groups are of the same size as the others would be, and none of those would come down either."""
+    for name, value in (("_MOST_LEVELS", 60), ("_PACE_LEVELS", 20), ("_FIRST_ASKED", 40)):
+        monkeypatch.setattr(splitting, name, value)
+    case = gt.ball(20, 2e-5, sigmas=(1.0,))
+    alone, piloted = (
+        measured(case, "splitting", method_options={"rounds": rounds, "num_moves": 3}, probe=False) for rounds in (1, 3)
+    )
+    assert alone.diagnostics.verdict is piloted.diagnostics.verdict is bv.Verdict.INVALID
+    assert "0 of 4 groups" not in piloted.diagnostics.reason
+    assert "of 4 groups of chains came down" in piloted.diagnostics.reason
+    assert piloted.num_evaluations < 0.4 * alone.num_evaluations

@@ -20,6 +20,7 @@ class Stage(enum.IntEnum):
     ANNEALED = 30  # chains
     WALK = 40  # walkers of "hit-and-run"
     SPLITTING = 50  # chains
+    SPLITTING_PILOT = 51  # those that say how many are needed
     DIRECT = 60  # draws
     STRATA = 98  # rays at fixed angles around an axis that a probe found
     CHALLENGE = 99  # rays along the axes that a probe found
