@@ -99,12 +99,12 @@ def test_groups_that_disagree_are_not_taken_for_log_normal() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spread", "doublings"), [(0.0, 0), (0.5, 0), (0.51, 1), (0.7, 1), (0.72, 2), (3.9, 2), (4.1, 0)]
+    ("spread", "doublings"), [(0.0, 0), (0.7, 0), (0.71, 1), (0.98, 1), (1.0, 2), (3.9, 2), (4.1, 0)]
 )
 def test_chains_are_doubled_until_groups_should_agree(spread: float, doublings: int) -> None:
     """The variance of a group falls as its number of chains rises; beyond 4 nats two doublings cannot reach one."""
-    assert splitting._doublings(spread, most=2) == doublings
-    assert splitting._doublings(spread, most=0) == 0
+    assert splitting._doublings(spread, aim=0.7, most=2) == doublings
+    assert splitting._doublings(spread, aim=0.7, most=0) == 0
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from ..progress import Bar, progress_bar
 from ..trust.diagnostics import Verdict
 from .checkpoint import Checkpoint
 from .curves import Rung, splitting_curve
-from .groups import cutoff_slope, number_of_groups, volume_of_groups
+from .groups import AIM_SPREAD, cutoff_slope, number_of_groups, volume_of_groups
 from .noise import Noise, empty, turn_rows
 from .stages import Stage
 from .task import Outcome, Task, UniformRays
@@ -27,8 +27,7 @@ _MOST_LEVELS = 2000
 _PACE_LEVELS, _FIRST_ASKED, _HOPELESS = 100, 200, 2.0
 _MOST_SHRINKS = 100  # tries of one move; a chain that finds no point below the loss level stays where it is
 _MAX_SPREAD = 1.0  # nats, over groups
-# Four groups know their spread within 40 %: with an aim of half a nat, few runs end beyond `_MAX_SPREAD` for that.
-_PILOT_GROUPS, _PILOT_AIM = 4, 0.5
+_PILOT_GROUPS = 4
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,9 @@ class Options:
         num_groups: G, the number of these populations; 0 for 16, or for 8 where there are too few chains.
         num_moves: moves of every chain at every loss level.
         share: share of the chains of a group that is below its next loss level.
-        rounds: one more than how often `num_chains` may be doubled. A pilot of four groups says how often: until groups
-            should spread by at most half a nat, and not at all where they could not come within one nat. With 1 there
-            is no pilot.
+        rounds: one more than how often `num_chains` may be doubled. A pilot of four groups says how often at first, for
+            groups to spread by at most 0.7 nats. Groups that spread by more than one nat nevertheless are run again
+            with more. Nothing is doubled where that could not bring groups within one nat. With 1 there is no pilot.
     """
 
     num_chains: int = 256
@@ -94,27 +93,43 @@ def estimate(task: Task, options: Options) -> Outcome:
 
 
 def _settled(task: Task, options: Options, rays: UniformRays) -> _Splitting:
-    """The run that is the estimate, with as many chains as a pilot of four groups says.
+    """The run that is the estimate, with as many chains as its groups need to agree.
 
-    Only the spread of the pilot is used, and not its number. A rule that looked at the run itself would keep those
-    whose groups agree by luck: their number was 0.06 nats too low and their error bar a fifth too small.
+    A pilot says how many, of which only the spread is used, and not the number. A rule that looked at the run itself
+    would keep those whose groups agree by luck: their number was 0.06 nats too low and their error bar a fifth too
+    small. Only a run that would not be trusted is repeated, which selects no more than the verdict does.
     """
-    if options.rounds > 1:
+
+    def ended(chains: Options, name: str, generator: torch.Generator) -> _Splitting:
+        checkpoint = Checkpoint(task, f"{name} with {chains.num_chains} chains", generator, (Rung,))
+        run = _Splitting(task, chains, rays, generator, checkpoint)
+        with progress_bar(task.progress, 0, name, "level") as bar:
+            run.run(bar)
+        return run
+
+    doublings, most = 0, options.rounds - 1
+    if most:
         size, num_groups = options.num_chains // options.num_groups, min(options.num_groups, _PILOT_GROUPS)
         few = replace(options, num_chains=size * num_groups, num_groups=num_groups)
-        pilot = _Splitting.ended(task, few, rays, Stage.SPLITTING_PILOT)
+        pilot = ended(few, "splitting pilot", task.generator_of(Stage.SPLITTING_PILOT))
         if pilot.is_stuck:
             return pilot  # more groups would not help, nor more chains in each
-        options = replace(options, num_chains=options.num_chains * 2 ** _doublings(pilot.spread, options.rounds - 1))
-    return _Splitting.ended(task, options, rays, Stage.SPLITTING)
+        doublings = _doublings(pilot.spread, AIM_SPREAD, most)
+    generator = task.generator_of(Stage.SPLITTING)
+    while True:
+        run = ended(replace(options, num_chains=options.num_chains * 2**doublings), "splitting", generator)
+        more = 0 if run.is_stuck else _doublings(run.spread, _MAX_SPREAD, most - doublings)
+        if not more:
+            return run
+        doublings += more
 
 
-def _doublings(spread: float, most: int) -> int:
-    """How often the chains are doubled so that groups which spread by so many nats agree."""
+def _doublings(spread: float, aim: float, most: int) -> int:
+    """How often the chains are doubled so that groups which spread by so many nats agree within `aim`."""
     # The spread falls as the root of the number of chains, or faster where it was large: at best it halves.
-    if spread <= _PILOT_AIM or spread > _MAX_SPREAD * 2**most:
+    if spread <= aim or spread > _MAX_SPREAD * 2**most:
         return 0
-    return min(math.ceil(2.0 * math.log2(spread / _PILOT_AIM)), most)
+    return min(math.ceil(2.0 * math.log2(spread / aim)), most)
 
 
 class _Splitting:
@@ -144,16 +159,6 @@ class _Splitting:
         self.rungs: list[list[Rung]] = [[] for _ in range(options.num_groups)]
         self._generator, self._checkpoint = generator, checkpoint
         self._partners = empty(options.num_chains, self.energy.dim)  # the other radius of the ellipse of every chain
-
-    @classmethod
-    def ended(cls, task: Task, options: Options, rays: UniformRays, stage: Stage) -> _Splitting:
-        """All groups, after their way down, with the random numbers of a stage."""
-        generator = task.generator_of(stage)
-        name = stage.name.lower().replace("_", " ")
-        found = cls(task, options, rays, generator, Checkpoint(task, name, generator, (Rung,)))
-        with progress_bar(task.progress, 0, name, "level") as bar:
-            found.run(bar)
-        return found
 
     @property
     def spread(self) -> float:
