@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +62,11 @@ def kills_itself_once(folder: Path, item: int) -> int:
     return item
 
 
-def takes_too_much(shared: None, item: int) -> int:
+def takes_too_much(folder: Path, item: int) -> int:
+    """Item 2 runs out of memory, once the results of the three others have arrived."""
     if item == 2:
+        while len(list(folder.glob("*"))) < 3:
+            time.sleep(0.01)
         before = resource.getrlimit(resource.RLIMIT_AS)
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, before[1]))
@@ -72,6 +75,12 @@ def takes_too_much(shared: None, item: int) -> int:
         finally:
             resource.setrlimit(resource.RLIMIT_AS, before)
     return item
+
+
+def keep(results: Iterator[tuple[int, int]], folder: Path) -> None:
+    """Marks every result that arrives."""
+    for number, _ in results:
+        (folder / str(number)).touch()
 
 
 def slow_on(shared: tuple[str, Path], item: int) -> int:
@@ -111,12 +120,11 @@ def test_the_block_of_a_killed_worker_is_done_again(executor: Any, tmp_path: Pat
     assert len(list(tmp_path.glob("*"))) == 3  # three of them did die
 
 
-def test_a_block_that_runs_out_of_memory_is_named_and_others_are_kept(executor: Any) -> None:
-    kept = []
-    results = spread(takes_too_much, None, range(4), executor, lambda item: f"block {item}")
+def test_a_block_that_runs_out_of_memory_is_named_and_others_are_kept(executor: Any, tmp_path: Path) -> None:
+    results = spread(takes_too_much, tmp_path, range(4), executor, lambda item: f"block {item}")
     with pytest.raises(TaskFailed, match=r"^block 2 ran out of memory on \S+, 3 times; give each call more, or run"):
-        kept.extend(number for number, _ in results)
-    assert sorted(kept) == [0, 1, 3]
+        keep(results, tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("*")) == ["0", "1", "3"]
 
 
 def test_the_blocks_of_a_slow_machine_are_done_by_others(machines: Any, executor: Any, tmp_path: Path) -> None:
