@@ -121,6 +121,15 @@ def test_groups_that_would_spread_get_more_chains() -> None:
 
 
 @pytest.mark.slow
+def test_run_that_would_not_be_trusted_is_repeated_with_more_chains(monkeypatch) -> None:
+    monkeypatch.setattr(splitting, "AIM_SPREAD", math.inf)  # as if the pilot had agreed by luck
+    case = power_law(10, 10.0, 1.0, sigmas=(1.0,))
+    est = measured(case, "splitting", method_options={"rounds": 4, "num_chains": 32}, probe=False)
+    assert est.details["chains"] in {"64 in 8 groups", "128 in 8 groups", "256 in 8 groups"}
+    assert est.details["spread_of_log_mass"] <= 1.0
+
+
+@pytest.mark.slow
 def test_pilot_takes_no_part_in_the_number() -> None:
     case = gt.ball(2, sigmas=(1.0,))
     alone, piloted = (measured(case, "splitting", method_options={"rounds": rounds}, probe=False) for rounds in (1, 3))

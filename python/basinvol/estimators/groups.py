@@ -21,7 +21,7 @@ from ..trust.result import Volume
 from ..trust.volume import log_det_scale, log_unit_ball
 from .task import Task
 
-# Groups that spread by more, in nats, are run again with twice the work.
+# What groups may spread by, in nats, without more work being done.
 AIM_SPREAD = 0.7
 _LOG_NORMAL = 1.0  # largest spread in nats up to which groups are taken for log-normal
 
