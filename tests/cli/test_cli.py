@@ -190,6 +190,12 @@ def test_calibrate_prints_case_truth_estimate_error_and_verdict(run: Run) -> Non
     (record,) = json.loads(run("calibrate", "--directions", "20", "--only", "slab", "--json").stdout)
     assert record["truth"] is None
     assert record["verdict"] != "trustworthy"
+    drawn = run("calibrate", "--directions", "20", "--drawn", "3", "--bodies-seed", "4", "--most-parameters", "16")
+    assert drawn.returncode == 0, drawn.stderr
+    assert [f"body {number} of seed 4" in drawn.stdout for number in range(4)] == [True, True, True, False]
+    none = run("calibrate", "--drawn", "0")
+    assert none.returncode == 2
+    assert "`--drawn` must be at least 1, got 0." in none.stderr
     bad = run("calibrate", "--only", "nothing")
     assert bad.returncode == 2
     assert "no case is called 'nothing'" in bad.stderr

@@ -47,7 +47,16 @@ def _add_calibrate(commands: Any) -> None:
         "--hard", action="store_true", help="use over 120 bodies that mislead estimates, instead of the usual table"
     )
     bodies.add_argument("--all", action="store_true", help="use the usual table and the bodies that mislead estimates")
-    calibrate.add_argument("--most-parameters", type=int, help="use the cases of at most so many parameters")
+    bodies.add_argument(
+        "--drawn",
+        type=int,
+        metavar="N",
+        help="use N bodies of all these kinds, whose shapes --bodies-seed draws at random",
+    )
+    calibrate.add_argument("--bodies-seed", type=int, default=0, help="seed of the shapes of --drawn (0)")
+    calibrate.add_argument(
+        "--most-parameters", type=int, help="use the cases of at most so many parameters; draw none larger (200)"
+    )
     calibrate.add_argument("--only", help="use the cases whose name contains this text")
     calibrate.add_argument(
         "--out",
@@ -116,12 +125,10 @@ def _cases(options: argparse.Namespace) -> list[Case]:
     """The landscapes of the options.
 
     Raises:
-        ValueError: no landscape fits.
+        ValueError: no landscape fits, or none can be drawn.
     """
-    from ..ground_truth import hard_table, table
-
-    every = (*table(), *hard_table()) if options.all else hard_table() if options.hard else table()
     most = math.inf if options.most_parameters is None else options.most_parameters
+    every = _every_case(options)
     cases = [case for case in every if case.dim <= most and (options.only is None or options.only in case.name)]
     if not cases:
         raise ValueError(
@@ -129,3 +136,15 @@ def _cases(options: argparse.Namespace) -> list[Case]:
             f"{'; '.join(case.name for case in every)}."
         )
     return cases
+
+
+def _every_case(options: argparse.Namespace) -> tuple[Case, ...]:
+    """The landscapes to choose from: a table, both, or drawn ones."""
+    from ..ground_truth import drawn_bodies, hard_table, table
+
+    if options.drawn is not None:
+        whole_number("--drawn", options.drawn, least=1)
+        whole_number("--bodies-seed", options.bodies_seed, least=0)
+        most = 200 if options.most_parameters is None else options.most_parameters
+        return drawn_bodies(options.drawn, options.bodies_seed, most)
+    return (*table(), *hard_table()) if options.all else hard_table() if options.hard else table()

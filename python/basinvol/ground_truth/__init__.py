@@ -32,6 +32,7 @@ from .bodies import (
 from .case import Case, Gauge, gauge_case, mean_output
 from .clusters import many_balls
 from .combined import dilated, rotated, side_by_side
+from .drawn import drawn_bodies
 from .families import hard_table
 from .perceptrons import random_labels, teacher_labels, version_space
 from .planted import Bracket, planted_evidence
@@ -49,6 +50,7 @@ __all__ = [
     "ball",
     "cross",
     "dilated",
+    "drawn_bodies",
     "ellipsoid",
     "funnel",
     "gauge_case",
