@@ -36,7 +36,7 @@ _FALL = 1e-3
 
 
 def find_missed(
-    task: Task, prober: Prober, directions: Directions, radii: Radii, number: float, *, is_of_rays: bool
+    task: Task, prober: Prober, directions: Directions, radii: Radii, number: float, *, error_of_chains: float | None
 ) -> str:
     """A sentence that says what a sample of uniform rays has missed; empty if nothing was found.
 
@@ -47,10 +47,10 @@ def find_missed(
         prober: some of the rays.
         directions, radii: uniform rays. [D]
         number: the estimate of log E[w(r)] that is tested. nats
-        is_of_rays: whether it comes from rays alone.
+        error_of_chains: its standard error if it comes from chains, None if it comes from rays alone. nats
     """
     return _missed_along_axes(task, prober, directions, radii, number) or missed_in_cones(
-        task, prober, number, is_of_rays
+        task, prober, number, error_of_chains
     )
 
 

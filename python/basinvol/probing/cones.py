@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from ..estimators.task import Task
+from .parts import measure_part
 from .probes import Prober
 from .seek import Candidate, deeper, ends_of_descents, polish, seek
 from .strata import Cone, measure_cone, share_within
 
 # Such parts may raise the number by this much, in nats, before the number is doubted.
 RAISE = 0.7
+_ERRORS = 3.0  # of a number from chains, that a part must exceed it by
 # A candidate is worth a look if it reaches this many times farther than every sampled ray.
 _FARTHER = 1.02
 _MOST_PARAMETERS = 10**6  # the directions of a cone are held as vectors
@@ -24,7 +26,7 @@ _LEAST_SHARE = 1e-3
 # Descents that are made to count them. Chains cost a hundred times what rays do, and are only doubted where there must
 # be many: with a hundred draws that are all different there are so many that the least share counts.
 _MOST_DESCENTS, _MOST_DESCENTS_OF_CHAINS = 48, 400
-_LEAST_DRAWN = 6  # fewer that found a part say nothing of how many there are
+_LEAST_DRAWN, _ENOUGH_DRAWN = 2, 6  # that found a part: fewer say nothing of how many there are; enough to stop early
 _MEASURED = 6  # of the parts that were drawn, for the mean of what they add
 _SAME = 0.7  # cosine of two directions that are counted as one part
 _NOT_MET = 0.1  # expected number of rays, below which the sample says nothing of a part
@@ -51,7 +53,11 @@ class _Part:
         crossing = prober.crossing(end.unit)
         if end.inside is not None and end.inside > crossing:
             return cls(False, end, crossing)
-        return cls(True, end, crossing) if crossing > _FARTHER * float(prober.radius.max()) else None
+        if not crossing > _FARTHER * float(prober.radius.max()):
+            return None
+        # The search for the crossing may have leapt into another part, over a gap.
+        is_visible = prober.sees(end.unit, crossing)
+        return cls(is_visible, end if is_visible else Candidate(end.unit, crossing), crossing)
 
     def axes(self, prober: Prober) -> list[Tensor]:
         """The direction of the end, and lower ones nearby. unit vectors [P]"""
@@ -63,11 +69,10 @@ class _Part:
             for unit in self.axes(prober):
                 yield measure_cone(task, unit, number)
         else:
-            inner = deeper(prober, self.end)
-            yield measure_cone(task, inner.unit, number, inner.inside)
+            yield Cone(measure_part(task, deeper(prober, self.end).point), 0.0)
 
 
-def missed_in_cones(task: Task, prober: Prober, number: float, is_of_rays: bool) -> str:
+def missed_in_cones(task: Task, prober: Prober, number: float, error_of_chains: float | None) -> str:
     """A sentence that says which parts of the set uniform rays have missed; empty if none were found.
 
     Directions are looked for to which the loss far away leans (`seek`), and the cones around them are measured.
@@ -76,14 +81,18 @@ def missed_in_cones(task: Task, prober: Prober, number: float, is_of_rays: bool)
         task: the basin.
         prober: some of the rays.
         number: the estimate of log E[w(r)] that is tested. nats
-        is_of_rays: whether it comes from rays, which meet none of these parts; chains may have been in all of them.
+        error_of_chains: the standard error of a number from chains, which may have been in all of these parts, so that
+            one alone must exceed their number by more than chance. None for rays, which meet none of them. nats
     """
     if not 2 <= task.space.dim <= _MOST_PARAMETERS:
         return ""
+    allowed = math.log(math.expm1(RAISE))  # together they are more by that
+    if error_of_chains is not None:
+        allowed = max(allowed, _ERRORS * error_of_chains)
     is_visible, largest = True, Cone(-math.inf, 0.0)
     for part in filter(None, (_Part.of(prober, end) for end in seek(prober))):
         for cone in part.cones(task, prober, number):
-            if cone.log_number - number > math.log(math.expm1(RAISE)):  # together they are more by that
+            if cone.log_number - number > allowed:
                 where = (
                     "a cone" if part.is_visible else "another part of the set, which is not visible from the center,"
                 )
@@ -97,7 +106,7 @@ def missed_in_cones(task: Task, prober: Prober, number: float, is_of_rays: bool)
     met = task.num_directions * share_within(largest.angle, task.space.dim) if is_visible else 0.0
     if met > _NOT_MET or log_part < math.log(_LEAST_SHARE):
         return ""
-    if is_of_rays:
+    if error_of_chains is None:
         return _missed_by_rays(prober, is_visible, log_part)
     return _missed_by_chains(task, prober, number, is_visible, log_part)
 
@@ -117,9 +126,9 @@ def _missed_by_rays(prober: Prober, is_visible: bool, log_part: float) -> str:
     seen, most = "", math.inf
     for parts, times in _draws(prober, is_visible, _MOST_DESCENTS, is_exact=False):
         seen, most = _seen(parts, times), _number_of_parts(times)[1]
-        if not _raised(most, log_part) > RAISE:
-            return ""
-    if not seen:
+        if sum(times) >= _ENOUGH_DRAWN and not _raised(most, log_part) > RAISE:
+            break
+    if not seen or not _raised(most, log_part) > RAISE:
         return ""
     if math.isinf(most):
         return f"{seen}; no two found the same, so that nothing says how many more are there."
@@ -136,10 +145,10 @@ def _missed_by_chains(task: Task, prober: Prober, number: float, is_visible: boo
         is_visible: whether cones are counted, or other parts.
         log_part: log of what the largest that was measured adds to the number.
     """
-    look_at = _LEAST_DRAWN
+    look_at = _ENOUGH_DRAWN
     for parts, times in _draws(prober, is_visible, _MOST_DESCENTS_OF_CHAINS, is_exact=True):
         least, most = _number_of_parts(times)
-        if not _raised(most, log_part) > RAISE:
+        if sum(times) >= _ENOUGH_DRAWN and not log_part + math.log(most) > RAISE:
             return ""
         if sum(times) < look_at or not log_part + math.log(least) > RAISE:
             continue
@@ -160,7 +169,7 @@ def _seen(parts: list[_Part], times: list[int]) -> str:
 
 
 def _draws(prober: Prober, is_visible: bool, most: int, is_exact: bool) -> Iterator[tuple[list[_Part], list[int]]]:
-    """The parts that descents have drawn, and how often each, after every draw from the sixth on.
+    """The parts that descents have drawn, and how often each, after every draw from the second on.
 
     Args:
         prober: some of the rays.

@@ -60,7 +60,8 @@ def probed(task: Task, outcome: Outcome, probe: bool | None, probe_rays: int) ->
     if probe and not outcome.sees_all and found.verdict is Verdict.TRUSTWORTHY and len(prober.radius):
         number = outcome.volume.log_mean_power
         rays = outcome.uniform_directions, outcome.uniform_radii
-        missed = find_missed(task, prober, *rays, number, is_of_rays=not outcome.beyond_star)
+        error = outcome.volume.standard_error if outcome.beyond_star else None
+        missed = find_missed(task, prober, *rays, number, error_of_chains=error)
         if missed:
             found = found.doubted(Verdict.LOWER_BOUND, missed)
     return dataclasses.replace(found, num_probes=task.landscape.num_evaluations - spent)

@@ -22,6 +22,7 @@ _FAR = 1000.0
 _SAME = 1e-3
 _NUM_GRADIENTS = 3  # points, the center included, at which dead parameters must have a gradient of zero
 _MOST_DOUBLINGS, _CROSSING_RTOL = 30, 0.01  # of a search along a single direction
+_NUM_BETWEEN = 24  # parts of a segment, at whose ends it is looked for gaps
 # Eigenvalues of a layer's Gram matrix below this share of the largest are rounding of float32 inputs.
 _RANK_RTOL = 1e-11
 _MAX_COLUMNS = 4096  # eigenvalues of a larger Gram matrix take longer than the volume
@@ -105,6 +106,11 @@ class Prober:
             is_inside = self.loss(self.center + middle * move) <= self.cutoff
             low, high = (middle, high) if is_inside else (low, middle)
         return low
+
+    def sees(self, unit: Tensor, distance: float) -> bool:
+        """Whether the points between the center and a distance in a direction are inside, looked at evenly."""
+        move = distance / _NUM_BETWEEN * self.scale * unit.to(self.center)
+        return all(self.loss(self.center + step * move) <= self.cutoff for step in range(1, _NUM_BETWEEN))
 
     def find_unbounded(self) -> Unbounded:
         """Finds dead parameters, inputs of deficient rank, and symmetries that only scale weights."""

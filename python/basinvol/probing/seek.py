@@ -13,10 +13,11 @@ from torch import Tensor
 from .probes import Prober
 
 # Distances of the starts, in the largest radius that was sampled: the loss far out leans toward what lies farther.
-_DISTANCES = (1.5, 3.0, 8.0)
+_DISTANCES = (1.5, 3.0, 8.0, 20.0)
 _DISTANCE_IF_DEAR = 3.0  # the only one where an evaluation takes long
 # Where descents begin that draw at random. In space, those from nearer fall back into the part around the center.
 _DRAWN_ON_SPHERE, _DRAWN_IN_SPACE = (3.0, 8.0), (8.0, 20.0)
+_DRAWN_FROM = 4  # points, of which the lowest is the start
 _CHEAP_PRODUCTS = 1e8  # examples x parameters, about a millisecond in torch
 _NUM_LOOKS = 64  # rays whose loss is looked at there
 _STEPS = 24
@@ -38,11 +39,16 @@ class Candidate:
     unit: Tensor
     inside: float | None = None
 
+    @property
+    def point(self) -> Tensor:
+        """The point of {loss <= cutoff}, in scaled coordinates; the center if there is none. [P]"""
+        return (self.inside or 0.0) * self.unit
+
 
 def seek(prober: Prober) -> list[Candidate]:
     """Directions to which the loss far from the center leans, most of them different.
 
-    From the sampled direction of lowest loss at each of three distances two descents are made: one on the sphere, to
+    From the sampled direction of lowest loss at each of four distances two descents are made: one on the sphere, to
     the direction that is lowest at that distance, and one in space, to wherever the loss falls below the cutoff.
     """
     found: list[Candidate] = []
@@ -70,7 +76,8 @@ def seek(prober: Prober) -> list[Candidate]:
 def ends_of_descents(prober: Prober, count: int, in_space: bool) -> Iterator[Candidate]:
     """Where descents from far out end: they draw among all that the loss leans toward.
 
-    They begin along the rays, and then along other directions that are drawn.
+    Each begins at the lowest of a few points, along the rays and then along other directions that are drawn: more of
+    them lean toward something else than the part around the center.
 
     Args:
         prober: the landscape with some of its rays.
@@ -79,9 +86,12 @@ def ends_of_descents(prober: Prober, count: int, in_space: bool) -> Iterator[Can
     """
     largest = float(prober.radius.max())
     factors = _DRAWN_IN_SPACE if in_space else _DRAWN_ON_SPHERE
-    for factor, unit in zip(itertools.cycle(factors), itertools.islice(_starts(prober), count), strict=False):
+    units = _starts(prober)
+    for factor in itertools.islice(itertools.cycle(factors), count):
         distance = factor * largest
-        end, is_inside = _descend(prober, distance * unit, stays_at=None if in_space else distance)
+        starts = [distance * unit for unit in itertools.islice(units, _DRAWN_FROM)]
+        lowest = min(starts, key=lambda start: prober.loss(_point(prober, start)))
+        end, is_inside = _descend(prober, lowest, stays_at=None if in_space else distance)
         candidate = _candidate(end, is_inside)
         if candidate is not None:
             yield candidate

@@ -17,20 +17,18 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..backends.motion import PointsInPlanes
 from ..backends.unit_vector import unit_vectors
-from ..estimators.batched import BatchedLoss
 from ..estimators.stages import Stage
 from ..estimators.task import Task
 from ..model.directions import Directions
 from ..rays import RaySolver, SearchOptions
 
 _NUM_ANGLES, _PER_ANGLE = 14, 3
-_NUM_CELLS = 24  # along a ray, where the set is looked for beyond its first crossing
 _NUM_FINER = 6  # angles between those beside the one that contributes most
 # Uniform rays cover what is this many standard deviations 1 / sqrt(P) of the cosine from the equator.
 _COVERED = 2.5
 _RTOL = 1e-4
+_SHARE_POINTS = 336
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class Cone:
     angle: float
 
 
-def measure_cone(task: Task, axis: Tensor, number: float, distance: float | None = None) -> Cone:
+def measure_cone(task: Task, axis: Tensor, number: float) -> Cone:
     """What E_u[w(r(u))] has around an axis beyond a number that is known, where uniform rays do not cover it.
 
     Args:
@@ -67,8 +65,6 @@ def measure_cone(task: Task, axis: Tensor, number: float, distance: float | None
         axis: a direction in scaled coordinates. [P] float64
         number: the estimate of log E[w(r)] that is tested. The rays at an angle add what their mean is above it, or
             else the part that the whole basin has at a wide angle would be taken for one of the cone. nats
-        distance: of a point of {loss <= cutoff} on the axis that is not visible from the center; then what is measured
-            is the set near that distance, and not what lies before the first crossing.
     """
     axis = axis.double().cpu() / torch.linalg.vector_norm(axis.double().cpu())
     dim = task.space.dim
@@ -80,14 +76,13 @@ def measure_cone(task: Task, axis: Tensor, number: float, distance: float | None
             torch.linspace(0.15 * widest, widest, _NUM_ANGLES - _NUM_ANGLES // 3, dtype=torch.float64),
         ]
     )
-    known = number if distance is None else -math.inf  # what lies beyond the first crossing is a part of no ray
-    values = _beyond(_log_values(task, axis, coarse, distance, round_=0), known)
+    values = _beyond(_log_values(task, axis, coarse, round_=0), number)
     best = int(_log_parts(coarse, values, dim).argmax())
     low = coarse[max(best - 1, 0)]
     high = coarse[min(best + 1, len(coarse) - 1)]
     finer = torch.linspace(float(low), float(high), _NUM_FINER + 2, dtype=torch.float64)[1:-1]
     angles = torch.cat([coarse, finer])
-    values = torch.cat([values, _beyond(_log_values(task, axis, finer, distance, round_=1), known)])
+    values = torch.cat([values, _beyond(_log_values(task, axis, finer, round_=1), number)])
     order = angles.argsort()
     angles, values = angles[order], values[order]
     parts = _log_parts(angles, values, dim)
@@ -101,11 +96,22 @@ def share_within(angle: float, dim: int) -> float:
         angle: at most a quarter turn. radians
         dim: P.
     """
-    angles = torch.linspace(0.0, angle, _NUM_ANGLES * _NUM_CELLS, dtype=torch.float64)[1:]
+    angles = torch.linspace(0.0, angle, _SHARE_POINTS, dtype=torch.float64)[1:]
     return float(torch.logsumexp(_log_parts(angles, torch.zeros_like(angles), dim), dim=0).exp())
 
 
-def _log_values(task: Task, axis: Tensor, angles: Tensor, distance: float | None, round_: int) -> Tensor:
+def log_density_of_angles(angles: Tensor, dim: int) -> Tensor:
+    """ln of the density of the angle between a uniform direction and an axis. [A]
+
+    Args:
+        angles: between 0 and a half turn. radians [A]
+        dim: P.
+    """
+    constant = math.lgamma(0.5 * dim) - math.lgamma(0.5 * (dim - 1)) - 0.5 * math.log(math.pi)
+    return constant + (dim - 2) * angles.sin().log()
+
+
+def _log_values(task: Task, axis: Tensor, angles: Tensor, round_: int) -> Tensor:
     """ln E[w(r)] at each angle, over directions across the axis. [A]"""
     count = len(angles) * _PER_ANGLE
     across = unit_vectors(task.directions(count, Stage.STRATA, round_), range(count))
@@ -113,8 +119,8 @@ def _log_values(task: Task, axis: Tensor, angles: Tensor, distance: float | None
     across = across / torch.linalg.vector_norm(across, dim=1, keepdim=True)
     theta = angles.repeat_interleave(_PER_ANGLE)[:, None]
     vectors = theta.cos() * axis + theta.sin() * across
-    log_weights = _before(task, vectors) if distance is None else _near(task, vectors, distance)
-    return torch.stack([torch.logsumexp(part, dim=0) for part in log_weights.split(_PER_ANGLE)]) - math.log(_PER_ANGLE)
+    parts = _log_weights(task, vectors).split(_PER_ANGLE)
+    return torch.stack([torch.logsumexp(part, dim=0) for part in parts]) - math.log(_PER_ANGLE)
 
 
 def _beyond(log_values: Tensor, known: float) -> Tensor:
@@ -122,7 +128,7 @@ def _beyond(log_values: Tensor, known: float) -> Tensor:
     return torch.where(log_values > known, log_values + torch.log1p(-(known - log_values).exp()), -math.inf)
 
 
-def _before(task: Task, vectors: Tensor) -> Tensor:
+def _log_weights(task: Task, vectors: Tensor) -> Tensor:
     """ln w at the first crossing along each vector. [n]"""
     directions = GivenDirections(task.space, len(vectors), vectors=vectors)
     reach = task.measure.radius_max(task.space.dim)
@@ -135,27 +141,8 @@ def _before(task: Task, vectors: Tensor) -> Tensor:
     return task.measure.log_weights(solver.solve_all(task.progress, "probes").at().entering, task.space.dim)
 
 
-def _near(task: Task, vectors: Tensor, distance: float) -> Tensor:
-    """ln of what the cells that begin inside, between half of a distance and twice as far, add to w. [n]"""
-    edges = distance * torch.logspace(math.log10(0.5), math.log10(2.0), _NUM_CELLS + 1, dtype=torch.float64)
-    log_edges = task.measure.log_weights(edges, task.space.dim)
-    # ln(e^b - e^a), the weight between two edges.
-    log_cells = log_edges[1:] + torch.log1p(-(log_edges[:-1] - log_edges[1:]).exp())
-    center = task.space.flatten(task.landscape.model).to(task.landscape.device)
-    energy = BatchedLoss(task.landscape, task.space, center, task.scale, task.options.num_threads)
-    middles = 0.5 * (edges[:-1] + edges[1:])
-    which = torch.arange(len(vectors)).repeat_interleave(len(middles))
-    points = PointsInPlanes.on_rays(vectors, which, middles.repeat(len(vectors)))
-    found = energy.losses_within(points, torch.full_like(points.first, task.cutoff))
-    inside = found.reshape(len(vectors), -1) <= task.cutoff
-    return torch.logsumexp(torch.where(inside, log_cells, -math.inf), dim=1)
-
-
 def _log_parts(angles: Tensor, values: Tensor, dim: int) -> Tensor:
     """ln of each angle's part of the integral, by trapezoids. [A]"""
-    log_density = (
-        math.lgamma(0.5 * dim) - math.lgamma(0.5 * (dim - 1)) - 0.5 * math.log(math.pi) + (dim - 2) * angles.sin().log()
-    )
     padded = torch.cat([torch.zeros(1, dtype=angles.dtype), angles, angles[-1:]])
     widths = 0.5 * (padded[2:] - padded[:-2])
-    return log_density + values + widths.log()
+    return log_density_of_angles(angles, dim) + values + widths.log()
