@@ -125,8 +125,10 @@ def _missed_by_rays(prober: Prober, is_visible: bool, log_part: float) -> str:
     """
     seen, most = "", math.inf
     for parts, times in _draws(prober, is_visible, _MOST_DESCENTS, is_exact=False):
-        seen, most = _seen(parts, times), _number_of_parts(times)[1]
-        if sum(times) >= _ENOUGH_DRAWN and not _raised(most, log_part) > RAISE:
+        seen = _seen(parts, times)
+        least, most = _number_of_parts(times)
+        is_decided = _raised(least, log_part) > RAISE or not _raised(most, log_part) > RAISE
+        if is_decided and sum(times) >= _ENOUGH_DRAWN:
             break
     if not seen or not _raised(most, log_part) > RAISE:
         return ""
