@@ -13,6 +13,7 @@ from basinvol.estimators import Outcome, Task
 from basinvol.estimators.groups import volume_of_groups
 from basinvol.ground_truth.case import Case
 from basinvol.ground_truth.clusters import many_balls
+from basinvol.ground_truth.revolution import hidden_balls, two_basins
 from basinvol.probing.cones import _number_of_parts as number_of_parts
 from basinvol.probing.cones import _raised as raised
 from basinvol.probing.strata import share_within
@@ -66,6 +67,25 @@ def test_chains_are_doubted_if_they_missed_them_and_trusted_if_not(case: Case):
     assert missed.diagnostics.verdict is bv.Verdict.LOWER_BOUND
     assert "there must be so many" in missed.diagnostics.reason
     assert met.diagnostics.verdict is bv.Verdict.TRUSTWORTHY
+
+
+@pytest.mark.parametrize("case", [hidden_balls(50), two_basins(100, 6.0, 0.5, 0.1, axis=4)], ids=lambda case: case.name)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_chains_that_were_in_a_part_are_trusted_and_those_that_were_not_are_doubted(case: Case, seed: int):
+    """The part is nearly all of the set: no number that is right within its error can be far below it."""
+    within = measure(case, method=Known(case.log_volume - 0.1), seed=seed)
+    assert within.diagnostics.verdict is bv.Verdict.TRUSTWORTHY
+    below = measure(case, method=Known(case.log_volume - 2.0), seed=seed)
+    assert below.diagnostics.verdict is bv.Verdict.LOWER_BOUND
+    assert "that descent from afar found raises the number" in below.diagnostics.reason
+
+
+def test_few_that_are_seldom_drawn_are_counted():
+    """Of 300 parts of 1 %, which add 1.39 nats together, few are drawn, and hardly one twice."""
+    case = many_balls(300, 300, 4.0, 0.9848, seed=1)
+    est = measure(case)
+    assert case.log_volume - est.log_volume > 1.3
+    assert est.diagnostics.verdict is bv.Verdict.LOWER_BOUND
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 12, 50, 200])

@@ -63,13 +63,11 @@ class _Part:
         """The direction of the end, and lower ones nearby. unit vectors [P]"""
         return polish(prober, self.end.unit, self.crossing) if self.is_visible else [deeper(prober, self.end).unit]
 
-    def cones(self, task: Task, prober: Prober, number: float) -> Iterator[Cone]:
-        """What rays find around the end, and around lower points nearby."""
+    def measured(self, task: Task, prober: Prober, number: float) -> Cone:
+        """What rays find around its axis: beside it few of them would see much, and their mean would be luck."""
         if self.is_visible:
-            for unit in self.axes(prober):
-                yield measure_cone(task, unit, number)
-        else:
-            yield Cone(measure_part(task, deeper(prober, self.end).point), 0.0)
+            return measure_cone(task, max(self.axes(prober), key=prober.crossing), number)
+        return Cone(measure_part(task, deeper(prober, self.end).point), 0.0)
 
 
 def missed_in_cones(task: Task, prober: Prober, number: float, error_of_chains: float | None) -> str:
@@ -82,26 +80,24 @@ def missed_in_cones(task: Task, prober: Prober, number: float, error_of_chains: 
         prober: some of the rays.
         number: the estimate of log E[w(r)] that is tested. nats
         error_of_chains: the standard error of a number from chains, which may have been in all of these parts, so that
-            one alone must exceed their number by more than chance. None for rays, which meet none of them. nats
+            one alone must exceed their number. None for rays, which meet none of them. nats
     """
     if not 2 <= task.space.dim <= _MOST_PARAMETERS:
         return ""
     allowed = math.log(math.expm1(RAISE))  # together they are more by that
     if error_of_chains is not None:
-        allowed = max(allowed, _ERRORS * error_of_chains)
+        allowed = max(RAISE, _ERRORS * error_of_chains)
     is_visible, largest = True, Cone(-math.inf, 0.0)
     for part in filter(None, (_Part.of(prober, end) for end in seek(prober))):
-        for cone in part.cones(task, prober, number):
-            if cone.log_number - number > allowed:
-                where = (
-                    "a cone" if part.is_visible else "another part of the set, which is not visible from the center,"
-                )
-                return (
-                    f"{where} around a direction that descent from afar found raises the number by "
-                    f"{_raised(1.0, cone.log_number - number):.1f} nats; uniform rays do not meet it."
-                )
-            if cone.log_number > largest.log_number:
-                is_visible, largest = part.is_visible, cone
+        found = part.measured(task, prober, number)
+        if found.log_number - number > allowed:
+            where = "a cone" if part.is_visible else "another part of the set, which is not visible from the center,"
+            return (
+                f"{where} around a direction that descent from afar found raises the number by "
+                f"{_raised(1.0, found.log_number - number):.1f} nats; uniform rays do not meet it."
+            )
+        if found.log_number > largest.log_number:
+            is_visible, largest = part.is_visible, found
     log_part = largest.log_number - number
     met = task.num_directions * share_within(largest.angle, task.space.dim) if is_visible else 0.0
     if met > _NOT_MET or log_part < math.log(_LEAST_SHARE):
@@ -156,7 +152,7 @@ def _missed_by_chains(task: Task, prober: Prober, number: float, is_visible: boo
             continue
         look_at = 2 * sum(times)
         # Parts may differ much. Large ones are found first, and those found last are most like those that are not.
-        latest = [max(cone.log_number for cone in part.cones(task, prober, number)) for part in parts[-_MEASURED:]]
+        latest = [part.measured(task, prober, number).log_number for part in parts[-_MEASURED:]]
         mean = float(torch.tensor(latest, dtype=torch.float64).logsumexp(dim=0)) - math.log(len(latest))
         too_much = mean - number + math.log(least)
         if too_much > RAISE:
