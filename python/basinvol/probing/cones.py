@@ -64,9 +64,10 @@ class _Part:
         return polish(prober, self.end.unit, self.crossing) if self.is_visible else [deeper(prober, self.end).unit]
 
     def measured(self, task: Task, prober: Prober, number: float) -> Cone:
-        """What rays find around its axis: beside it few of them would see much, and their mean would be luck."""
+        """What rays find around the end, or around a lower point nearby: the largest."""
         if self.is_visible:
-            return measure_cone(task, max(self.axes(prober), key=prober.crossing), number)
+            cones = (measure_cone(task, unit, number) for unit in self.axes(prober))
+            return max(cones, key=lambda cone: cone.log_number)
         return Cone(measure_part(task, deeper(prober, self.end).point), 0.0)
 
 

@@ -49,7 +49,7 @@ class Cone:
     """What rays around one axis found.
 
     Attributes:
-        log_number: log of the cone's part of E_u[w(r(u))]. nats
+        log_number: log of the cone's part of E_u[w(r(u))], less one standard error of that part. nats
         angle: from the axis, at which most of it lies. radians
     """
 
@@ -76,17 +76,25 @@ def measure_cone(task: Task, axis: Tensor, number: float) -> Cone:
             torch.linspace(0.15 * widest, widest, _NUM_ANGLES - _NUM_ANGLES // 3, dtype=torch.float64),
         ]
     )
-    values = _beyond(_log_values(task, axis, coarse, round_=0), number)
-    best = int(_log_parts(coarse, values, dim).argmax())
+    log_weights = _log_weights(task, axis, coarse, round_=0)
+    best = int(_log_parts(coarse, _beyond(_log_mean(log_weights), number), dim).argmax())
     low = coarse[max(best - 1, 0)]
     high = coarse[min(best + 1, len(coarse) - 1)]
     finer = torch.linspace(float(low), float(high), _NUM_FINER + 2, dtype=torch.float64)[1:-1]
-    angles = torch.cat([coarse, finer])
-    values = torch.cat([values, _beyond(_log_values(task, axis, finer, round_=1), number)])
-    order = angles.argsort()
-    angles, values = angles[order], values[order]
-    parts = _log_parts(angles, values, dim)
-    return Cone(float(torch.logsumexp(parts, dim=0)), float(angles[parts.argmax()]))
+    angles, order = torch.cat([coarse, finer]).sort()
+    log_weights = torch.cat([log_weights, _log_weights(task, axis, finer, round_=1)])[order]
+    log_means = _log_mean(log_weights)
+    beyond = _beyond(log_means, number)
+    parts = _log_parts(angles, beyond, dim)
+    if not float(parts.max()) > -math.inf:
+        return Cone(-math.inf, float(angles[-1]))
+    # The error of each mean, as a share of what it has beyond the number. From an axis beside that of a cone few rays
+    # see much, and the mean is mostly too small, and by luck too large.
+    errors = (log_weights - log_means[:, None]).exp().std(dim=1) / math.sqrt(_PER_ANGLE) * (log_means - beyond).exp()
+    share = torch.softmax(parts, dim=0)
+    error = float(torch.where(share > 0, share * errors, 0.0).square().sum().sqrt())
+    log_number = float(torch.logsumexp(parts, dim=0)) + (math.log1p(-error) if error < 1.0 else -math.inf)
+    return Cone(log_number, float(angles[parts.argmax()]))
 
 
 def share_within(angle: float, dim: int) -> float:
@@ -111,16 +119,20 @@ def log_density_of_angles(angles: Tensor, dim: int) -> Tensor:
     return constant + (dim - 2) * angles.sin().log()
 
 
-def _log_values(task: Task, axis: Tensor, angles: Tensor, round_: int) -> Tensor:
-    """ln E[w(r)] at each angle, over directions across the axis. [A]"""
+def _log_weights(task: Task, axis: Tensor, angles: Tensor, round_: int) -> Tensor:
+    """ln w at the first crossing of each ray, some rays at each angle to the axis. [A, rays]"""
     count = len(angles) * _PER_ANGLE
     across = unit_vectors(task.directions(count, Stage.STRATA, round_), range(count))
     across = across - (across @ axis)[:, None] * axis
     across = across / torch.linalg.vector_norm(across, dim=1, keepdim=True)
     theta = angles.repeat_interleave(_PER_ANGLE)[:, None]
     vectors = theta.cos() * axis + theta.sin() * across
-    parts = _log_weights(task, vectors).split(_PER_ANGLE)
-    return torch.stack([torch.logsumexp(part, dim=0) for part in parts]) - math.log(_PER_ANGLE)
+    return _crossed(task, vectors).reshape(-1, _PER_ANGLE)
+
+
+def _log_mean(log_weights: Tensor) -> Tensor:
+    """ln E[w(r)] at each angle. [A]"""
+    return torch.logsumexp(log_weights, dim=1) - math.log(_PER_ANGLE)
 
 
 def _beyond(log_values: Tensor, known: float) -> Tensor:
@@ -128,7 +140,7 @@ def _beyond(log_values: Tensor, known: float) -> Tensor:
     return torch.where(log_values > known, log_values + torch.log1p(-(known - log_values).exp()), -math.inf)
 
 
-def _log_weights(task: Task, vectors: Tensor) -> Tensor:
+def _crossed(task: Task, vectors: Tensor) -> Tensor:
     """ln w at the first crossing along each vector. [n]"""
     directions = GivenDirections(task.space, len(vectors), vectors=vectors)
     reach = task.measure.radius_max(task.space.dim)
