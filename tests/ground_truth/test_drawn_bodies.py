@@ -78,12 +78,11 @@ def test_what_cannot_be_drawn_is_refused(count: int, seed: int, most: int, messa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("measure", ["lebesgue", "gaussian"])
 @pytest.mark.parametrize("method", ["star", "preconditioned"])
-def test_rays_trust_no_wrong_number_on_them(method: str, measure: str, rays_together: None):
-    cases = drawn_bodies(60, seed=3, most_parameters=60)
-    scores = [row.score for row in calibrate(cases, method=method, measure=measure, num_directions=200)]
-    assert sum(score.is_wrong for score in scores) >= 3, "some of them are hard"
+def test_rays_trust_no_wrong_number_on_them(method: str, rays_together: None):
+    cases = drawn_bodies(45, seed=3, most_parameters=30)
+    scores = [row.score for row in calibrate(cases, method=method, num_directions=200)]
+    assert sum(score.is_wrong for score in scores) >= 8, "some of them are hard"
     assert [score.case for score in scores if score.is_trusted and score.is_wrong] == []
     right = [score for score in scores if score.is_right]
-    assert sum(score.is_trusted for score in right) >= 0.6 * len(right)
+    assert sum(score.is_trusted for score in right) >= 0.5 * len(right)
