@@ -88,7 +88,7 @@ def missed_in_cones(task: Task, prober: Prober, number: float, error_of_chains: 
     allowed = math.log(math.expm1(RAISE))  # together they are more by that
     if error_of_chains is not None:
         allowed = max(RAISE, _ERRORS * error_of_chains)
-    is_visible, largest = True, Cone(-math.inf, 0.0)
+    like, largest = None, Cone(-math.inf, 0.0)
     for part in filter(None, (_Part.of(prober, end) for end in seek(prober))):
         found = part.measured(task, prober, number)
         if found.log_number - number > allowed:
@@ -98,30 +98,31 @@ def missed_in_cones(task: Task, prober: Prober, number: float, error_of_chains: 
                 f"{_raised(1.0, found.log_number - number):.1f} nats; uniform rays do not meet it."
             )
         if found.log_number > largest.log_number:
-            is_visible, largest = part.is_visible, found
+            like, largest = part, found
     log_part = largest.log_number - number
-    met = task.num_directions * share_within(largest.angle, task.space.dim) if is_visible else 0.0
-    if met > _NOT_MET or log_part < math.log(_LEAST_SHARE):
+    if like is None or log_part < math.log(_LEAST_SHARE):
+        return ""
+    if like.is_visible and task.num_directions * share_within(largest.angle, task.space.dim) > _NOT_MET:
         return ""
     if error_of_chains is None:
-        return _missed_by_rays(prober, is_visible, log_part)
-    return _missed_by_chains(task, prober, number, is_visible, log_part)
+        return _missed_by_rays(prober, like, log_part)
+    return _missed_by_chains(task, prober, number, like, log_part)
 
 
 # Parts of which none matters alone are counted. Descents from several directions draw them at random, and how often two
 # have drawn the same one tells how many there are, as in capture and recapture.
 
 
-def _missed_by_rays(prober: Prober, is_visible: bool, log_part: float) -> str:
+def _missed_by_rays(prober: Prober, like: _Part, log_part: float) -> str:
     """A sentence on the parts that rays have missed; empty if they are too few to matter, or cannot be counted.
 
     Args:
         prober: some of the rays.
-        is_visible: whether cones are counted, or other parts.
-        log_part: log of what the largest that was measured adds to the number; the others may be like it.
+        like: the largest that was measured; cones are counted if it is one, or else parts out of sight.
+        log_part: log of what it adds to the number; the others may be like it.
     """
     seen, most = "", math.inf
-    for parts, times in _draws(prober, is_visible, _MOST_DESCENTS, is_exact=False):
+    for parts, times in _draws(prober, like, _MOST_DESCENTS, is_exact=False):
         seen = _seen(parts, times)
         least, most = _number_of_parts(times)
         is_decided = _raised(least, log_part) > RAISE or not _raised(most, log_part) > RAISE
@@ -134,18 +135,18 @@ def _missed_by_rays(prober: Prober, is_visible: bool, log_part: float) -> str:
     return f"{seen}; there may be so many that they raise the number by {_raised(most, log_part):.1f} nats."
 
 
-def _missed_by_chains(task: Task, prober: Prober, number: float, is_visible: bool, log_part: float) -> str:
+def _missed_by_chains(task: Task, prober: Prober, number: float, like: _Part, log_part: float) -> str:
     """A sentence on the parts that chains cannot have been in, as together they exceed the number; empty if they may.
 
     Args:
         task: the basin.
         prober: some of its rays.
         number: the estimate of log E[w(r)]. nats
-        is_visible: whether cones are counted, or other parts.
-        log_part: log of what the largest that was measured adds to the number.
+        like: the largest that was measured; cones are counted if it is one, or else parts out of sight.
+        log_part: log of what it adds to the number.
     """
     look_at = _ENOUGH_DRAWN
-    for parts, times in _draws(prober, is_visible, _MOST_DESCENTS_OF_CHAINS, is_exact=True):
+    for parts, times in _draws(prober, like, _MOST_DESCENTS_OF_CHAINS, is_exact=True):
         least, most = _number_of_parts(times)
         if sum(times) >= _ENOUGH_DRAWN and not log_part + math.log(most) > RAISE:
             return ""
@@ -167,19 +168,19 @@ def _seen(parts: list[_Part], times: list[int]) -> str:
     return f"{sum(times)} descents from afar found {len(parts)} {kind}, none of which uniform rays meet"
 
 
-def _draws(prober: Prober, is_visible: bool, most: int, is_exact: bool) -> Iterator[tuple[list[_Part], list[int]]]:
+def _draws(prober: Prober, like: _Part, most: int, is_exact: bool) -> Iterator[tuple[list[_Part], list[int]]]:
     """The parts that descents have drawn, and how often each, after every draw from the second on.
 
     Args:
         prober: some of the rays.
-        is_visible: whether cones are drawn, or other parts.
+        like: a part of the kind that is drawn.
         most: number of descents.
         is_exact: whether two ends on different walls of one part are told to be the same, for twice the evaluations.
     """
     parts, axes, times = list[_Part](), list[list[Tensor]](), list[int]()
-    for end in ends_of_descents(prober, most, in_space=not is_visible):
+    for end in ends_of_descents(prober, most, beyond=None if like.is_visible else like.end.inside):
         drawn = _Part.of(prober, end)
-        if drawn is None or drawn.is_visible is not is_visible:
+        if drawn is None or drawn.is_visible is not like.is_visible:
             continue
         found = drawn.axes(prober) if is_exact else [end.unit]
         same = [i for i, known in enumerate(axes) if any(float(u @ v) > _SAME for u in known for v in found)]

@@ -13,10 +13,12 @@ from torch import Tensor
 from .probes import Prober
 
 # Distances of the starts, in the largest radius that was sampled: the loss far out leans toward what lies farther.
-_DISTANCES = (1.5, 3.0, 8.0, 20.0)
+_DISTANCES = (1.5, 3.0, 8.0, 20.0, 50.0, 125.0)
+_FARTHEST_ON_SPHERE = 8.0  # from farther out, what is found on the sphere is found in space as well
 _DISTANCE_IF_DEAR = 3.0  # the only one where an evaluation takes long
-# Where descents begin that draw at random. In space, those from nearer fall back into the part around the center.
-_DRAWN_ON_SPHERE, _DRAWN_IN_SPACE = (3.0, 8.0), (8.0, 20.0)
+# Where descents begin that draw at random. In space, those from nearer fall back into the part around the center, and
+# they begin at least so many times farther out than the part that was found.
+_DRAWN_ON_SPHERE, _DRAWN_IN_SPACE, _DRAWN_BEYOND = (3.0, 8.0), (8.0, 20.0), (2.0, 4.0)
 _DRAWN_FROM = 4  # points, of which the lowest is the start
 _CHEAP_PRODUCTS = 1e8  # examples x parameters, about a millisecond in torch
 _NUM_LOOKS = 64  # rays whose loss is looked at there
@@ -48,8 +50,8 @@ class Candidate:
 def seek(prober: Prober) -> list[Candidate]:
     """Directions to which the loss far from the center leans, most of them different.
 
-    From the sampled direction of lowest loss at each of four distances two descents are made: one on the sphere, to
-    the direction that is lowest at that distance, and one in space, to wherever the loss falls below the cutoff.
+    From the sampled direction of lowest loss at each distance a descent is made in space, to wherever the loss falls
+    below the cutoff, and from the nearer ones another on the sphere, to the direction that is lowest at that distance.
     """
     found: list[Candidate] = []
     largest = float(prober.radius.max())
@@ -59,9 +61,9 @@ def seek(prober: Prober) -> list[Candidate]:
         distance = factor * largest
         losses = [prober.loss(_point(prober, distance * unit)) for unit in directions]
         start = directions[min(range(len(losses)), key=lambda i: losses[i])]
-        on_sphere = _descend(prober, distance * start, stays_at=distance)
-        in_space = _descend(prober, distance * start, stays_at=None)
-        for end, is_inside in (on_sphere, in_space):
+        spheres = (distance, None) if factor <= _FARTHEST_ON_SPHERE else (None,)
+        for stays_at in spheres:
+            end, is_inside = _descend(prober, distance * start, stays_at=stays_at)
             candidate = _candidate(end, is_inside)
             if candidate is None:
                 continue
@@ -73,7 +75,7 @@ def seek(prober: Prober) -> list[Candidate]:
     return found
 
 
-def ends_of_descents(prober: Prober, count: int, in_space: bool) -> Iterator[Candidate]:
+def ends_of_descents(prober: Prober, count: int, beyond: float | None) -> Iterator[Candidate]:
     """Where descents from far out end: they draw among all that the loss leans toward.
 
     Each begins at the lowest of a few points, along the rays and then along other directions that are drawn: more of
@@ -82,16 +84,18 @@ def ends_of_descents(prober: Prober, count: int, in_space: bool) -> Iterator[Can
     Args:
         prober: the landscape with some of its rays.
         count: how many descents, from each distance in turn.
-        in_space: whether the descents may leave the sphere that they begin on.
+        beyond: distance of a part out of sight, to draw more like it by descents in space; None for descents that stay
+            on the spheres that they begin on.
     """
     largest = float(prober.radius.max())
-    factors = _DRAWN_IN_SPACE if in_space else _DRAWN_ON_SPHERE
+    distances = [factor * largest for factor in (_DRAWN_ON_SPHERE if beyond is None else _DRAWN_IN_SPACE)]
+    if beyond is not None:
+        distances = [max(near, factor * beyond) for near, factor in zip(distances, _DRAWN_BEYOND, strict=True)]
     units = _starts(prober)
-    for factor in itertools.islice(itertools.cycle(factors), count):
-        distance = factor * largest
+    for distance in itertools.islice(itertools.cycle(distances), count):
         starts = [distance * unit for unit in itertools.islice(units, _DRAWN_FROM)]
         lowest = min(starts, key=lambda start: prober.loss(_point(prober, start)))
-        end, is_inside = _descend(prober, lowest, stays_at=None if in_space else distance)
+        end, is_inside = _descend(prober, lowest, stays_at=distance if beyond is None else None)
         candidate = _candidate(end, is_inside)
         if candidate is not None:
             yield candidate
