@@ -102,6 +102,8 @@ def test_a_search_that_leaps_over_a_gap_is_found_out():
         gt.many_balls(58, 23, 2.43, 0.979, seed=1),
         gt.many_balls(180, 94, 5.93, 0.989, seed=2),
         gt.funnel(16, 4.87, 0.167, 1.31, axis=3),
+        gt.many_balls(200, 3, 12.0, 1.01, seed=4),
+        gt.many_balls(60, 60, 12.0, 0.97, seed=5),
     ],
     ids=lambda case: case.name,
 )
