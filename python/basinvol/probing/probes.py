@@ -22,7 +22,7 @@ _FAR = 1000.0
 _SAME = 1e-3
 _NUM_GRADIENTS = 3  # points, the center included, at which dead parameters must have a gradient of zero
 _MOST_DOUBLINGS, _CROSSING_RTOL = 30, 0.01  # of a search along a single direction
-_NUM_BETWEEN = 24  # parts of a segment, at whose ends it is looked for gaps
+_NUM_BETWEEN = 24  # steps from the center to a point, at each of which a gap is looked for
 # Eigenvalues of a layer's Gram matrix below this share of the largest are rounding of float32 inputs.
 _RANK_RTOL = 1e-11
 _MAX_COLUMNS = 4096  # eigenvalues of a larger Gram matrix take longer than the volume

@@ -61,8 +61,8 @@ def seek(prober: Prober) -> list[Candidate]:
         distance = factor * largest
         losses = [prober.loss(_point(prober, distance * unit)) for unit in directions]
         start = directions[min(range(len(losses)), key=lambda i: losses[i])]
-        spheres = (distance, None) if factor <= _FARTHEST_ON_SPHERE else (None,)
-        for stays_at in spheres:
+        on_sphere_and_in_space = (distance, None) if factor <= _FARTHEST_ON_SPHERE else (None,)
+        for stays_at in on_sphere_and_in_space:
             end, is_inside = _descend(prober, distance * start, stays_at=stays_at)
             candidate = _candidate(end, is_inside)
             if candidate is None:
