@@ -60,10 +60,17 @@ def test_a_ball_beside_the_center_adds_its_volume_or_mass(
     balls = union("two", dim, [Ball(0.0, 1.0), Ball(distance, radius)], axis=1)
     alone = union("one", dim, [Ball(distance, radius)], (sigma,), axis=1)
     bottom = distance * unit_of(dim, 1) + aside * radius * dim**-0.5 * unit_of(dim, 2)
-    volume = looked_at(balls, lambda task, _: measure_part(task, bottom))
+
+    def look(task: Task, _: Outcome) -> tuple[float, int]:
+        before = task.landscape.num_evaluations
+        return measure_part(task, bottom), task.landscape.num_evaluations - before
+
+    volume, evaluations = looked_at(balls, look)
     assert volume == pytest.approx(alone.log_volume - log_unit_ball(dim), abs=0.3)
-    mass = looked_at(balls, lambda task, _: measure_part(task, bottom), measure="gaussian", sigma=sigma)
+    assert 250 < evaluations < 650
+    mass, evaluations = looked_at(balls, look, measure="gaussian", sigma=sigma)
     assert mass == pytest.approx(alone.log_masses[sigma], abs=0.3)
+    assert 250 < evaluations < 650
 
 
 def test_of_a_ball_around_the_center_only_what_lies_within_counts():

@@ -28,7 +28,7 @@ _NUM_FINER = 6  # angles between those beside the one that contributes most
 # Uniform rays cover what is this many standard deviations 1 / sqrt(P) of the cosine from the equator.
 _COVERED = 2.5
 _RTOL = 1e-4
-_SHARE_POINTS = 336
+_SHARE_POINTS = 336  # of the quadrature of a share
 
 
 @dataclass(frozen=True)
